@@ -1,0 +1,47 @@
+# Two commands to remember: `make run` and `make test`. Both set up whatever is missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup venv run test lint lock bench clean
+
+BIN := .venv/bin
+
+help: ## show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: venv ## virtual environment, container engine, image, CA bundle; quick when nothing is missing
+	@deploy/setup/engine.sh
+	@deploy/setup/image.sh
+	@deploy/setup/ca.sh
+
+venv:
+	@deploy/setup/venv.sh
+
+run: setup ## set up, then serve in the foreground (Ctrl-C drains and stops)
+	@exec $(BIN)/pgexec serve
+
+test: setup ## set up, lint, then every test against every test image
+	@deploy/setup/image.sh --stand-in
+	@$(MAKE) --no-print-directory lint
+	@exec $(BIN)/pytest
+
+lint: venv ## ruff, mypy and the import contracts
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+# uv's and pip's own configuration stays out of the lock: it names versions and hashes, no sources.
+lock: ## resolve requirements.lock again; UPGRADE=--upgrade for newer versions
+	@uv --no-config pip compile pyproject.toml --group build --group dev \
+	  --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command 'make lock' --quiet $(UPGRADE) --output-file requirements.lock
+
+bench: setup ## measure against a running engine
+	@exec $(BIN)/python -m bench
+
+clean: ## remove the virtual environment and caches; images and settings.local.env stay
+	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

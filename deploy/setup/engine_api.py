@@ -1,0 +1,156 @@
+"""Ask the container engine for what set-up needs; no docker command line has to be there.
+
+ping            print the engine's address, or say why none answers and exit 1
+has IMAGE       exit 0 when the engine has the image, else 1
+pull IMAGE      pull it and show the progress
+import IMAGE CHANGE...
+                make the image of the plain tar on stdin; changes are Dockerfile lines
+
+The address is DOCKER_HOST, else the usual sockets. Standard library only, because it runs
+several times in every start and must not be felt.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import ssl
+import sys
+from pathlib import Path
+from urllib.parse import quote, urlencode, urlsplit
+
+PING_TIMEOUT_S = 5
+# Without a word of progress for this long, a pull counts as stuck.
+STALL_TIMEOUT_S = 90
+
+
+class EngineError(Exception):
+    """Say in one sentence why the engine did not do what it was asked for."""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """Speak HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def addresses() -> list[str]:
+    """List where an engine may be, best guess first."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return [host]
+    home = Path.home()
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    sockets = [
+        Path("/var/run/docker.sock"),
+        runtime / "docker.sock",
+        home / ".docker/run/docker.sock",
+        Path("/run/podman/podman.sock"),
+        runtime / "podman/podman.sock",
+    ]
+    return [f"unix://{path}" for path in sockets if path.exists()]
+
+
+def connect(address: str, timeout: float) -> http.client.HTTPConnection:
+    url = urlsplit(address)
+    if url.scheme == "unix":
+        return UnixConnection(url.path, timeout)
+    if url.scheme not in {"tcp", "http", "https"} or not url.hostname:
+        raise EngineError(f"the engine's address {address!r} is none of unix://, tcp://, https://")
+    if url.scheme != "https" and not os.environ.get("DOCKER_TLS_VERIFY"):
+        return http.client.HTTPConnection(url.hostname, url.port or 2375, timeout=timeout)
+    certs = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    context = ssl.create_default_context(cafile=certs / "ca.pem")
+    context.load_cert_chain(certs / "cert.pem", certs / "key.pem")
+    return http.client.HTTPSConnection(
+        url.hostname, url.port or 2376, timeout=timeout, context=context
+    )
+
+
+def find_engine() -> str:
+    """Return the first address that answers a ping."""
+    reasons = []
+    for address in addresses():
+        try:
+            connection = connect(address, PING_TIMEOUT_S)
+            connection.request("GET", "/_ping")
+            response = connection.getresponse()
+        except PermissionError:
+            reasons.append(f"{address}: this user may not use it (is it in the group docker?)")
+        except (OSError, http.client.HTTPException) as error:
+            reasons.append(f"{address}: {error}")
+        else:
+            if response.status == http.HTTPStatus.OK:
+                return address
+            reasons.append(f"{address}: status {response.status}")
+    raise EngineError("; ".join(reasons) or "no engine's socket was found")
+
+
+def has(image: str) -> bool:
+    connection = connect(find_engine(), PING_TIMEOUT_S * 2)
+    connection.request("GET", f"/images/{quote(image)}/json")
+    return connection.getresponse().status == http.HTTPStatus.OK
+
+
+def create(query: dict[str, str] | list[tuple[str, str]], *, upload: bool = False) -> None:
+    """Pull or import an image, following the engine's progress to its end."""
+    connection = connect(find_engine(), STALL_TIMEOUT_S)
+    connection.request(
+        "POST",
+        f"/images/create?{urlencode(query)}",
+        body=sys.stdin.buffer if upload else None,
+        headers={"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"}
+        if upload
+        else {},
+        encode_chunked=upload,
+    )
+    response = connection.getresponse()
+    if response.status != http.HTTPStatus.OK:
+        raise EngineError(json.loads(response.read())["message"])
+    for line in response:
+        event = json.loads(line)
+        if "error" in event:
+            raise EngineError(event["error"])
+        if not event.get("progressDetail"):
+            print(" ", event.get("id", ""), event.get("status", ""), file=sys.stderr)
+
+
+def split_tag(image: str) -> tuple[str, str]:
+    """Split off the tag; a colon before a slash is a registry's port."""
+    name, colon, tag = image.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (image, "latest")
+
+
+def main() -> int:
+    match sys.argv[1:]:
+        case ["ping"]:
+            print(find_engine())
+        case ["has", image]:
+            return 0 if has(image) else 1
+        case ["pull", image]:
+            name, tag = ("", image) if "@" in image else split_tag(image)
+            create({"fromImage": name or tag} | ({"tag": tag} if name else {}))
+        case ["import", image, *changes]:
+            name, tag = split_tag(image)
+            lines = [("changes", change) for change in changes]
+            create([("fromSrc", "-"), ("repo", name), ("tag", tag), *lines], upload=True)
+        case _:
+            sys.exit(__doc__)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except EngineError as error:
+        sys.exit(str(error))
+    except (OSError, http.client.HTTPException) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
