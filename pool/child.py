@@ -1,0 +1,97 @@
+"""What PID 1 knows of the child that waits for a job: its pid, its pipes, its cgroup's kills.
+
+Runs inside the container: standard library only, any CPython since 3.8.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Iterable, Optional
+
+JOB = struct.Struct("!?I")
+"""What precedes the code on the job pipe: whether a layer is in use, and the code's size."""
+
+
+class Child:
+    """A forked process and the four pipes to it: job, stdin, stdout, stderr."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.job_r, self.job_w = os.pipe()
+        self.stdin_r, self.stdin_w = os.pipe()
+        self.stdout_r, self.stdout_w = os.pipe()
+        self.stderr_r, self.stderr_w = os.pipe()
+        for fd in (self.stdin_r, self.stdout_w, self.stderr_w):
+            os.fchmod(fd, 0o666)  # so that the snippet can open /dev/stdin and its kin
+        for fd in (self.stdin_w, self.stdout_r, self.stderr_r):
+            os.set_blocking(fd, False)
+        self._ours = {self.job_w, self.stdin_w, self.stdout_r, self.stderr_r}
+
+    def fork(self) -> bool:
+        """Fork; True in the child. The parent keeps only its own ends of the pipes."""
+        self.pid = os.fork()
+        if self.pid == 0:
+            return True
+        _close((self.job_r, self.stdin_r, self.stdout_w, self.stderr_w))
+        return False
+
+    def deliver(self, *, layered: bool, code: memoryview) -> None:
+        """Send the job. A child that has died is noticed elsewhere."""
+        head = JOB.pack(layered, len(code))
+        try:
+            written = os.writev(self.job_w, [head, code]) - len(head)
+            while written < len(code):
+                written += os.write(self.job_w, code[written:])
+        except BrokenPipeError:
+            pass
+        self._close_ours(self.job_w)
+
+    def close_stdin(self) -> None:
+        """Let the snippet see the end of its stdin."""
+        self._close_ours(self.stdin_w)
+
+    def close(self) -> None:
+        """Close what is still open of our ends."""
+        _close(self._ours)
+        self._ours.clear()
+
+    def _close_ours(self, fd: int) -> None:
+        self._ours.remove(fd)
+        os.close(fd)
+
+
+class OomCounter:
+    """The out-of-memory kills in the container's own cgroup, version 2 or 1, if it shows any."""
+
+    FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+
+    def __init__(self) -> None:
+        self._fd: Optional[int] = None
+        self._marked = 0
+        for path in self.FILES:
+            try:
+                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                break
+            except OSError:
+                continue
+
+    def mark(self) -> None:
+        """Remember the count from which `risen` counts."""
+        self._marked = self._count()
+
+    def risen(self) -> bool:
+        """Whether something was killed for want of memory since the mark."""
+        return self._count() > self._marked
+
+    def _count(self) -> int:
+        if self._fd is not None:
+            for line in os.pread(self._fd, 4096, 0).splitlines():
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+        return 0
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)

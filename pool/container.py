@@ -1,0 +1,246 @@
+"""One warm container: its states, its stream, `run()` and `reset()`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pool.errors import ContainerLost, EngineError, PoolError, RunnerProtocolError
+from pool.job import ResetReport, Result, Status
+from pool.protocol import (
+    Decoder,
+    Ending,
+    Exit,
+    FrameError,
+    JobHeader,
+    Kind,
+    decode_exit,
+    encode_job,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pool.engine import CreateDocument, Engine, Stream
+    from pool.job import Job
+
+logger = logging.getLogger(__name__)
+
+MAX_PAYLOAD_BYTES = 1 << 20
+GRACE_S = 5.0
+"""How long past the snippet's own limit the runner may take to say how it ended."""
+
+
+class State(Enum):
+    """Where a container is on its way from the engine's `create` to gone."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    LEASED = "leased"
+    RESETTING = "resetting"
+    DESTROYING = "destroying"
+
+
+class Container:
+    """A container whose runner is connected. The manager owns `state`, `tenant` and `uses`."""
+
+    def __init__(self, engine: Engine, container_id: str, stream: Stream) -> None:
+        self.id = container_id
+        self.state = State.STARTING
+        self.tenant: str | None = None
+        self.uses = 0
+        self.started_at = time.monotonic()
+        self.idle_since = self.started_at
+        self.on_lost: Callable[[Container], None] | None = None
+        self.runner: dict[str, object] = {}
+        self._engine = engine
+        self._stream = stream
+        self._run = 0
+        self._chunks: list[tuple[Kind, bytes]] = []
+        self._room = 0
+        self._answer: asyncio.Future[Exit] | None = None
+        self._report: asyncio.Future[ResetReport] | None = None
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._failure: PoolError | None = None
+        self._reader = asyncio.create_task(self._read(), name=f"read {container_id[:12]}")
+
+    def __repr__(self) -> str:
+        return f"<Container {self.id[:12]} {self.state.value} uses={self.uses}>"
+
+    @classmethod
+    async def start(
+        cls, engine: Engine, document: CreateDocument, *, timeout_s: float = 30.0
+    ) -> Container:
+        """Start a container and wait until its runner reports READY.
+
+        Raises `EngineError` or `RunnerProtocolError`; a failure or cancellation leaves no
+        container behind.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                container = cls(engine, *await engine.start(document))
+                try:
+                    await container._ready
+                except BaseException:
+                    cleanup = asyncio.create_task(container.destroy())
+                    with contextlib.suppress(EngineError):
+                        await asyncio.shield(cleanup)
+                    raise
+        except TimeoutError as error:
+            message = f"the container was not ready within {timeout_s:g} s"
+            raise ContainerLost(message) from error
+        return container
+
+    @property
+    def lost(self) -> bool:
+        """Whether the stream has ended, so that nothing can run here any more."""
+        return self._failure is not None
+
+    async def run(self, job: Job) -> Result:
+        """Run a snippet and return how it ended.
+
+        Raises `ContainerLost` when the container ends meanwhile, `RunnerProtocolError` when
+        the runner talks nonsense or says nothing past the snippet's limit. After an error or
+        a cancellation the container must be destroyed: the snippet may still be running.
+        """
+        if self._failure is not None:
+            raise self._failure
+        assert self._answer is None, "a container runs one job at a time"
+        self._run += 1
+        self._chunks = []
+        self._room = job.output_limit_bytes
+        loop = asyncio.get_running_loop()
+        self._report = loop.create_future()
+        self._answer = loop.create_future()
+        header = JobHeader(
+            self._run,
+            max(1, round(job.timeout_s * 1000)),
+            job.output_limit_bytes,
+            len(job.code),
+            len(job.stdin),
+            job.last,
+            job.layered,
+        )
+        try:
+            async with asyncio.timeout(job.timeout_s + GRACE_S):
+                await self._stream.write(encode_job(header, job.code, job.stdin))
+                ending = await self._answer
+        except TimeoutError as error:
+            message = f"the runner did not answer within {job.timeout_s + GRACE_S:g} s"
+            raise RunnerProtocolError(message) from error
+        finally:
+            self._answer = None
+        chunks, self._chunks = self._chunks, []
+        return _result(ending, chunks)
+
+    async def reset(self, *, timeout_s: float) -> ResetReport:
+        """Wait for the runner's report on the reset that follows every run. Never raises.
+
+        A runner that dies, or takes longer than `timeout_s`, makes the report a dirty one.
+        """
+        assert self._report is not None, "a reset follows a run"
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._report
+        except TimeoutError:
+            return ResetReport(clean=False, detail=f"reset took over {timeout_s:g} s")
+        except PoolError as error:
+            return ResetReport(clean=False, detail=str(error))
+
+    async def destroy(self) -> None:
+        """Close the stream and remove the container. Raises `EngineError` if that fails.
+
+        Closing alone makes the runner kill everything and exit; removing makes sure.
+        """
+        self.on_lost = None
+        self._fail(ContainerLost("the container was destroyed"))
+        self._reader.cancel()
+        await self._stream.close()
+        await self._engine.remove(self.id)
+
+    async def _read(self) -> None:
+        decoder = Decoder(MAX_PAYLOAD_BYTES)
+        try:
+            while data := await self._stream.read():
+                for kind, payload in decoder.feed(data):
+                    self._on_frame(kind, payload)
+            message = "the container ended"
+            if decoder.pending:
+                message += " in the middle of a frame"
+            self._fail(ContainerLost(message))
+        except FrameError as error:
+            self._fail(RunnerProtocolError(str(error)))
+        except PoolError as error:
+            self._fail(error)
+        finally:
+            self._fail(ContainerLost("the stream to the container was closed"))
+
+    def _on_frame(self, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.STDOUT or kind is Kind.STDERR:
+            self._room -= len(payload)
+            if self._answer is None or self._room < 0:
+                raise FrameError("output that no run asked for")
+            self._chunks.append((kind, payload))
+        elif kind is Kind.EXIT:
+            ending = decode_exit(payload)
+            if self._answer is None or self._answer.done() or ending.run != self._run:
+                raise FrameError("an EXIT that no run asked for")
+            self._answer.set_result(ending)
+        elif kind is Kind.CLEAN or kind is Kind.DIRTY:
+            if self._report is None or self._report.done():
+                raise FrameError("a reset report that no run asked for")
+            detail = payload.decode("utf-8", "replace")
+            self._report.set_result(ResetReport(clean=kind is Kind.CLEAN, detail=detail))
+        elif kind is Kind.READY and not self._ready.done():
+            self.runner = json.loads(payload)
+            self._ready.set_result(None)
+        else:
+            raise FrameError(f"{kind.name} out of turn")
+
+    def _fail(self, error: PoolError) -> None:
+        if self._failure is not None:
+            return
+        self._failure = error
+        for future in (self._ready, self._answer, self._report):
+            if future is not None and not future.done():
+                future.set_exception(error)
+                future.exception()  # retrieved: nobody need be waiting
+        if self.on_lost is not None:
+            self.on_lost(self)
+
+
+def _result(ending: Exit, chunks: Sequence[tuple[Kind, bytes]]) -> Result:
+    stdout = b"".join(data for kind, data in chunks if kind is Kind.STDOUT)
+    stderr = b"".join(data for kind, data in chunks if kind is Kind.STDERR)
+    exited = ending.ending is Ending.EXITED
+    return Result(
+        status=_status(ending),
+        exit_code=ending.status if exited else None,
+        signal=None if exited else ending.status,
+        data=b"".join(data for _, data in chunks) if stdout and stderr else stdout or stderr,
+        stdout=stdout,
+        stderr=stderr,
+        duration_s=ending.duration_us / 1e6,
+        cpu_s=ending.cpu_us / 1e6,
+        peak_memory_bytes=ending.peak_memory_bytes,
+        truncated=ending.truncated,
+    )
+
+
+def _status(ending: Exit) -> Status:
+    match ending.ending:
+        case Ending.EXITED:
+            return Status.OK if ending.status == 0 else Status.ERROR
+        case Ending.SIGNALED:
+            return Status.KILLED
+        case Ending.TIMEOUT:
+            return Status.TIMEOUT
+        case Ending.OUTPUT_LIMIT:
+            return Status.OUTPUT_LIMIT
+        case Ending.MEMORY_LIMIT:
+            return Status.MEMORY_LIMIT

@@ -1,0 +1,256 @@
+"""The Docker engine through aiodocker: the only module that imports it, and maps its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiodocker import Docker
+from aiodocker.exceptions import DockerError
+from aiodocker.stream import Stream as DockerStream
+
+from pool.engine import CreateDocument, ExecResult, Owned
+from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+
+    from aiodocker.containers import DockerContainer
+
+_CANNOT_CONNECT = 900
+_NOT_FOUND = 404
+_CONFLICT = 409
+
+_SOCKETS = (
+    "/run/docker.sock",
+    "/var/run/docker.sock",
+    "~/.docker/run/docker.sock",
+    "/run/podman/podman.sock",
+)
+
+
+def find_engine(configured: str) -> str:
+    """Return the engine's URL: the configured one, `DOCKER_HOST`, or a usual socket's.
+
+    Where none exists, the first usual socket is returned: the engine may come up later.
+    """
+    if configured:
+        return configured if "://" in configured else f"unix://{configured}"
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
+    rootless = [f"{runtime_dir}/docker.sock", f"{runtime_dir}/podman/podman.sock"]
+    for name in (*_SOCKETS, *(rootless if runtime_dir else ())):
+        path = Path(name).expanduser()
+        if path.is_socket():
+            return f"unix://{path}"
+    return f"unix://{_SOCKETS[0]}"
+
+
+@contextlib.contextmanager
+def _mapped_errors(doing: str) -> Iterator[None]:
+    """Translate whatever aiodocker lets escape into our own errors."""
+    try:
+        yield
+    except DockerError as error:
+        message = f"{doing}: {error.message}"
+        if error.status == _CANNOT_CONNECT:
+            raise EngineUnavailable(message) from error
+        if error.status == _NOT_FOUND and "image" in str(error.message).lower():
+            raise ImageMissing(message) from error
+        raise EngineError(message) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise EngineUnavailable(f"{doing}: {error or type(error).__name__}") from error
+    except AssertionError as error:  # aiodocker's way to say that the peer has gone
+        raise EngineUnavailable(f"{doing}: the connection was lost") from error
+
+
+class AttachedStream:
+    """The standard streams of a container, over the connection that `attach` upgraded."""
+
+    def __init__(self, stream: DockerStream) -> None:
+        self._stream = stream
+
+    async def read(self) -> bytes:
+        """Return what the runner wrote next; its stderr, where it dies, is left out."""
+        with _mapped_errors("read"):
+            while message := await self._stream.read_out():
+                if message.stream == 1 and message.data:
+                    return message.data
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes to the runner."""
+        try:
+            await self._stream.write_in(data)
+        except (AssertionError, RuntimeError, OSError, aiohttp.ClientError) as error:
+            raise ContainerLost("the container's stream is closed") from error
+
+    async def close(self) -> None:
+        """Close the connection, which closes the container's stdin."""
+        with contextlib.suppress(AssertionError, OSError, aiohttp.ClientError):
+            await self._stream.close()
+
+
+class DockerEngine:
+    """A Docker (or Podman) engine.
+
+    `streams` is how many containers may be attached at once: each holds a connection.
+    Every method raises `EngineError` or one of its children.
+    """
+
+    def __init__(self, url: str, *, streams: int, timeout_s: float = 60.0) -> None:
+        self.url = url
+        limit = streams * 2 + 32
+        connector: aiohttp.BaseConnector
+        if url.startswith("unix://"):
+            connector = aiohttp.UnixConnector(url.removeprefix("unix://"), limit=limit)
+            url = "unix://localhost"
+        else:
+            connector = aiohttp.TCPConnector(limit=limit)
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        self.docker = Docker(
+            url,
+            connector=connector,
+            session=self._session,
+            timeout=timeout,
+        )
+
+    async def close(self) -> None:
+        """Close every connection to the engine."""
+        await self.docker.close()
+        await self._session.close()
+
+    async def version(self) -> dict[str, object]:
+        """Return what the engine says of itself."""
+        with _mapped_errors("version"):
+            return await self.docker.version()
+
+    async def start(self, document: CreateDocument) -> tuple[str, AttachedStream]:
+        """Create, attach to and start a container; whatever fails, none is left behind."""
+        creation = asyncio.ensure_future(self._create(document))
+        try:
+            container = await asyncio.shield(creation)
+        except asyncio.CancelledError:
+            # The engine may be creating it all the same: see that through, then remove it.
+            creation.add_done_callback(self._discard)
+            raise
+        stream = AttachedStream(container.attach(stdin=True, stdout=True, stderr=True))
+        try:
+            with _mapped_errors("attach"):
+                await stream._stream._init()  # noqa: SLF001 - attach before start, or lose output
+            with _mapped_errors("start"):
+                await container.start()
+        except BaseException:
+            await stream.close()
+            await asyncio.shield(self._remove_quietly(container.id))
+            raise
+        return container.id, stream
+
+    async def remove(self, container_id: str) -> None:
+        """Kill and remove a container, or find it gone or already on its way out."""
+        try:
+            await self.docker.containers.container(container_id).delete(force=True, v=True)
+        except DockerError as error:
+            if error.status in (_NOT_FOUND, _CONFLICT):
+                return
+            with _mapped_errors("remove"):
+                raise
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineUnavailable(f"remove: {error or type(error).__name__}") from error
+
+    async def owned(self, label: str) -> Sequence[Owned]:
+        """List the containers with a label (`name` or `name=value`), running or not."""
+        with _mapped_errors("list"):
+            containers = await self.docker.containers.list(all=True, filters={"label": [label]})
+        return [
+            Owned(entry["Id"], entry["Labels"], entry["State"] == "running")
+            for entry in containers
+        ]
+
+    async def image_id(self, name: str) -> str:
+        """Return the id of a local image, or `""` where there is none of that name."""
+        try:
+            with _mapped_errors("inspect"):
+                return str((await self.docker.images.inspect(name))["Id"])
+        except ImageMissing:
+            return ""
+
+    async def pull(self, name: str) -> AsyncIterator[str]:
+        """Pull an image, yielding a line for each step that the engine reports."""
+        with _mapped_errors(f"pull {name}"):
+            async for step in self.docker.images.pull(name, stream=True):
+                line = " ".join(str(step[key]) for key in ("id", "status") if step.get(key))
+                if "progressDetail" not in step or not step["progressDetail"]:
+                    yield line
+
+    async def commit(
+        self, container_id: str, repository: str, tag: str, *, labels: Mapping[str, str]
+    ) -> None:
+        """Make an image of a container, with labels and `python3` as its command."""
+        changes = [f"LABEL {json.dumps(name)}={json.dumps(value)}" for name, value in labels.items()]
+        with _mapped_errors("commit"):
+            await self.docker.containers.container(container_id).commit(
+                repository=repository, tag=tag, changes=[*changes, 'CMD ["python3"]']
+            )
+
+    async def remove_images(self, label: str, *, keep: str) -> None:
+        """Remove the images with a label that nothing uses, but for one."""
+        with _mapped_errors("list images"):
+            images = await self.docker.images.list(filters={"label": [label]})
+        for image in images:
+            if keep not in (image["RepoTags"] or ()):
+                with contextlib.suppress(DockerError):
+                    await self.docker.images.delete(image["Id"])
+
+    async def ensure_network(self, name: str, label: str) -> None:
+        """Create the bridge network `name`, without traffic between containers, if need be."""
+        with _mapped_errors("network"):
+            try:
+                await self.docker.networks.get(name)
+            except DockerError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+                await self.docker.networks.create(
+                    {
+                        "Name": name,
+                        "Driver": "bridge",
+                        "CheckDuplicate": True,
+                        "Labels": {label: ""},
+                        "Options": {"com.docker.network.bridge.enable_icc": "false"},
+                    }
+                )
+
+    async def execute(
+        self, container_id: str, command: Sequence[str], *, user: str, environment: Mapping[str, str]
+    ) -> ExecResult:
+        """Run a command in a running container; its output is both streams as they came."""
+        with _mapped_errors("exec"):
+            container = self.docker.containers.container(container_id)
+            execution = await container.exec(
+                list(command), user=user, environment=dict(environment)
+            )
+            output = bytearray()
+            async with execution.start(detach=False) as stream:
+                while message := await stream.read_out():
+                    output += message.data
+            about = await execution.inspect()
+        return ExecResult(int(about["ExitCode"] or 0), bytes(output))
+
+    async def _create(self, document: CreateDocument) -> DockerContainer:
+        with _mapped_errors("create"):
+            return await self.docker.containers.create(config=dict(document))
+
+    def _discard(self, creation: asyncio.Future[DockerContainer]) -> None:
+        if not creation.cancelled() and creation.exception() is None:
+            self._discarded = asyncio.ensure_future(self._remove_quietly(creation.result().id))
+
+    async def _remove_quietly(self, container_id: str) -> None:
+        with contextlib.suppress(EngineError):
+            await self.remove(container_id)

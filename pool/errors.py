@@ -1,0 +1,51 @@
+"""What can go wrong between a lease and its result; what a snippet does is never an error."""
+
+from __future__ import annotations
+
+
+class PoolError(Exception):
+    """Base of everything that the pool raises on purpose."""
+
+
+class PoolClosed(PoolError):
+    """The pool is draining or closed and takes no new leases."""
+
+
+class PoolSaturated(PoolError):
+    """The queue of waiters is full; `retry_after_s` says when to come back."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class LeaseTimeout(PoolSaturated):
+    """No container came free before the waiter's deadline."""
+
+
+class RunnerProtocolError(PoolError):
+    """The runner sent something that the protocol does not allow."""
+
+
+class InstallError(PoolError):
+    """Dependencies could not be installed; `log` holds the installer's last lines."""
+
+    def __init__(self, message: str, *, log: str) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class EngineError(PoolError):
+    """The container engine refused or failed an operation."""
+
+
+class EngineUnavailable(EngineError):
+    """The container engine does not answer."""
+
+
+class ImageMissing(EngineError):
+    """The configured image is neither present nor to be pulled."""
+
+
+class ContainerLost(EngineError):
+    """The container, or the stream to it, ended while it was needed."""

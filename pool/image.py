@@ -1,0 +1,185 @@
+"""Derive the prepared image: the stock one with its bytecode compiled and the runner inside.
+
+The official Python images ship no bytecode, and nothing can write it on a read-only root,
+so every start and every import would compile its sources again (docs/adr/0003).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pool.errors import EngineError, ImageMissing
+from pool.spec import CA_BUNDLE, LAYER_DIR, RUNNER_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from pool.docker_engine import DockerEngine
+
+logger = logging.getLogger(__name__)
+
+REPOSITORY = "pgexec-prepared"
+LABEL_BASE = "pgexec.base"
+LABEL_BUILD = "pgexec.build"
+PREPARE_TIMEOUT_S = 600.0
+
+_MODULES = ("protocol", "child", "snippet", "reset", "runner")
+_START = "from pool import runner\nrunner.install()\n"
+
+# Runs in the container that becomes the image. It waits for the end of stdin, so that the
+# container, and with it everything unfinished, goes when the server does.
+_PREPARE = """
+import compileall, json, os, py_compile, sys
+work = json.loads(sys.stdin.readline())
+for path, text in work["files"].items():
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+for path in work["directories"]:
+    os.makedirs(path, exist_ok=True)
+mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+skip = __import__("re").compile(r"/(test|tests|idlelib|lib2to3|turtledemo)(/|$)")
+roots = [path for path in sys.path if os.path.isdir(path)] + [work["runner"]]
+entries = sorted({os.path.join(root, name) for root in roots for name in os.listdir(root)})
+for number, path in enumerate(entries):
+    if number % 40 == 0:
+        print("compiled", number, "of", len(entries), flush=True)
+    if os.path.isdir(path):
+        if "site-packages" not in os.path.basename(path):
+            compileall.compile_dir(path, quiet=2, rx=skip, invalidation_mode=mode)
+    elif path.endswith(".py"):
+        compileall.compile_file(path, quiet=2, invalidation_mode=mode)
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+# Where no image can be committed: write the runner to a tmpfs and become it.
+_BOOTSTRAP = """
+import os, sys
+for path, text in {files!r}.items():
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+os.execv(sys.executable, ["python3", {script!r}])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image to start containers from: `prepared` with the runner inside, or as it was."""
+
+    name: str
+    prepared: bool
+    base_id: str
+
+
+def runner_files() -> dict[str, str]:
+    """Return the files that make up the runner, by their path in the container."""
+    here = Path(__file__).parent
+    files = {f"{RUNNER_DIR}/pool/{name}.py": (here / f"{name}.py").read_text() for name in _MODULES}
+    return {
+        **files,
+        f"{RUNNER_DIR}/pool/__init__.py": "",
+        f"{RUNNER_DIR}/sitecustomize.py": _START,
+    }
+
+
+def bootstrap_command(script: str) -> list[str]:
+    """Return the command that starts the runner in an image that does not hold it."""
+    return ["python3", "-c", _BOOTSTRAP.format(files=runner_files(), script=script)]
+
+
+async def prepare(
+    engine: DockerEngine, base: str, *, directories: tuple[str, ...], ca_bundle: str = ""
+) -> Image:
+    """Return the prepared image for `base`, making it first where it does not exist yet.
+
+    `directories` are mount points to create, `ca_bundle` the text of CA certificates to put
+    at `spec.CA_BUNDLE`. Raises `ImageMissing` where the base is neither there nor to be
+    pulled, `EngineUnavailable` where no engine answers. An engine that cannot derive an
+    image gets the base itself back, with a warning of what that costs.
+    """
+    base_id = await _base_id(engine, base)
+    files = runner_files() | ({CA_BUNDLE: ca_bundle} if ca_bundle else {})
+    key = hashlib.sha256(json.dumps([base_id, _PREPARE, directories, files]).encode()).hexdigest()
+    tag = key[:24]
+    name = f"{REPOSITORY}:{tag}"
+    if await engine.image_id(name):
+        return Image(name, prepared=True, base_id=base_id)
+    logger.info("preparing an image from %s (once; 10 to 60 s)", base)
+    work = {"files": files, "directories": [*directories, LAYER_DIR], "runner": RUNNER_DIR}
+    try:
+        async with asyncio.timeout(PREPARE_TIMEOUT_S):
+            await _derive(engine, base, tag, work)
+    except (EngineError, TimeoutError) as error:
+        logger.warning(
+            "cannot prepare an image (%s): %s serves as it is; containers start at half the "
+            "speed, imports run at an eighth, and no CA bundle reaches them",
+            error or "it took too long",
+            base,
+        )
+        return Image(base, prepared=False, base_id=base_id)
+    await engine.remove_images(f"{LABEL_BASE}={base}", keep=name)
+    logger.info("prepared %s", name)
+    return Image(name, prepared=True, base_id=base_id)
+
+
+async def _base_id(engine: DockerEngine, base: str) -> str:
+    if found := await engine.image_id(base):
+        return found
+    logger.info("pulling %s", base)
+    async for line in engine.pull(base):
+        logger.info("pulling %s: %s", base, line)
+    if found := await engine.image_id(base):
+        return found
+    raise ImageMissing(f"image {base} is neither present nor to be pulled")
+
+
+async def _derive(engine: DockerEngine, base: str, tag: str, work: dict[str, object]) -> None:
+    container_id, stream = await engine.start(
+        {
+            "Image": base,
+            "Entrypoint": [],
+            "Cmd": ["python3", "-c", _PREPARE],
+            "User": "0:0",
+            "WorkingDir": "/",
+            "Labels": {LABEL_BUILD: base},
+            "OpenStdin": True,
+            "StdinOnce": True,
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "NetworkDisabled": True,
+            "HostConfig": {"AutoRemove": True, "NetworkMode": "none"},
+        }
+    )
+    try:
+        await stream.write(json.dumps(work).encode() + b"\n")
+        last = ""
+        async for last in _lines(stream.read):
+            if last == "done":
+                break
+            logger.info("preparing %s: %s", base, last)
+        if last != "done":
+            raise EngineError(f"python3 in {base} failed: {last or 'it printed nothing'}")
+        await engine.commit(container_id, REPOSITORY, tag, labels={LABEL_BASE: base})
+    finally:
+        await stream.close()
+        await asyncio.shield(asyncio.ensure_future(engine.remove(container_id)))
+
+
+async def _lines(read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[str]:
+    rest = b""
+    while data := await read():
+        *lines, rest = re.split(rb"\r?\n", rest + data)
+        for line in lines:
+            yield line.decode("utf-8", "replace")
+    if rest:
+        yield rest.decode("utf-8", "replace")

@@ -1,0 +1,147 @@
+"""The frames that server and runner exchange over the container's standard streams.
+
+A frame is a header of five bytes, kind and payload length in network byte order, and the
+payload. Both ends share this module, and the far end may be any CPython since 3.8: standard
+library only. The stream below gives neither message boundaries nor a reliable end
+(a clean close and a lost connection look alike), hence the lengths and the explicit EXIT.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import Iterator, NamedTuple, Tuple
+
+HEADER = struct.Struct("!BI")
+
+
+class Kind(IntEnum):
+    """What a frame carries; the server sends JOB, the runner everything else."""
+
+    JOB = 1
+    READY = 16
+    STDOUT = 17
+    STDERR = 18
+    EXIT = 19
+    CLEAN = 20
+    DIRTY = 21
+
+
+class Ending(IntEnum):
+    """How a run ended, as the runner saw it."""
+
+    EXITED = 0
+    SIGNALED = 1
+    TIMEOUT = 2
+    OUTPUT_LIMIT = 3
+    MEMORY_LIMIT = 4
+
+
+class FrameError(ValueError):
+    """The bytes on the stream are not frames of this protocol."""
+
+
+class JobHeader(NamedTuple):
+    """The fixed part of a JOB; the code and then the stdin follow it.
+
+    `timeout_ms` and `output_limit` (bytes, both streams together) bound the run, `last`
+    tells the runner to exit after it instead of resetting the container, and `layered` that
+    the dependency directory belongs on the module path.
+    """
+
+    run: int
+    timeout_ms: int
+    output_limit: int
+    code_size: int
+    stdin_size: int
+    last: bool
+    layered: bool
+
+
+class Exit(NamedTuple):
+    """The end of a run: `status` is the exit code, or the signal's number."""
+
+    run: int
+    ending: Ending
+    status: int
+    truncated: bool
+    duration_us: int
+    cpu_us: int
+    peak_memory_bytes: int
+
+
+_JOB = struct.Struct("!IIIII??")
+_EXIT = struct.Struct("!IBi?QQQ")
+
+JOB_HEADER_SIZE = _JOB.size
+
+
+def encode(kind: Kind, payload: bytes = b"") -> bytes:
+    """Return one whole frame."""
+    return HEADER.pack(kind, len(payload)) + payload
+
+
+def encode_job(header: JobHeader, code: bytes, stdin: bytes) -> bytes:
+    """Return a JOB frame; the sizes in `header` must be those of `code` and `stdin`."""
+    size = JOB_HEADER_SIZE + len(code) + len(stdin)
+    return b"".join((HEADER.pack(Kind.JOB, size), _JOB.pack(*header), code, stdin))
+
+
+def decode_job(payload: "memoryview | bytes") -> JobHeader:
+    """Read the fixed part of a JOB's payload, raising `FrameError` where sizes disagree."""
+    if len(payload) < JOB_HEADER_SIZE:
+        raise FrameError("JOB is shorter than its header")
+    header = JobHeader(*_JOB.unpack_from(payload))
+    if JOB_HEADER_SIZE + header.code_size + header.stdin_size != len(payload):
+        raise FrameError("JOB sizes do not add up")
+    return header
+
+
+def encode_exit(ending: Exit) -> bytes:
+    """Return an EXIT frame."""
+    return encode(Kind.EXIT, _EXIT.pack(*ending))
+
+
+def decode_exit(payload: bytes) -> Exit:
+    """Read an EXIT's payload, raising `FrameError` when it is not one."""
+    try:
+        run, ending, *rest = _EXIT.unpack(payload)
+        return Exit(run, Ending(ending), *rest)
+    except (struct.error, ValueError) as error:
+        raise FrameError(f"malformed EXIT: {error}") from error
+
+
+class Decoder:
+    """Turns bytes, cut anywhere, into frames.
+
+    `max_payload` bounds what one frame may claim, so that a runner that lies cannot make
+    the server buffer without end.
+    """
+
+    def __init__(self, max_payload: int) -> None:
+        self._max_payload = max_payload
+        self._buffer = bytearray()
+
+    @property
+    def pending(self) -> int:
+        """Bytes received that do not make a whole frame yet."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> Iterator[Tuple[Kind, bytes]]:
+        """Add bytes; yield each frame that is complete. Raises `FrameError` on garbage."""
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= HEADER.size:
+            kind, size = HEADER.unpack_from(buffer)
+            try:
+                kind = Kind(kind)
+            except ValueError:
+                raise FrameError(f"unknown frame kind {kind}") from None
+            if size > self._max_payload:
+                raise FrameError(f"{kind.name} of {size} bytes is over {self._max_payload}")
+            end = HEADER.size + size
+            if len(buffer) < end:
+                return
+            payload = bytes(buffer[HEADER.size : end])
+            del buffer[:end]
+            yield kind, payload

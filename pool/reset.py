@@ -1,0 +1,109 @@
+"""Bring the container back to its baseline, and prove that it is there.
+
+Runs inside the container, in PID 1: standard library only, any CPython since 3.8.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from typing import List, Tuple
+
+TIMEOUT_S = 4.0
+
+
+def kill_all() -> None:
+    """Kill every process that this one, as PID 1 and root, can see."""
+    try:
+        os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+class Baseline:
+    """What the container looked like before it ran anything."""
+
+    def __init__(self, mounts: List[str]) -> None:
+        self._mounts = mounts
+        for mount in mounts:
+            os.chmod(mount, 0o1777)  # runc gives a tmpfs the mode of what it covers
+            _wipe(mount, time.monotonic() + TIMEOUT_S)
+        self._state = self._measure()
+
+    def restore(self) -> str:
+        """Kill, reap, wipe and compare; return `""`, or what differs from the baseline."""
+        deadline = time.monotonic() + TIMEOUT_S
+        try:
+            if not _reap_all(deadline):
+                return "a process survived"
+            for mount in self._mounts:
+                if not _wipe(mount, deadline):
+                    return f"wiping {mount} took over {TIMEOUT_S:g} s"
+            state = self._measure()
+        except OSError as error:
+            return f"{error.strerror}: {error.filename!r}"
+        for name, before, after in zip(["descriptors", *self._mounts], self._state, state):
+            if before != after:
+                return f"{name}: {after} where {before} was"
+        return ""
+
+    def _measure(self) -> List[Tuple[int, ...]]:
+        """Count our descriptors, and each mount's free blocks and inodes."""
+        state: List[Tuple[int, ...]] = [(len(os.listdir("/proc/self/fd")),)]
+        for mount in self._mounts:
+            about = os.statvfs(mount)
+            state.append((about.f_bfree, about.f_ffree))
+        return state
+
+
+def _reap_all(deadline: float) -> bool:
+    """Kill and wait until the kernel says that there is no child left."""
+    while time.monotonic() < deadline:
+        kill_all()
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return True
+        time.sleep(0.0002)
+    return False
+
+
+def _wipe(mount: str, deadline: float) -> bool:
+    """Empty a directory without following a link, whatever its depth, modes and names.
+
+    Directories below the first level are moved up to it before they are emptied in turn:
+    no path grows longer than two names, no descriptor stays open, nothing recurses.
+    """
+    root = os.fsencode(mount)
+    token = os.urandom(8).hex().encode()
+    moved = 0
+    while True:
+        names = os.listdir(root)
+        if not names:
+            return True
+        for name in names:
+            if time.monotonic() > deadline:
+                return False
+            path = os.path.join(root, name)
+            if not _unlink(path):
+                for inner in os.listdir(path):
+                    nested = os.path.join(path, inner)
+                    if not _unlink(nested):
+                        moved += 1
+                        os.rename(nested, os.path.join(root, b"%s.%d" % (token, moved)))
+                os.rmdir(path)
+
+
+def _unlink(path: bytes) -> bool:
+    """Remove a file or an empty directory; False for a directory that is not empty."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        os.unlink(path)
+        return True
+    try:
+        os.rmdir(path)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,377 @@
+"""PID 1 of a warm container: hands jobs to children that are already forked and waiting.
+
+The runner starts inside an interpreter that was asked to run the snippet's own path,
+`python3 /home/code/Main.py`. It installs itself as a `sys.path_hooks` entry, which the
+interpreter calls, with no Python frame below it, just before it opens the script. PID 1
+never leaves that call. A forked child does, when its job has come and the file is
+written, and then runs it exactly as any interpreter would (docs/adr/0002).
+
+What a job carries or prints never enters a Python object of PID 1, from which the next
+child is forked: it passes through an arena that is emptied before each fork.
+
+Runs inside the container: standard library only, any CPython since 3.8.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import mmap
+import os
+import select
+import signal
+import sys
+import time
+from typing import Dict, List, Optional, Tuple
+
+from pool import reset, snippet
+from pool.child import Child, OomCounter
+from pool.protocol import (
+    HEADER,
+    Ending,
+    Exit,
+    JobHeader,
+    Kind,
+    JOB_HEADER_SIZE,
+    decode_job,
+    encode,
+    encode_exit,
+)
+
+CONFIG = "PGEXEC_RUNNER"
+OUTPUT_AREA = 256 * 1024
+FLUSH_AT = 64 * 1024
+COALESCE_MS = 2
+"""Output waits this long for more, or for the EXIT, so that they travel in one write."""
+REAP_TIMEOUT_S = 5.0
+PREIMPORT = ("traceback", "linecache", "tokenize", "threading")
+"""What any interpreter imports to print an uncaught exception, or to leave."""
+
+_HOST_IN, _HOST_OUT = 0, 1
+
+
+def install() -> None:
+    """Arrange for the runner to take over when the interpreter comes to open its script.
+
+    Refuses to go on as anything but PID 1: its `kill(-1)` would take a whole machine down.
+    """
+    if os.getpid() != 1:
+        os.write(2, b"the pgexec runner only runs as PID 1 of a container\n")
+        os._exit(64)
+    atexit.register(snippet.finish)  # the first to be registered is the last to be called
+    config = json.loads(os.environ.pop(CONFIG))
+    home = os.environ.pop("PYTHONPATH")
+    sys.path.remove(home)
+    sys.path_importer_cache.pop(home, None)
+
+    def hook(path: str) -> None:
+        if path != config["script"]:
+            raise ImportError
+        sys.path_hooks.remove(hook)
+        try:
+            _import_site_customization()
+            Runner(config).serve()
+        except BaseException:
+            import traceback
+
+            os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+            os._exit(70)
+
+    sys.path_hooks.insert(0, hook)
+
+
+def _import_site_customization() -> None:
+    """Load the image's own `sitecustomize`, in whose place the runner was imported."""
+    del sys.modules["sitecustomize"]
+    try:
+        importlib.import_module("sitecustomize")
+    except ImportError:
+        pass
+
+
+class Runner:
+    """The loop of PID 1: receive a job, relay its output, report its end, reset."""
+
+    def __init__(self, config: Dict[str, object]) -> None:
+        self.script = str(config["script"])
+        self.uid = int(config["uid"])  # type: ignore[call-overload]
+        self.mounts = [str(mount) for mount in config["mounts"]]  # type: ignore[attr-defined]
+        self.layer = str(config["layer"])
+        job_area = int(config["job_limit"])  # type: ignore[call-overload]
+        self.preimport = [str(name) for name in config["preimport"]]  # type: ignore[attr-defined]
+        self.arena = mmap.mmap(
+            -1, job_area + OUTPUT_AREA, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        )
+        view = memoryview(self.arena)
+        self.job = view[:job_area]
+        self.output = view[job_area:]
+        self.used = 0
+        self.segments: List[Tuple[Kind, int, int]] = []
+        self.oom = OomCounter()
+        self.child: Child
+        self.exited: Optional[Tuple[int, float, int]] = None
+        self.wake, wake_writer = os.pipe()
+        os.set_blocking(self.wake, False)
+        os.set_blocking(wake_writer, False)
+        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+    def serve(self) -> None:
+        """Serve jobs for ever. Returns in a child only, when its script is in place."""
+        for name in (*PREIMPORT, *self.preimport):
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                os.write(2, b"cannot pre-import " + name.encode() + b"\n")
+        snippet.prepare()
+        os.chdir(os.path.dirname(self.script))
+        gc.disable()  # PID 1 makes no cycles, and a collection would unshare every page
+        gc.collect()
+        gc.freeze()
+        self.baseline = reset.Baseline(self.mounts)
+        if self.fork():
+            return
+        version = ".".join(map(str, sys.version_info[:3]))
+        ready = {"python": version, "implementation": sys.implementation.name}
+        self.send([encode(Kind.READY, json.dumps(ready).encode())])
+        while True:
+            header = self.receive()
+            self.send([encode_exit(self.run(header))])
+            if header.last:
+                os._exit(0)
+            started = time.monotonic()
+            self.uid += 1
+            trouble = self.reset()
+            if trouble:
+                self.send([encode(Kind.DIRTY, trouble.encode("utf-8", "replace"))])
+                os._exit(0)
+            if self.fork():
+                return
+            took_ms = (time.monotonic() - started) * 1000
+            self.send([encode(Kind.CLEAN, b"%.3f ms" % took_ms)])
+
+    def fork(self) -> bool:
+        """Fork the next child. True in the child, once it holds a job and its script."""
+        self.child = Child()
+        if self.child.fork():
+            snippet.become(self.uid, self.child)
+            snippet.await_job(self.child, self.script, self.layer)
+            return True
+        self.oom.mark()
+        return False
+
+    def receive(self) -> JobHeader:
+        """Read one JOB into the arena; the container ends when the server has gone."""
+        poller = select.poll()
+        poller.register(_HOST_IN, select.POLLIN)
+        poller.register(self.wake, select.POLLIN)
+        filled, wanted = 0, HEADER.size
+        while filled < wanted:
+            ready = dict(poller.poll())
+            if self.wake in ready:
+                self.reap()
+                if self.exited is not None:
+                    os._exit(71)  # the waiting child has died: nothing warm is left here
+            if _HOST_IN not in ready:
+                continue
+            got = os.readv(_HOST_IN, [self.job[filled:]])
+            if got == 0:
+                os._exit(0)
+            filled += got
+            if filled >= HEADER.size:
+                kind, size = HEADER.unpack_from(self.job)
+                wanted = HEADER.size + size
+                if kind != Kind.JOB or size < JOB_HEADER_SIZE or wanted > len(self.job):
+                    os._exit(72)
+        if filled > wanted:
+            os._exit(72)
+        return decode_job(self.job[HEADER.size : wanted])
+
+    def run(self, header: JobHeader) -> Exit:
+        """Hand the job over, relay until the child has ended, and say how it ended."""
+        started = time.monotonic()
+        child = self.child
+        code_at = HEADER.size + JOB_HEADER_SIZE
+        stdin_at = code_at + header.code_size
+        child.deliver(layered=header.layered, code=self.job[code_at:stdin_at])
+        relay = _Relay(self, header, self.job[stdin_at : stdin_at + header.stdin_size])
+        ending = relay.until(started + header.timeout_ms / 1000)
+        status, cpu_s, peak_bytes = self.exited or (signal.SIGKILL, 0.0, 0)
+        self.exited = None
+        if ending is Ending.EXITED:
+            killed = os.WIFSIGNALED(status)
+            if status != 0 and self.oom.risen():
+                ending = Ending.MEMORY_LIMIT
+            elif killed:
+                ending = Ending.SIGNALED
+            status = os.WTERMSIG(status) if killed else os.WEXITSTATUS(status)
+        if ending in (Ending.TIMEOUT, Ending.OUTPUT_LIMIT, Ending.MEMORY_LIMIT):
+            status = signal.SIGKILL
+        return Exit(
+            header.run,
+            ending,
+            status,
+            relay.truncated,
+            round((time.monotonic() - started) * 1e6),
+            round(cpu_s * 1e6),
+            peak_bytes,
+        )
+
+    def reap(self) -> None:
+        """Collect every process that has ended; note it when it was the child."""
+        try:
+            while os.read(self.wake, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        try:
+            while True:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == self.child.pid:
+                    cpu_s = usage.ru_utime + usage.ru_stime
+                    self.exited = (status, cpu_s, usage.ru_maxrss * 1024)
+        except ChildProcessError:
+            pass
+
+    def reset(self) -> str:
+        """Return the container to its baseline; return what is wrong if that fails."""
+        self.child.close()
+        self.used = 0
+        self.arena.madvise(mmap.MADV_DONTNEED)
+        return self.baseline.restore()
+
+    def unread(self) -> None:
+        """Take the last byte of output back."""
+        kind, start, end = self.segments.pop()
+        self.segments.append((kind, start, end - 1))
+        self.used -= 1
+
+    def read_output(self, kind: Kind, fd: int, limit: int) -> int:
+        """Move output from a pipe into the arena; return its size, 0 at the end, -1 for none."""
+        space = self.output[self.used : self.used + limit]
+        try:
+            size = os.readv(fd, [space])
+        except BlockingIOError:
+            return -1
+        if size:
+            last = self.segments[-1] if self.segments else None
+            if last and last[0] is kind:
+                self.segments[-1] = (kind, last[1], last[2] + size)
+            else:
+                self.segments.append((kind, self.used, self.used + size))
+            self.used += size
+        return size
+
+    def send(self, frames: "List[bytes | memoryview]") -> None:
+        """Write the output that is pending, and then the frames, to the server."""
+        buffers: "List[bytes | memoryview]" = []
+        for kind, start, end in self.segments:
+            buffers += (HEADER.pack(kind, end - start), self.output[start:end])
+        self.segments.clear()
+        self.used = 0
+        buffers += frames
+        while buffers:
+            written = os.writev(_HOST_OUT, buffers[:64])
+            while buffers and written >= len(buffers[0]):
+                written -= len(buffers.pop(0))
+            if written:
+                buffers[0] = memoryview(buffers[0])[written:]
+
+
+class _Relay:
+    """Moves one run's input and output between the server and the child."""
+
+    def __init__(self, runner: Runner, header: JobHeader, stdin: memoryview) -> None:
+        self.runner = runner
+        self.room = header.output_limit
+        self.truncated = False
+        self.streams = {
+            runner.child.stdout_r: Kind.STDOUT,
+            runner.child.stderr_r: Kind.STDERR,
+        }
+        self.stdin = stdin
+        self.poller = select.poll()
+        for fd in self.streams:
+            self.poller.register(fd, select.POLLIN)
+        self.poller.register(runner.wake, select.POLLIN)
+        self.poller.register(_HOST_IN, select.POLLIN)
+        if stdin:
+            self.poller.register(runner.child.stdin_w, select.POLLOUT)
+            self.feed()
+        else:
+            runner.child.close_stdin()
+
+    def until(self, deadline: float) -> Ending:
+        """Relay until the child has exited or a limit is reached, and everything is out."""
+        runner = self.runner
+        ending = Ending.EXITED
+        while runner.exited is None:
+            left_ms = (deadline - time.monotonic()) * 1000
+            if left_ms <= 0 or self.truncated:
+                ending = Ending.OUTPUT_LIMIT if self.truncated else Ending.TIMEOUT
+                self.kill()
+                break
+            events = self.poller.poll(min(left_ms, COALESCE_MS) if runner.used else left_ms)
+            if not events or runner.used >= FLUSH_AT:
+                runner.send([])
+            for fd, _ in events:
+                self.on_ready(fd)
+        for fd in list(self.streams):
+            self.pull(fd)
+        if self.truncated and ending is Ending.EXITED:
+            ending = Ending.OUTPUT_LIMIT
+        return ending
+
+    def on_ready(self, fd: int) -> None:
+        runner = self.runner
+        if fd in self.streams:
+            self.pull(fd)
+        elif fd == runner.wake:
+            runner.reap()
+        elif fd == _HOST_IN:
+            os._exit(0)  # the server has gone, or talks out of turn; the kernel kills the rest
+        else:
+            self.feed()
+
+    def pull(self, fd: int) -> None:
+        """Read once from one stream; a byte past the limit truncates and ends the run."""
+        runner = self.runner
+        if runner.used + FLUSH_AT > OUTPUT_AREA:
+            runner.send([])
+        size = runner.read_output(self.streams[fd], fd, min(FLUSH_AT, self.room + 1))
+        if size == 0:
+            self.poller.unregister(fd)
+            del self.streams[fd]
+        elif size > self.room:
+            self.truncated = True
+            runner.unread()
+            self.room = 0
+        elif size > 0:
+            self.room -= size
+
+    def feed(self) -> None:
+        """Write as much stdin as the child's pipe takes."""
+        child = self.runner.child
+        try:
+            while self.stdin:
+                self.stdin = self.stdin[os.write(child.stdin_w, self.stdin) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            pass
+        self.poller.unregister(child.stdin_w)
+        child.close_stdin()
+
+    def kill(self) -> None:
+        """Kill every other process of the container and wait for the child's end."""
+        reset.kill_all()
+        deadline = time.monotonic() + REAP_TIMEOUT_S
+        poller = select.poll()
+        poller.register(self.runner.wake, select.POLLIN)
+        while self.runner.exited is None and time.monotonic() < deadline:
+            poller.poll(100)
+            self.runner.reap()

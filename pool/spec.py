@@ -1,0 +1,163 @@
+"""From settings to the engine's container-create document. Pure, and deny first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+LABEL = "pgexec"
+"""Every container of ours carries it; its value is the name of the owning installation."""
+LABEL_INSTANCE = "pgexec.instance"
+LABEL_EXPIRES = "pgexec.expires"
+
+RUNNER_DIR = "/opt/pgexec"
+LAYER_DIR = "/opt/layer"
+CA_BUNDLE = f"{RUNNER_DIR}/ca.pem"
+
+CAPABILITIES = ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER")
+
+# Without System V IPC and message queues there is nothing in which to leave state.
+SYSCTLS = {
+    "kernel.shmmni": "0",
+    "kernel.msgmni": "0",
+    "kernel.sem": "0 0 0 0",
+    "fs.mqueue.queues_max": "0",
+}
+
+_FIRST_UID = 10_000
+_LAST_UID = 60_000
+_SHM_BYTES = 16 << 20
+_FRAME_SLACK_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container, and so the snippet in it, may use; sizes in bytes."""
+
+    memory_bytes: int = 256 << 20
+    cpus: float = 1.0
+    pids: int = 64
+    disk_bytes: int = 64 << 20
+    code_bytes: int = 1 << 20
+    stdin_bytes: int = 1 << 20
+    open_files: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """One kind of container.
+
+    `image` is what the engine knows it by, `prepared` whether the runner is already in it,
+    `network` the engine's name of a network (or `none`), `environment` what is added to the
+    image's own, `layer_bytes` the size of a mount for dependencies (0: none).
+    """
+
+    image: str
+    prepared: bool
+    script: str = "/home/code/Main.py"
+    network: str = "none"
+    runtime: str = ""
+    preimport: Sequence[str] = ()
+    limits: Limits = Limits()
+    max_uses: int = 100
+    environment: Mapping[str, str] | None = None
+    layer_bytes: int = 0
+    bootstrap: Sequence[str] = ()
+
+    @property
+    def root_dir(self) -> str:
+        """The directory in which the snippet's file is put."""
+        return self.script.rpartition("/")[0]
+
+
+def create_document(
+    spec: ContainerSpec, *, labels: Mapping[str, str], sequence: int
+) -> dict[str, object]:
+    """Return the body of the engine's `POST /containers/create`.
+
+    `sequence` numbers the containers of a server: each gets user ids of its own, so that
+    no limit or keyring that the kernel keeps by user is shared.
+    """
+    uses = spec.max_uses + 1
+    uid = _FIRST_UID + sequence * uses % (_LAST_UID - _FIRST_UID - uses)
+    mounts = _mounts(spec)
+    runner = {
+        "script": spec.script,
+        "uid": uid,
+        "mounts": list(mounts),
+        "layer": LAYER_DIR,
+        "preimport": list(spec.preimport),
+        "job_limit": spec.limits.code_bytes + spec.limits.stdin_bytes + _FRAME_SLACK_BYTES,
+    }
+    environment = {
+        **(spec.environment or {}),
+        "HOME": spec.root_dir,
+        "PYTHONPATH": RUNNER_DIR,
+        "PGEXEC_RUNNER": json.dumps(runner, separators=(",", ":")),
+    }
+    return {
+        "Image": spec.image,
+        "Entrypoint": [],
+        "Cmd": list(spec.bootstrap) if spec.bootstrap else ["python3", spec.script],
+        "User": "0:0",
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "WorkingDir": "/",
+        "Hostname": "sandbox",
+        "Labels": dict(labels),
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "Tty": False,
+        "NetworkDisabled": spec.network == "none",
+        "HostConfig": _host_config(spec, mounts),
+    }
+
+
+def _mounts(spec: ContainerSpec) -> dict[str, str]:
+    """Return the writable mounts: path to tmpfs options, each with its own size and inodes."""
+    disk = spec.limits.disk_bytes
+    mounts = {
+        spec.root_dir: _tmpfs(disk, "exec"),
+        "/tmp": _tmpfs(disk, "exec"),  # noqa: S108 - the container's own
+        "/dev/shm": _tmpfs(min(disk, _SHM_BYTES), "noexec"),  # noqa: S108
+    }
+    if spec.layer_bytes:
+        mounts[LAYER_DIR] = _tmpfs(spec.layer_bytes, "exec")
+    return mounts
+
+
+def _tmpfs(size_bytes: int, execution: str) -> str:
+    inodes = max(1024, size_bytes >> 12)
+    return f"rw,nosuid,nodev,{execution},size={size_bytes},nr_inodes={inodes},mode=1777"
+
+
+def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, object]:
+    limits = spec.limits
+    tmpfs = dict(mounts)
+    if not spec.prepared:
+        tmpfs[RUNNER_DIR] = "rw,nosuid,nodev,noexec,size=1m,nr_inodes=32,mode=755"
+    memory = limits.memory_bytes + spec.layer_bytes
+    return {
+        "AutoRemove": True,
+        "NetworkMode": spec.network,
+        "IpcMode": "none",  # a namespace of its own, and /dev/shm is ours to mount
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "CapAdd": list(CAPABILITIES),
+        "SecurityOpt": ["no-new-privileges:true"],
+        "Memory": memory,
+        "MemorySwap": memory,
+        "PidsLimit": limits.pids + 1,  # the runner is one of them
+        "NanoCpus": round(limits.cpus * 1e9),
+        "Ulimits": [
+            {"Name": "nofile", "Soft": limits.open_files, "Hard": limits.open_files},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "Tmpfs": tmpfs,
+        "Sysctls": SYSCTLS,
+        "LogConfig": {"Type": "none", "Config": {}},
+        **({"Runtime": spec.runtime} if spec.runtime else {}),
+    }
