@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Iterable, Optional
+from typing import Iterable
 
 JOB = struct.Struct("!?I")
 """What precedes the code on the job pipe: whether a layer is in use, and the code's size."""
@@ -67,7 +67,7 @@ class OomCounter:
     FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
     def __init__(self) -> None:
-        self._fd: Optional[int] = None
+        self._fd: int | None = None
         self._marked = 0
         for path in self.FILES:
             try:

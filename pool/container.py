@@ -110,7 +110,8 @@ class Container:
         """
         if self._failure is not None:
             raise self._failure
-        assert self._answer is None, "a container runs one job at a time"
+        if self._answer is not None:
+            raise RuntimeError("a container runs one job at a time")
         self._run += 1
         self._chunks = []
         self._room = job.output_limit_bytes
@@ -143,7 +144,8 @@ class Container:
 
         A runner that dies, or takes longer than `timeout_s`, makes the report a dirty one.
         """
-        assert self._report is not None, "a reset follows a run"
+        if self._report is None:
+            raise RuntimeError("a reset follows a run")
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._report
@@ -173,7 +175,7 @@ class Container:
             if decoder.pending:
                 message += " in the middle of a frame"
             self._fail(ContainerLost(message))
-        except FrameError as error:
+        except (ValueError, RecursionError) as error:  # of a frame, or of the JSON in READY
             self._fail(RunnerProtocolError(str(error)))
         except PoolError as error:
             self._fail(error)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
-from aiodocker.stream import Stream as DockerStream
 
 from pool.engine import CreateDocument, ExecResult, Owned
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
@@ -21,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from aiodocker.containers import DockerContainer
+    from aiodocker.stream import Stream as DockerStream
 
+_STDOUT = 1
+_LAST_WORDS_BYTES = 1000
 _CANNOT_CONNECT = 900
 _NOT_FOUND = 404
 _CONFLICT = 409
@@ -65,9 +67,13 @@ def _mapped_errors(doing: str) -> Iterator[None]:
             raise ImageMissing(message) from error
         raise EngineError(message) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise EngineUnavailable(f"{doing}: {error or type(error).__name__}") from error
+        raise EngineUnavailable(f"{doing}: {_words(error)}") from error
     except AssertionError as error:  # aiodocker's way to say that the peer has gone
         raise EngineUnavailable(f"{doing}: the connection was lost") from error
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 class AttachedStream:
@@ -75,13 +81,21 @@ class AttachedStream:
 
     def __init__(self, stream: DockerStream) -> None:
         self._stream = stream
+        self._last_words = b""
 
     async def read(self) -> bytes:
-        """Return what the runner wrote next; its stderr, where it dies, is left out."""
+        """Return what the runner wrote next.
+
+        Where it said on stderr why it died, the end is a `ContainerLost` with those words.
+        """
         with _mapped_errors("read"):
             while message := await self._stream.read_out():
-                if message.stream == 1 and message.data:
+                if message.stream == _STDOUT and message.data:
                     return message.data
+                self._last_words = (self._last_words + message.data)[-_LAST_WORDS_BYTES:]
+        if self._last_words:
+            words = self._last_words.decode("utf-8", "replace").strip()
+            raise ContainerLost(f"the container ended: {words}")
         return b""
 
     async def write(self, data: bytes) -> None:
@@ -163,15 +177,14 @@ class DockerEngine:
             with _mapped_errors("remove"):
                 raise
         except (aiohttp.ClientError, OSError) as error:
-            raise EngineUnavailable(f"remove: {error or type(error).__name__}") from error
+            raise EngineUnavailable(f"remove: {_words(error)}") from error
 
     async def owned(self, label: str) -> Sequence[Owned]:
         """List the containers with a label (`name` or `name=value`), running or not."""
         with _mapped_errors("list"):
             containers = await self.docker.containers.list(all=True, filters={"label": [label]})
         return [
-            Owned(entry["Id"], entry["Labels"], entry["State"] == "running")
-            for entry in containers
+            Owned(entry["Id"], entry["Labels"], entry["State"] == "running") for entry in containers
         ]
 
     async def image_id(self, name: str) -> str:
@@ -194,7 +207,9 @@ class DockerEngine:
         self, container_id: str, repository: str, tag: str, *, labels: Mapping[str, str]
     ) -> None:
         """Make an image of a container, with labels and `python3` as its command."""
-        changes = [f"LABEL {json.dumps(name)}={json.dumps(value)}" for name, value in labels.items()]
+        changes = [
+            f"LABEL {json.dumps(name)}={json.dumps(value)}" for name, value in labels.items()
+        ]
         with _mapped_errors("commit"):
             await self.docker.containers.container(container_id).commit(
                 repository=repository, tag=tag, changes=[*changes, 'CMD ["python3"]']
@@ -228,7 +243,12 @@ class DockerEngine:
                 )
 
     async def execute(
-        self, container_id: str, command: Sequence[str], *, user: str, environment: Mapping[str, str]
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        user: str,
+        environment: Mapping[str, str],
     ) -> ExecResult:
         """Run a command in a running container; its output is both streams as they came."""
         with _mapped_errors("exec"):
@@ -245,7 +265,7 @@ class DockerEngine:
 
     async def _create(self, document: CreateDocument) -> DockerContainer:
         with _mapped_errors("create"):
-            return await self.docker.containers.create(config=dict(document))
+            return await self.docker.containers.create(config=dict(document))  # type: ignore[arg-type]
 
     def _discard(self, creation: asyncio.Future[DockerContainer]) -> None:
         if not creation.cancelled() and creation.exception() is None:

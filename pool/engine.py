@@ -64,8 +64,12 @@ class Engine(Protocol):
         ...
 
     async def execute(
-        self, container_id: str, command: Sequence[str], *, user: str, environment: Mapping[str, str]
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        user: str,
+        environment: Mapping[str, str],
     ) -> ExecResult:
         """Run a command in a running container and wait for its end (no timeout of its own)."""
         ...
-

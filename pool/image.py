@@ -19,7 +19,7 @@ from pool.errors import EngineError, ImageMissing
 from pool.spec import CA_BUNDLE, LAYER_DIR, RUNNER_DIR
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from pool.docker_engine import DockerEngine
 
@@ -27,10 +27,11 @@ logger = logging.getLogger(__name__)
 
 REPOSITORY = "pgexec-prepared"
 LABEL_BASE = "pgexec.base"
+LABEL_PURPOSE = "pgexec.purpose"
 LABEL_BUILD = "pgexec.build"
 PREPARE_TIMEOUT_S = 600.0
 
-_MODULES = ("protocol", "child", "snippet", "reset", "runner")
+_MODULES = ("protocol", "child", "snippet", "reset", "guard", "runner")
 _START = "from pool import runner\nrunner.install()\n"
 
 # Runs in the container that becomes the image. It waits for the end of stdin, so that the
@@ -115,18 +116,21 @@ async def prepare(
         return Image(name, prepared=True, base_id=base_id)
     logger.info("preparing an image from %s (once; 10 to 60 s)", base)
     work = {"files": files, "directories": [*directories, LAYER_DIR], "runner": RUNNER_DIR}
+    # Only what this one replaces is removed: others may serve servers with other settings.
+    purpose = hashlib.sha256(json.dumps([base, directories, ca_bundle]).encode()).hexdigest()[:24]
+    labels = {LABEL_BASE: base, LABEL_PURPOSE: purpose}
     try:
         async with asyncio.timeout(PREPARE_TIMEOUT_S):
-            await _derive(engine, base, tag, work)
+            await _derive(engine, base, tag, work, labels)
     except (EngineError, TimeoutError) as error:
         logger.warning(
             "cannot prepare an image (%s): %s serves as it is; containers start at half the "
             "speed, imports run at an eighth, and no CA bundle reaches them",
-            error or "it took too long",
+            str(error) or "it took too long",
             base,
         )
         return Image(base, prepared=False, base_id=base_id)
-    await engine.remove_images(f"{LABEL_BASE}={base}", keep=name)
+    await engine.remove_images(f"{LABEL_PURPOSE}={purpose}", keep=name)
     logger.info("prepared %s", name)
     return Image(name, prepared=True, base_id=base_id)
 
@@ -142,7 +146,9 @@ async def _base_id(engine: DockerEngine, base: str) -> str:
     raise ImageMissing(f"image {base} is neither present nor to be pulled")
 
 
-async def _derive(engine: DockerEngine, base: str, tag: str, work: dict[str, object]) -> None:
+async def _derive(
+    engine: DockerEngine, base: str, tag: str, work: Mapping[str, object], labels: dict[str, str]
+) -> None:
     container_id, stream = await engine.start(
         {
             "Image": base,
@@ -169,7 +175,7 @@ async def _derive(engine: DockerEngine, base: str, tag: str, work: dict[str, obj
             logger.info("preparing %s: %s", base, last)
         if last != "done":
             raise EngineError(f"python3 in {base} failed: {last or 'it printed nothing'}")
-        await engine.commit(container_id, REPOSITORY, tag, labels={LABEL_BASE: base})
+        await engine.commit(container_id, REPOSITORY, tag, labels=labels)
     finally:
         await stream.close()
         await asyncio.shield(asyncio.ensure_future(engine.remove(container_id)))

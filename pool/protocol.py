@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import Iterator, NamedTuple, Tuple
+from typing import Iterator, NamedTuple
 
 HEADER = struct.Struct("!BI")
 
@@ -87,7 +87,7 @@ def encode_job(header: JobHeader, code: bytes, stdin: bytes) -> bytes:
     return b"".join((HEADER.pack(Kind.JOB, size), _JOB.pack(*header), code, stdin))
 
 
-def decode_job(payload: "memoryview | bytes") -> JobHeader:
+def decode_job(payload: memoryview | bytes) -> JobHeader:
     """Read the fixed part of a JOB's payload, raising `FrameError` where sizes disagree."""
     if len(payload) < JOB_HEADER_SIZE:
         raise FrameError("JOB is shorter than its header")
@@ -127,7 +127,7 @@ class Decoder:
         """Bytes received that do not make a whole frame yet."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> Iterator[Tuple[Kind, bytes]]:
+    def feed(self, data: bytes) -> Iterator[tuple[Kind, bytes]]:
         """Add bytes; yield each frame that is complete. Raises `FrameError` on garbage."""
         buffer = self._buffer
         buffer += data

@@ -15,6 +15,7 @@ Runs inside the container: standard library only, any CPython since 3.8.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -24,17 +25,18 @@ import select
 import signal
 import sys
 import time
-from typing import Dict, List, Optional, Tuple
+import traceback
+from typing import TypedDict
 
-from pool import reset, snippet
+from pool import guard, reset, snippet
 from pool.child import Child, OomCounter
 from pool.protocol import (
     HEADER,
+    JOB_HEADER_SIZE,
     Ending,
     Exit,
     JobHeader,
     Kind,
-    JOB_HEADER_SIZE,
     decode_job,
     encode,
     encode_exit,
@@ -52,6 +54,22 @@ PREIMPORT = ("traceback", "linecache", "tokenize", "threading")
 _HOST_IN, _HOST_OUT = 0, 1
 
 
+class Config(TypedDict):
+    """What `pool/spec.py` tells the runner, as JSON in an environment variable.
+
+    `uid` is the first run's user, `layer` the directory of dependencies, `guard` the plan
+    for the network, and `job_limit` the bytes that a JOB may have.
+    """
+
+    script: str
+    uid: int
+    mounts: list[str]
+    layer: str
+    guard: dict[str, list[str]] | None
+    preimport: list[str]
+    job_limit: int
+
+
 def install() -> None:
     """Arrange for the runner to take over when the interpreter comes to open its script.
 
@@ -61,7 +79,7 @@ def install() -> None:
         os.write(2, b"the pgexec runner only runs as PID 1 of a container\n")
         os._exit(64)
     atexit.register(snippet.finish)  # the first to be registered is the last to be called
-    config = json.loads(os.environ.pop(CONFIG))
+    config: Config = json.loads(os.environ.pop(CONFIG))
     home = os.environ.pop("PYTHONPATH")
     sys.path.remove(home)
     sys.path_importer_cache.pop(home, None)
@@ -69,62 +87,56 @@ def install() -> None:
     def hook(path: str) -> None:
         if path != config["script"]:
             raise ImportError
-        sys.path_hooks.remove(hook)
+        sys.path_hooks.remove(hook)  # type: ignore[arg-type]
         try:
             _import_site_customization()
             Runner(config).serve()
-        except BaseException:
-            import traceback
-
+        except BaseException:  # noqa: BLE001 - whatever it is, nothing may go on from here
             os.write(2, traceback.format_exc().encode("utf-8", "replace"))
             os._exit(70)
 
-    sys.path_hooks.insert(0, hook)
+    sys.path_hooks.insert(0, hook)  # type: ignore[arg-type]
 
 
 def _import_site_customization() -> None:
     """Load the image's own `sitecustomize`, in whose place the runner was imported."""
     del sys.modules["sitecustomize"]
-    try:
+    with contextlib.suppress(ImportError):
         importlib.import_module("sitecustomize")
-    except ImportError:
-        pass
 
 
 class Runner:
     """The loop of PID 1: receive a job, relay its output, report its end, reset."""
 
-    def __init__(self, config: Dict[str, object]) -> None:
-        self.script = str(config["script"])
-        self.uid = int(config["uid"])  # type: ignore[call-overload]
-        self.mounts = [str(mount) for mount in config["mounts"]]  # type: ignore[attr-defined]
-        self.layer = str(config["layer"])
-        job_area = int(config["job_limit"])  # type: ignore[call-overload]
-        self.preimport = [str(name) for name in config["preimport"]]  # type: ignore[attr-defined]
-        self.arena = mmap.mmap(
-            -1, job_area + OUTPUT_AREA, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        )
+    def __init__(self, config: Config) -> None:
+        self.script = config["script"]
+        self.uid = config["uid"]
+        self.mounts = config["mounts"]
+        self.layer = config["layer"]
+        self.guard = config["guard"]
+        self.preimport = config["preimport"]
+        job_area = config["job_limit"]
+        self.arena = mmap.mmap(-1, job_area + OUTPUT_AREA, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         view = memoryview(self.arena)
         self.job = view[:job_area]
         self.output = view[job_area:]
         self.used = 0
-        self.segments: List[Tuple[Kind, int, int]] = []
+        self.segments: list[tuple[Kind, int, int]] = []
         self.oom = OomCounter()
         self.child: Child
-        self.exited: Optional[Tuple[int, float, int]] = None
+        self.exited: tuple[int, float, int] | None = None
         self.wake, wake_writer = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(wake_writer, False)
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
 
     def serve(self) -> None:
         """Serve jobs for ever. Returns in a child only, when its script is in place."""
+        guarded = guard.close_off(self.guard) if self.guard else ""
         for name in (*PREIMPORT, *self.preimport):
-            try:
+            with contextlib.suppress(ImportError):  # an image may lack one
                 importlib.import_module(name)
-            except ImportError:
-                os.write(2, b"cannot pre-import " + name.encode() + b"\n")
         snippet.prepare()
         os.chdir(os.path.dirname(self.script))
         gc.disable()  # PID 1 makes no cycles, and a collection would unshare every page
@@ -134,7 +146,7 @@ class Runner:
         if self.fork():
             return
         version = ".".join(map(str, sys.version_info[:3]))
-        ready = {"python": version, "implementation": sys.implementation.name}
+        ready = {"python": version, "implementation": sys.implementation.name, "guard": guarded}
         self.send([encode(Kind.READY, json.dumps(ready).encode())])
         while True:
             header = self.receive()
@@ -266,9 +278,9 @@ class Runner:
             self.used += size
         return size
 
-    def send(self, frames: "List[bytes | memoryview]") -> None:
+    def send(self, frames: list[bytes | memoryview]) -> None:
         """Write the output that is pending, and then the frames, to the server."""
-        buffers: "List[bytes | memoryview]" = []
+        buffers: list[bytes | memoryview] = []
         for kind, start, end in self.segments:
             buffers += (HEADER.pack(kind, end - start), self.output[start:end])
         self.segments.clear()

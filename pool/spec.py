@@ -16,6 +16,8 @@ LAYER_DIR = "/opt/layer"
 CA_BUNDLE = f"{RUNNER_DIR}/ca.pem"
 
 CAPABILITIES = ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER")
+GUARD_CAPABILITIES = ("NET_ADMIN", "SETPCAP")
+"""Held by the runner while it boots, and dropped by `pool/guard.py`."""
 
 # Without System V IPC and message queues there is nothing in which to leave state.
 SYSCTLS = {
@@ -50,7 +52,8 @@ class ContainerSpec:
 
     `image` is what the engine knows it by, `prepared` whether the runner is already in it,
     `network` the engine's name of a network (or `none`), `environment` what is added to the
-    image's own, `layer_bytes` the size of a mount for dependencies (0: none).
+    image's own, `layer_bytes` the size of a mount for dependencies (0: none), `bootstrap` the
+    command where the image holds no runner, and `guard` what its network must not reach.
     """
 
     image: str
@@ -64,6 +67,7 @@ class ContainerSpec:
     environment: Mapping[str, str] | None = None
     layer_bytes: int = 0
     bootstrap: Sequence[str] = ()
+    guard: Mapping[str, object] | None = None
 
     @property
     def root_dir(self) -> str:
@@ -88,6 +92,7 @@ def create_document(
         "mounts": list(mounts),
         "layer": LAYER_DIR,
         "preimport": list(spec.preimport),
+        "guard": spec.guard,
         "job_limit": spec.limits.code_bytes + spec.limits.stdin_bytes + _FRAME_SLACK_BYTES,
     }
     environment = {
@@ -146,7 +151,7 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
         "IpcMode": "none",  # a namespace of its own, and /dev/shm is ours to mount
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
-        "CapAdd": list(CAPABILITIES),
+        "CapAdd": [*CAPABILITIES, *(GUARD_CAPABILITIES if spec.guard else ())],
         "SecurityOpt": ["no-new-privileges:true"],
         "Memory": memory,
         "MemorySwap": memory,

@@ -1,0 +1,76 @@
+"""The command line: `pgexec serve`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from pgexec.app import ListenError, serve
+from pgexec.log import start_logging
+from pgexec.settings import Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pgexec.app import Backend
+
+EXIT_FAILED = 1
+EXIT_MISCONFIGURED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the process's exit status."""
+    parser = argparse.ArgumentParser(prog="pgexec", description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("serve", help="serve over HTTP in the foreground (the default)")
+    options = parser.parse_args(arguments)
+    match options.command:
+        case _:
+            return serve_command()
+
+
+def serve_command() -> int:
+    """Serve until told to stop."""
+    from pgexec.backend import DockerBackend  # noqa: PLC0415  # other commands need no engine
+
+    return run_server(DockerBackend)
+
+
+def run_server(backend: Callable[[Settings], Backend]) -> int:
+    """Read the settings, start the log, and serve; what goes wrong is one sentence."""
+    try:
+        settings, warnings = load_settings()
+    except SettingsError as error:
+        return _fail(EXIT_MISCONFIGURED, str(error))
+    file = settings.log_file if settings.generate_log_file else None
+    try:
+        flush = start_logging(settings.log_level, file)
+    except OSError as error:
+        sentence = f"PGEXEC_LOG_FILE is {settings.log_file!r}, which cannot be written"
+        return _fail(EXIT_MISCONFIGURED, f"{sentence}: {error.strerror}")
+    try:
+        for warning in warnings:
+            logging.getLogger("pgexec").warning(warning)
+
+        async def serve_backend() -> None:
+            await serve(settings, backend(settings), flush)
+
+        uvloop.run(serve_backend())
+    except ListenError as error:
+        return _fail(EXIT_FAILED, str(error))
+    finally:
+        flush()
+    return 0
+
+
+def _fail(status: int, sentence: str) -> int:
+    print(f"pgexec: {sentence}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""The composition root: settings -> engine -> pool -> service -> application -> socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import math
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from pgexec.log import event
+from pgexec.metrics import Metrics
+from pgexec.record import Reporter
+from pgexec.routes import LANGUAGES, PATHS, make_app
+from pgexec.server import HttpServer
+from pgexec.service import PoolService
+from pool.config import PoolConfig
+from pool.manager import PoolManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pgexec.settings import Settings
+    from pool.container import Container
+    from pool.lease import Launcher
+
+logger = logging.getLogger("pgexec")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ECHO_S = 0.5
+"""A signal that is repeated sooner is the same one: `timeout` and some shells send it twice."""
+
+
+class ListenError(Exception):
+    """The address is taken or not ours; the sentence says which."""
+
+
+class Backend(Protocol):
+    """The container engine, as far as the composition needs it."""
+
+    async def launch(self, number: int) -> Container:
+        """Start a warm container; waits for nothing that the engine does not do now."""
+        ...
+
+    def with_dependencies(self, requirements: Sequence[str]) -> Launcher:
+        """Return a launcher of containers in which these are installed."""
+        ...
+
+    async def attend(self, pool: PoolManager) -> None:
+        """Sweep what earlier servers left, and tell the pool when the engine is back; forever."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the engine."""
+        ...
+
+
+def pool_config(settings: Settings) -> PoolConfig:
+    """Return the pool's share of the settings."""
+    return PoolConfig(
+        min_idle=settings.pool_min_idle,
+        max_containers=settings.pool_max_containers,
+        max_waiting=settings.pool_max_waiting,
+        lease_timeout_s=settings.lease_timeout_s,
+        max_uses=settings.max_uses,
+        max_age_s=settings.max_age_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        start_concurrency=settings.start_concurrency,
+        start_timeout_s=settings.start_timeout_s,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
+
+
+async def serve(settings: Settings, backend: Backend, flush: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    `flush` writes out the log before such an end. The engine need not be there: `/readyz`
+    says so until it is. Raises `ListenError`.
+    """
+    metrics = Metrics(LANGUAGES)
+    pool = PoolManager(backend.launch, pool_config(settings), observer=metrics)
+    metrics.watch(pool.snapshot)
+    service = PoolService(
+        pool,
+        backend.with_dependencies,
+        run_timeout_s=settings.run_timeout_s,
+        output_limit_bytes=settings.output_limit,
+    )
+    server = HttpServer(
+        make_app(settings, service, metrics),
+        Reporter(metrics, PATHS).answered,
+        request_timeout_s=settings.request_timeout_s,
+        keepalive_timeout_s=settings.keepalive_timeout_s,
+    )
+    with _stop_signals(flush) as stop:
+        try:
+            await _listen(server, settings)
+            pool.start()
+            attendant = asyncio.create_task(backend.attend(pool), name="attend the engine")
+            try:
+                await _first(stop, attendant)
+            finally:
+                event(logger, logging.INFO, "draining", {"timeout_s": settings.drain_timeout_s})
+                server.stop_listening()
+                await pool.drain()
+                attendant.cancel()
+                await asyncio.wait([attendant])
+        finally:
+            await server.close()
+            await backend.close()
+    logger.info("stopped")
+
+
+async def _listen(server: HttpServer, settings: Settings) -> None:
+    where = f"{settings.host}:{settings.port}"
+    try:
+        port = await server.start(settings.host, settings.port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            sentence = f"{where} is in use; stop what listens there or set PGEXEC_PORT"
+        else:
+            sentence = f"cannot listen on {where}: {error.strerror or error}"
+        raise ListenError(sentence) from error
+    event(logger, logging.INFO, "listening", {"host": settings.host, "port": port})
+    if settings.exposed:
+        logger.warning(
+            "anyone who can reach %s may run code here: set PGEXEC_API_KEYS, or PGEXEC_HOST "
+            "to 127.0.0.1",
+            settings.host,
+        )
+
+
+async def _first(stop: asyncio.Event, attendant: asyncio.Task[None]) -> None:
+    """Wait for the signal; an attendant that ends before it is a bug, and ends the server."""
+    stopped = asyncio.create_task(stop.wait(), name="wait for a signal")
+    try:
+        await asyncio.wait([stopped, attendant], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+    if attendant.done():
+        attendant.result()
+
+
+@contextlib.contextmanager
+def _stop_signals(flush: Callable[[], None]) -> Iterator[asyncio.Event]:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    first_at = math.inf
+
+    def on_signal(number: signal.Signals) -> None:
+        nonlocal first_at
+        if time.monotonic() - first_at > ECHO_S:
+            # Containers need no goodbye: their runners see this process end.
+            logger.warning("stopping at once")
+            flush()
+            os._exit(128 + number)
+        if not stop.is_set():
+            first_at = time.monotonic()
+        stop.set()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield stop
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)

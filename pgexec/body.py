@@ -1,0 +1,80 @@
+"""Reading a request's body, within a limit and a time."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from aiohttp.helpers import parse_mimetype
+from aiohttp.web_protocol import RequestPayloadError
+
+from pgexec.errors import RequestError
+from pgexec.quantities import format_size
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+def check_json(request: web.Request) -> None:
+    """Refuse, by `RequestError` 415, a body that is not JSON in plain UTF-8."""
+    headers = request.headers
+    if not _is_json(headers.get("Content-Type", "")):
+        raise RequestError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "not_json",
+            "the Content-Type must be application/json, in UTF-8",
+        )
+    if headers.get("Content-Encoding", "identity") != "identity":
+        raise RequestError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "encoded_body",
+            "the body must be sent without a Content-Encoding",
+        )
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    mime = parse_mimetype(content_type)
+    charset = mime.parameters.get("charset", "utf-8").lower()
+    return (mime.type, mime.subtype, mime.suffix) == ("application", "json", "") and charset in (
+        "utf-8",
+        "utf8",
+    )
+
+
+async def read_body(request: web.Request, limit_bytes: int, timeout_s: float) -> bytes:
+    """Return the body. Raises `RequestError`: 413 over the limit, 408 past the time."""
+    if (request.content_length or 0) > limit_bytes:
+        raise _too_large(limit_bytes)
+    content = request.content
+    if content.is_eof():
+        # Small bodies come with their head: no timer, no waiting.
+        whole: bytes = content.read_nowait(-1)
+        if len(whole) > limit_bytes:
+            raise _too_large(limit_bytes)
+        return whole
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            while chunk := await content.readany():
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise _too_large(limit_bytes)
+    except TimeoutError as error:
+        sentence = f"the body did not arrive within {timeout_s:g} s"
+        raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", sentence) from error
+    except RequestPayloadError as error:
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST, "bad_request", "the body is not framed as HTTP has it"
+        ) from error
+    return bytes(body)
+
+
+def _too_large(limit_bytes: int) -> RequestError:
+    return RequestError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "body_too_large",
+        f"the body is over the limit of {format_size(limit_bytes)}",
+    )

@@ -1,0 +1,164 @@
+"""One client's connection: aiohttp's, with a time for the head, and with every error in JSON."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
+
+from pgexec.errors import MAX_FIELD_BYTES, MAX_LINE_BYTES, problem_of
+from pgexec.record import RECORD, Record, request_id
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from pgexec.record import Answered
+
+logger = logging.getLogger(__name__)
+
+LINGER_S = 2.0
+"""How long a refused body is still read, so that its client gets to see the answer."""
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's protocol with what it lacks; leans on names that it keeps private (3.14).
+
+    - A head must be complete `request_timeout_s` after the connection was made or, on a
+      connection kept alive, after its first bytes; else 408.
+    - A body that breaks off in the middle of bad framing is told to whoever reads it.
+    - Each answer, also to what is no HTTP, is JSON and is reported to `answered`.
+    """
+
+    __slots__ = ("_answered", "_head_timeout_s", "_head_timer", "_some_head")
+
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        answered: Answered,
+        request_timeout_s: float,
+        keepalive_timeout_s: float,
+    ) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            keepalive_timeout=keepalive_timeout_s,
+            lingering_time=LINGER_S,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            auto_decompress=False,
+            logger=logger,
+        )
+        self._answered = answered
+        self._head_timeout_s = request_timeout_s
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._some_head = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(self._head_timeout_s, self._head_is_late)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and keep the time of a head that comes in pieces."""
+        seen = self._request_count
+        super().data_received(data)
+        if self._request_count != seen:
+            self._stop_waiting()
+            self._hand_over_body_error()
+        elif data and (self._head_timer is not None or self._idle()):
+            self._some_head = True
+            if self._head_timer is None:
+                self._head_timer = self._loop.call_later(self._head_timeout_s, self._head_is_late)
+
+    def _idle(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        self._some_head = False
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if not self._some_head:
+            # Nobody has asked anything, so there is nothing to answer.
+            self.force_close()
+            return
+        error = HttpProcessingError(
+            code=HTTPStatus.REQUEST_TIMEOUT, message="the head did not arrive in time"
+        )
+        late = _ErrInfo(status=HTTPStatus.REQUEST_TIMEOUT, exc=error, message=error.message)
+        self._request_count += 1
+        self._messages.append((late, EMPTY_PAYLOAD))
+        waiter.set_result(None)
+
+    def _hand_over_body_error(self) -> None:
+        """Fail the body that is being read when it was its framing that did not parse.
+
+        aiohttp queues the parser's error behind the request and leaves its reader waiting.
+        """
+        request = self._current_request
+        if request is None or request.content.is_eof():
+            return
+        if isinstance(self._messages[-1][0], _ErrInfo):
+            self._messages.pop()
+            request.content.set_exception(RequestPayloadError("bad framing"))
+            request.content.feed_eof()
+            self.close()
+
+    def log_access(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        time: float | None,  # noqa: ARG002  # the loop's clock; see Record
+    ) -> None:
+        """Report the answer; it has just been written."""
+        if RECORD not in request:
+            # An exception outside of our own middleware, which aiohttp answered.
+            request[RECORD] = Record(response.headers.get("X-Request-ID", ""))
+        self._answered(request, response)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write the answer; those that aiohttp made up itself become ours."""
+        if isinstance(resp, web.HTTPException):
+            resp = problem_of(resp).response()
+        return await super().finish_response(request, resp, start_time)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,  # noqa: ARG002  # the table knows better
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        """Answer what no handler got to see: bad HTTP, late heads, errors of aiohttp's own."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is on its way already")
+        problem = problem_of(exc if exc is not None else RuntimeError("no cause given"))
+        record = Record(request_id(None), code=problem.code)
+        request[RECORD] = record
+        if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            fields = {"request_id": record.id}
+            logger.error("unexpected error", exc_info=exc, extra={"fields": fields})
+        response = problem.response()
+        response.headers["X-Request-ID"] = record.id
+        response.force_close()
+        return response

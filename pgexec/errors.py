@@ -1,0 +1,130 @@
+"""One table: what went wrong -> HTTP status, machine word, sentence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from pydantic_core import to_json
+
+from pool import errors as pool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8", "Server": "pgexec"}
+MAX_LINE_BYTES = 8190
+"""Of the request line; one byte less than of a header, which tells the two errors apart."""
+MAX_FIELD_BYTES = MAX_LINE_BYTES + 1
+CLOSING = frozenset({408, 413, 414, 431})
+"""After these, what follows on the connection need not be the next request."""
+NEUTRAL = "something went wrong inside pgexec; its log knows more under this request's id"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An answer other than 200: what every error is turned into."""
+
+    status: int
+    code: str
+    sentence: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self) -> web.Response:
+        """Return the answer; its body is `{"data": null, "error": …, "code": …}`."""
+        body = to_json({"data": None, "error": self.sentence, "code": self.code})
+        headers = {**JSON_HEADERS, **self.headers}
+        response = web.Response(status=self.status, body=body, headers=headers)
+        if self.status in CLOSING:
+            response.force_close()
+        return response
+
+
+class RequestError(Exception):
+    """A request that is refused before anything runs."""
+
+    def __init__(self, status: int, code: str, sentence: str, **headers: str) -> None:
+        super().__init__(sentence)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.problem = Problem(status, code, sentence, named)
+
+
+POOL: tuple[tuple[type[pool.PoolError], int, str], ...] = (
+    (pool.PoolClosed, 503, "draining"),
+    (pool.LeaseTimeout, 503, "lease_timeout"),
+    (pool.PoolSaturated, 503, "saturated"),
+    (pool.InstallError, 422, "install_failed"),
+    (pool.ImageMissing, 503, "image_missing"),
+    (pool.ContainerLost, 503, "container_lost"),
+    (pool.EngineUnavailable, 503, "engine_unavailable"),
+    (pool.EngineError, 503, "engine_error"),
+    (pool.RunnerProtocolError, 500, "runner_error"),
+)
+"""Children before parents: the first that matches counts."""
+
+HTTP: Mapping[int, tuple[str, str]] = {
+    400: ("bad_request", "the request is not HTTP/1.1 as it should be"),
+    404: ("not_found", "there is nothing here; POST /run runs code"),
+    405: ("method_not_allowed", "the method is not allowed here"),
+    408: ("request_timeout", "the request did not arrive in time"),
+    411: ("length_required", "the request needs a Content-Length"),
+    413: ("body_too_large", "the body is too large"),
+    414: ("uri_too_long", f"the request line is over the limit of {MAX_LINE_BYTES} bytes"),
+    417: ("expectation_failed", "the only expectation that can be met is 100-continue"),
+    431: ("header_too_large", "the request's headers are too large or too many"),
+}
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Translate an exception; one that is in no table becomes a neutral 500."""
+    if isinstance(error, RequestError):
+        return error.problem
+    if isinstance(error, pool.PoolError):
+        return _pool_problem(error)
+    if isinstance(error, web.HTTPException):
+        return _http_problem(error)
+    if isinstance(error, HttpProcessingError):
+        return _parser_problem(error)
+    return Problem(500, "internal", NEUTRAL)
+
+
+def _pool_problem(error: pool.PoolError) -> Problem:
+    known = ((status, code) for kind, status, code in POOL if isinstance(error, kind))
+    status, code = next(known, (500, "internal"))
+    sentence = str(error)
+    if isinstance(error, pool.InstallError) and error.log:
+        sentence = f"{sentence}\n{error.log}"
+    headers = {}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        wait_s = error.retry_after_s if isinstance(error, pool.PoolSaturated) else 1.0
+        headers["Retry-After"] = str(max(1, math.ceil(min(wait_s, 3600.0))))
+    return Problem(status, code, sentence, headers)
+
+
+def _http_problem(error: web.HTTPException) -> Problem:
+    status = error.status
+    code, sentence = HTTP.get(status, (f"http_{status}", error.reason))
+    headers = {}
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        headers["Allow"] = allowed
+        sentence = f"{error.method} is not allowed here, only {allowed}"
+    return Problem(status, code, sentence, headers)
+
+
+def _parser_problem(error: HttpProcessingError) -> Problem:
+    status = error.code or 400
+    if isinstance(error, LineTooLong):
+        status = 414 if str(error.args[1]) == str(MAX_LINE_BYTES) else 431
+    elif error.message == "Too many headers received":
+        status = 431
+    code, sentence = HTTP.get(status, HTTP[400])
+    if status == HTTPStatus.BAD_REQUEST:
+        # The rest of the parser's message quotes the request back, over several lines.
+        detail = error.message.partition("\n")[0].strip().rstrip(":.")
+        sentence = f"the request is malformed: {detail or 'not HTTP'}"
+    return Problem(status, code, sentence)

@@ -1,0 +1,160 @@
+"""Logging as JSON lines, written by a thread so that the event loop never waits for a disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import sys
+import threading
+import time
+from logging.handlers import RotatingFileHandler
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    _Sink = Callable[[str], None]
+
+GATHER_S: Final = 0.02
+"""How long the thread lets lines gather: a wake-up for each would cost more than the line."""
+BACKLOG: Final = 20_000
+"""Lines kept while a disk hangs; the next ones are dropped and counted."""
+FILE_BYTES: Final = 64 << 20
+FILES_KEPT: Final = 3
+
+_encode = json.JSONEncoder(default=str).encode
+
+
+class JsonFormatter(logging.Formatter):
+    """One event per line: time, level, logger, event, then the event's own fields."""
+
+    _second = -1
+    _stamp = ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without its end, in ASCII whatever the event holds."""
+        second = int(record.created)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        line: dict[str, object] = {
+            "time": f"{self._stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        fields = getattr(record, "fields", None)
+        if fields:
+            line.update(fields)
+        if record.exc_info and record.exc_info[0] is not None:
+            line["traceback"] = self.formatException(record.exc_info)
+        return _encode(line)
+
+
+class _Enqueue(logging.Handler):
+    """Formats at once and leaves the writing to the thread.
+
+    A thread that formats would hold the interpreter, and with it the event loop, at times of
+    its own choosing; one that writes lets go of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a line."""
+        if self.lines.qsize() >= BACKLOG:
+            self.dropped += 1
+            return
+        try:
+            self.lines.put(self.format(record))
+        except Exception:  # noqa: BLE001  # as every handler does
+            self.handleError(record)
+
+
+class _Writer(threading.Thread):
+    """Writes what has gathered, with one write for each sink; ends after `None`."""
+
+    def __init__(self, lines: queue.SimpleQueue[str | None], sinks: Sequence[_Sink]) -> None:
+        super().__init__(name="log", daemon=True)
+        self._lines = lines
+        self._sinks = sinks
+
+    def run(self) -> None:
+        """Write until told to end."""
+        batch: list[str | None] = []
+        while None not in batch:
+            batch = [self._lines.get()]
+            if batch[0] is not None:
+                time.sleep(GATHER_S)
+            with contextlib.suppress(queue.Empty):
+                while len(batch) < BACKLOG:
+                    batch.append(self._lines.get_nowait())
+            text = "".join(f"{line}\n" for line in batch if line is not None)
+            for sink in self._sinks:
+                # A full disk or a closed terminal must not end the log, nor the server.
+                with contextlib.suppress(OSError, ValueError):
+                    sink(text)
+
+
+def _stream_sink(stream: TextIO) -> _Sink:
+    def write(text: str) -> None:
+        stream.write(text)
+        stream.flush()
+
+    return write
+
+
+def _file_sink(handler: RotatingFileHandler) -> _Sink:
+    def write(text: str) -> None:
+        if (stream := handler.stream) is not None:  # None: a rotation failed half-way
+            stream.write(text)
+            stream.flush()
+            if stream.tell() >= FILE_BYTES:
+                handler.doRollover()
+
+    return write
+
+
+def start_logging(level: str, file: str | None) -> Callable[[], None]:
+    """Send the log to standard error and to the file; return what writes out the rest and stops.
+
+    Raises `OSError` when the file cannot be opened.
+    """
+    # What no line shows is not worth looking up for each record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    sinks = [_stream_sink(sys.stderr)]
+    handler = None
+    if file is not None:
+        handler = RotatingFileHandler(file, backupCount=FILES_KEPT, encoding="utf-8")
+        sinks.append(_file_sink(handler))
+    enqueue = _Enqueue()
+    writer = _Writer(enqueue.lines, sinks)
+    root = logging.getLogger()
+    before, level_before = root.handlers[:], root.level
+    root.handlers[:] = [enqueue]
+    root.setLevel(level.upper())
+    writer.start()
+
+    def stop() -> None:
+        root.handlers[:] = before
+        root.setLevel(level_before)
+        enqueue.lines.put(None)
+        writer.join(timeout=5)  # a disk that hangs does not keep the process
+        if enqueue.dropped:
+            print(f"pgexec: {enqueue.dropped} log lines were dropped", file=sys.stderr)  # noqa: T201
+        if handler is not None:
+            handler.close()
+
+    return stop
+
+
+def event(logger: logging.Logger, level: int, name: str, fields: Mapping[str, object]) -> None:
+    """Log one event with fields of its own."""
+    if logger.isEnabledFor(level):
+        logger.log(level, name, extra={"fields": fields})

@@ -1,0 +1,146 @@
+"""The paths that pgexec serves. No logic: parse, delegate, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from pgexec import metrics as prometheus
+from pgexec.body import check_json, read_body
+from pgexec.errors import JSON_HEADERS, RequestError, problem_of
+from pgexec.record import RECORD, Record, Reporter, request_id
+from pgexec.schemas import Limits, describe, parse_run, render_result
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pgexec.service import Service
+    from pgexec.settings import Settings
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+logger = logging.getLogger(__name__)
+
+LANGUAGES = ("python",)
+PATHS = frozenset({"/ping", "/run", "/metrics", "/healthz", "/readyz"})
+PONG = b'{"message": "pong"}'
+HEALTHY = b'{"status": "ok"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the handlers share."""
+
+    settings: Settings
+    limits: Limits
+    service: Service
+    metrics: prometheus.Metrics
+    reporter: Reporter
+
+
+CONTEXT = web.AppKey("context", Context)
+
+
+def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) -> web.Application:
+    """Return the application; it neither starts nor stops the service."""
+    app = web.Application(middlewares=[answer_errors])
+    limits = Limits(
+        languages=LANGUAGES,
+        run_timeout_s=settings.run_timeout_s,
+        code_limit_bytes=settings.code_limit,
+        stdin_limit_bytes=settings.stdin_limit,
+        memory_limit_bytes=settings.memory_limit,
+        output_limit_bytes=settings.output_limit,
+    )
+    app[CONTEXT] = Context(settings, limits, service, metrics, Reporter(metrics, PATHS))
+    app.add_routes(
+        [
+            web.get("/ping", ping),
+            web.post("/run", run),
+            web.get("/metrics", metrics_text),
+            web.get("/healthz", healthz),
+            web.get("/readyz", readyz),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request its id, and every exception its answer."""
+    record = request[RECORD] = Record(request_id(request.headers.get("X-Request-ID")))
+    try:
+        response = await handler(request)
+    except asyncio.CancelledError:
+        request.app[CONTEXT].reporter.gone(request)
+        raise
+    except Exception as error:  # whatever it is, the client gets JSON
+        problem = problem_of(error)
+        if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            fields = {"request_id": record.id}
+            logger.exception("unexpected error", extra={"fields": fields})
+        record.code = problem.code
+        response = problem.response()
+    response.headers["X-Request-ID"] = record.id
+    return response
+
+
+async def run(request: web.Request) -> web.Response:
+    """Run a snippet."""
+    context, record = request.app[CONTEXT], request[RECORD]
+    record.tenant = authorize(request, context)
+    check_json(request)
+    body = await read_body(request, context.settings.body_limit, context.settings.request_timeout_s)
+    wanted = parse_run(body, context.limits)
+    outcome = await context.service.run(wanted, record.tenant)
+    record.language, record.outcome = wanted.language, outcome
+    error = describe(outcome.result, outcome.timeout_s, context.limits)
+    return web.Response(body=render_result(outcome.result, error), headers=JSON_HEADERS)
+
+
+async def ping(_request: web.Request) -> web.Response:
+    """Answer, so that a client knows that somebody does."""
+    return web.Response(body=PONG, headers=JSON_HEADERS)
+
+
+async def healthz(_request: web.Request) -> web.Response:
+    """Say that the process lives."""
+    return web.Response(body=HEALTHY, headers=JSON_HEADERS)
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """Say whether a run would be served now, and if not, why."""
+    if (reason := request.app[CONTEXT].service.unready()) is not None:
+        unavailable = HTTPStatus.SERVICE_UNAVAILABLE
+        raise RequestError(unavailable, "not_ready", reason, Retry_After="1")
+    return web.Response(body=b'{"status": "ready"}', headers=JSON_HEADERS)
+
+
+async def metrics_text(request: web.Request) -> web.Response:
+    """Expose every series in Prometheus' text format."""
+    context = request.app[CONTEXT]
+    if not context.settings.metrics_open:
+        authorize(request, context)
+    headers = {**JSON_HEADERS, "Content-Type": prometheus.CONTENT_TYPE}
+    return web.Response(body=context.metrics.render(), headers=headers)
+
+
+def authorize(request: web.Request, context: Context) -> str:
+    """Return the caller's tenant, `""` where the server is open; raise `RequestError` 401."""
+    keyring = context.settings.api_keys
+    if not keyring:
+        return ""
+    tenant = keyring.tenant(request.headers.get("Authorization"))
+    if tenant is None:
+        raise RequestError(
+            HTTPStatus.UNAUTHORIZED,
+            "unauthorized",
+            "an API key is needed: Authorization: Bearer …",
+            WWW_Authenticate="Bearer",
+        )
+    return tenant

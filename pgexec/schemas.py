@@ -1,0 +1,233 @@
+"""What a client may send to `/run`, and what it gets back."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated
+
+from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
+
+from pgexec.errors import RequestError
+from pgexec.quantities import format_size
+from pool.job import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
+
+    from pool.job import Result
+
+MAX_DEPENDENCIES = 64
+MAX_REQUIREMENT_CHARS = 256
+_QUOTED_CHARS = 80
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+BAD = HTTPStatus.BAD_REQUEST
+
+
+class RunRequest(BaseModel):
+    """The body of `POST /run`; `parse_run` also holds it against the server's limits."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    language: str
+    code: str
+    dependencies: Annotated[list[str], Field(max_length=MAX_DEPENDENCIES)] = []
+    stdin: str = ""
+    timeout_s: float | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the server allows, and what its answers say about it."""
+
+    languages: tuple[str, ...]
+    run_timeout_s: float
+    code_limit_bytes: int
+    stdin_limit_bytes: int
+    memory_limit_bytes: int
+    output_limit_bytes: int
+
+
+def parse_run(body: bytes, limits: Limits) -> RunRequest:
+    """Return the request that a body spells in JSON.
+
+    Raises `RequestError`: 400 with one sentence on the first thing that is wrong, 413 for
+    code or stdin over their limits.
+    """
+    try:
+        request = RunRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise _refusal(error.errors(include_url=False, include_context=True), body) from None
+    if request.language not in limits.languages:
+        known = ", ".join(map(repr, limits.languages))
+        sentence = f"language {_quote(request.language)} is not supported, only {known}"
+        raise RequestError(BAD, "unsupported_language", sentence)
+    if not request.code or request.code.isspace():
+        raise RequestError(BAD, "empty_code", "field 'code' must not be empty or blank")
+    _check_size("code", request.code, limits.code_limit_bytes)
+    if request.stdin:
+        _check_size("stdin", request.stdin, limits.stdin_limit_bytes)
+    if request.timeout_s is not None and not 0 < request.timeout_s <= limits.run_timeout_s:
+        raise _bad_timeout(limits, f"{request.timeout_s:g}")
+    for item in request.dependencies:
+        check_requirement(item)
+    return request
+
+
+def check_requirement(item: str) -> None:
+    """Refuse, by `RequestError`, what is not a plain name with extras, versions and markers.
+
+    pip would also take options, addresses and paths, which reach files and hosts that are
+    none of the client's business.
+    """
+    sentence = None
+    if len(item) > MAX_REQUIREMENT_CHARS:
+        sentence = f"is longer than {MAX_REQUIREMENT_CHARS} characters"
+    elif item.lstrip().startswith("-"):
+        sentence = "is an option of the installer, not a package"
+    elif not item.isascii() or not item.isprintable():
+        sentence = "has characters that a requirement cannot have"
+    else:
+        try:
+            if Requirement(item).url is not None:
+                sentence = "names an address; only packages of the index can be installed"
+        except InvalidRequirement:
+            sentence = "is not a requirement such as 'requests' or 'numpy>=2,<3'"
+    if sentence is not None:
+        raise RequestError(BAD, "bad_requirement", f"dependency {_quote(item)} {sentence}")
+
+
+def render_result(result: Result, error: str | None) -> bytes:
+    """Return the JSON body of a 200 in UTF-8; bytes that are no UTF-8 become U+FFFD."""
+    stdout = result.stdout.decode("utf-8", "replace")
+    stderr = result.stderr.decode("utf-8", "replace") if result.stderr else ""
+    if not result.stderr:
+        data = stdout
+    elif not result.stdout:
+        data = stderr
+    else:
+        data = result.data.decode("utf-8", "replace")
+    return to_json(
+        {
+            "data": data,
+            "error": error,
+            "status": result.status,
+            "stdout": stdout,
+            "stderr": stderr,
+            "exit_code": result.exit_code,
+            "signal": result.signal,
+            "duration_s": result.duration_s,
+            "cpu_s": result.cpu_s,
+            "peak_memory_bytes": result.peak_memory_bytes,
+            "truncated": result.truncated,
+        }
+    )
+
+
+def describe(result: Result, timeout_s: float, limits: Limits) -> str | None:
+    """Say in one sentence how a run ended; `None` when it exited with 0.
+
+    `timeout_s` is the limit that applied to this run.
+    """
+    match result.status:
+        case Status.OK:
+            return None
+        case Status.ERROR:
+            return f"exit status {result.exit_code}"
+        case Status.TIMEOUT:
+            return f"timed out after {timeout_s:g} s"
+        case Status.MEMORY_LIMIT:
+            return f"out of memory (limit {format_size(limits.memory_limit_bytes)})"
+        case Status.OUTPUT_LIMIT:
+            return f"output over the limit of {format_size(limits.output_limit_bytes)}"
+        case Status.KILLED:
+            return f"killed by signal {result.signal}{_signal_name(result.signal)}"
+
+
+def _signal_name(number: int | None) -> str:
+    try:
+        return f" ({signal.Signals(number or 0).name})"
+    except ValueError:
+        return ""
+
+
+def _check_size(field: str, text: str, limit_bytes: int) -> None:
+    # UTF-8 has at least one byte for each character and at most four: most texts are not encoded.
+    if len(text) * 4 <= limit_bytes:
+        return
+    if len(text) > limit_bytes or len(text.encode()) > limit_bytes:
+        sentence = f"field {field!r} is over the limit of {format_size(limit_bytes)}"
+        raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{field}_too_large", sentence)
+
+
+def _bad_timeout(limits: Limits, value: str) -> RequestError:
+    sentence = (
+        f"field 'timeout_s' must be a number above 0 and at most {limits.run_timeout_s:g}, "
+        f"not {value}"
+    )
+    return RequestError(BAD, "invalid_field", sentence)
+
+
+_EXPECTED = {
+    "language": "a string",
+    "code": "a string",
+    "dependencies": "a list of strings",
+    "stdin": "a string",
+    "timeout_s": "a finite number above 0",
+    "fresh": "true or false",
+}
+_JSON_TYPES = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def _refusal(details: Iterable[ErrorDetails], body: bytes) -> RequestError:
+    first = next(iter(details))
+    kind = first["type"]
+    if kind == "json_invalid":
+        if not body.strip():
+            return RequestError(BAD, "invalid_json", "the body is empty; it must be a JSON object")
+        reason = first["ctx"]["error"]
+        if "hex escape" in reason and _SURROGATE.search(body):
+            reason = reason.replace("unexpected end of hex escape", "half of a surrogate pair")
+        return RequestError(BAD, "invalid_json", f"the body is not valid JSON: {reason}")
+    if not first["loc"]:
+        got = _JSON_TYPES.get(type(first["input"]), "something else")
+        return RequestError(BAD, "invalid_json", f"the body must be a JSON object, not {got}")
+    field = str(first["loc"][0])
+    if kind == "extra_forbidden":
+        known = ", ".join(RunRequest.model_fields)
+        return RequestError(
+            BAD, "unknown_field", f"field {_quote(field)} is unknown; there are {known}"
+        )
+    if kind == "missing":
+        return RequestError(BAD, "missing_field", f"field '{field}' is missing")
+    if kind == "too_long":
+        sentence = f"field '{field}' may have at most {MAX_DEPENDENCIES} items"
+    elif kind == "finite_number":
+        sentence = f"field '{field}' must be {_EXPECTED[field]}, not {first['input']}"
+    else:
+        got = _JSON_TYPES.get(type(first["input"]), "something else")
+        item = " with " + got + " in it" if len(first["loc"]) > 1 else ""
+        sentence = f"field '{field}' must be {_EXPECTED[field]}, not "
+        sentence += f"a list{item}" if item else got
+    return RequestError(BAD, "invalid_field", sentence)
+
+
+def _quote(text: str) -> str:
+    shown = text if len(text) <= _QUOTED_CHARS else text[:_QUOTED_CHARS] + "…"
+    return ascii(shown) if not shown.isprintable() else repr(shown)

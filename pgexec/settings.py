@@ -1,0 +1,331 @@
+"""Every setting of the server, from files and the environment, checked at the start."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pgexec.auth import Keyring, parse_keyring
+from pgexec.quantities import parse_size
+
+PREFIX = "PGEXEC_"
+FILES = ("settings.env", "settings.local.env")
+_SECRET = frozenset({"api_keys"})
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class SettingsError(ValueError):
+    """A setting has a wrong value; the sentence says which, what it is, and what is allowed."""
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _modules(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(filter(None, (name.strip() for name in value.split(","))))
+    if not all(map(_MODULE.fullmatch, names)):
+        raise ValueError("not a list of module names")
+    return names
+
+
+def _cores(value: object) -> object:
+    return len(os.sched_getaffinity(0)) if value in ("", None) else value
+
+
+def _network(value: object) -> object:
+    # `host` and `container:…` would put foreign code into a namespace that is not its own.
+    if not isinstance(value, str) or value == "host" or not _NETWORK.fullmatch(value):
+        raise ValueError("not a network")
+    return value
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = filter(None, (name.strip() for name in value.split(",")))
+    return tuple(str(ipaddress.ip_network(name, strict=False)) for name in names)
+
+
+def _keyring(value: object) -> object:
+    return parse_keyring(value) if isinstance(value, str) else value
+
+
+def _readable(value: object) -> object:
+    if isinstance(value, str) and value and not os.access(value, os.R_OK):
+        raise ValueError("not readable")
+    return value
+
+
+# `description` completes the sentence "PGEXEC_X must be …".
+Seconds = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=10**6,
+        allow_inf_nan=False,
+        description="a number of seconds above 0 and at most 1000000",
+    ),
+]
+Count = Annotated[int, Field(ge=1, le=10**6, description="a whole number from 1 to 1000000")]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    Field(ge=1, le=1 << 30, description="a size from 1 byte to 1GiB, such as 256MiB, 1MB or 64k"),
+]
+Flag = Annotated[bool, Field(description="true or false")]
+Text = Annotated[str, Field(description="text")]
+
+
+class Settings(BaseSettings):
+    """All settings, immutable. Names, units and advice are those of `settings.env`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    host: Annotated[str, Field(min_length=1, description="an address or a host's name")] = "0.0.0.0"
+    port: Annotated[int, Field(ge=0, le=65535, description="a whole number from 0 to 65535")] = 8080
+    api_keys: Annotated[
+        Keyring,
+        NoDecode,
+        BeforeValidator(_keyring),
+        Field(description="empty, name:key pairs with commas, or file:PATH"),
+    ] = Keyring()
+    metrics_open: Flag = True
+    request_timeout_s: Seconds = 10
+    keepalive_timeout_s: Seconds = 75
+
+    docker_host: Annotated[
+        str,
+        Field(
+            pattern=r"^$|^/.+|^(unix|tcp|http|https)://.+",
+            description="empty, unix:///path or tcp://host:port",
+        ),
+    ] = ""
+    image: Annotated[str, Field(pattern=r"^[^\s-]\S*$", description="an image's name")] = (
+        "python:alpine"
+    )
+    runtime: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_./-]*$", description="empty or an OCI runtime's name")
+    ] = ""
+    preimport: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_modules),
+        Field(description="a list of module names with commas"),
+    ] = (
+        "collections",
+        "dataclasses",
+        "datetime",
+        "functools",
+        "itertools",
+        "json",
+        "math",
+        "random",
+        "re",
+        "string",
+        "time",
+        "typing",
+    )
+    root_dir: Annotated[
+        str,
+        Field(
+            pattern=r"^(/[A-Za-z0-9_.-]+)+$",
+            description="an absolute path other than /",
+        ),
+    ] = "/home/code"
+    code_file_name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$",
+            description="a file's name without directory and extension",
+        ),
+    ] = "Main"
+    ca_bundle: Annotated[
+        str, BeforeValidator(_readable), Field(description="empty or a readable file")
+    ] = ""
+    network: Annotated[
+        str,
+        BeforeValidator(_network),
+        Field(description="egress, none, or the name of a network (not host)"),
+    ] = "egress"
+
+    network_allow: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_networks),
+        Field(description="a list of addresses or networks with commas, such as 10.1.2.0/24"),
+    ] = ()
+
+    run_timeout_s: Annotated[
+        float,
+        Field(gt=0, le=86400, allow_inf_nan=False, description="a number of seconds up to 86400"),
+    ] = 30
+    memory_limit: Annotated[
+        int,
+        BeforeValidator(_size),
+        Field(ge=16 << 20, le=1 << 44, description="a size of at least 16MiB, such as 256MiB"),
+    ] = 256 << 20
+    cpus: Annotated[
+        float,
+        Field(
+            ge=0.01,
+            le=4096,
+            allow_inf_nan=False,
+            description="a number of processors from 0.01 to 4096",
+        ),
+    ] = 1
+    pids_limit: Annotated[
+        int, Field(ge=8, le=1 << 22, description="a whole number from 8 to 4194304")
+    ] = 64
+    disk_limit: Annotated[
+        int,
+        BeforeValidator(_size),
+        Field(ge=64 << 10, le=1 << 44, description="a size of at least 64KiB, such as 64MiB"),
+    ] = 64 << 20
+    output_limit: Size = 1 << 20
+    code_limit: Annotated[
+        int,
+        BeforeValidator(_size),
+        Field(ge=1, le=64 << 20, description="a size from 1 byte to 64MiB"),
+    ] = 1 << 20
+    stdin_limit: Annotated[
+        int,
+        BeforeValidator(_size),
+        Field(ge=0, le=64 << 20, description="a size from 0 to 64MiB"),
+    ] = 1 << 20
+    install_timeout_s: Seconds = 120
+
+    pool_min_idle: Annotated[
+        int, Field(ge=0, le=10**6, description="a whole number from 0 to 1000000")
+    ] = 4
+    pool_max_containers: Count = 16
+    pool_max_waiting: Count = 256
+    lease_timeout_s: Seconds = 10
+    max_uses: Annotated[
+        int, Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
+    ] = 100
+    max_age_s: Annotated[
+        float, Field(gt=0, le=10**9, allow_inf_nan=False, description="a number of seconds above 0")
+    ] = 3600
+    idle_timeout_s: Annotated[
+        float, Field(gt=0, le=10**9, allow_inf_nan=False, description="a number of seconds above 0")
+    ] = 300
+    start_concurrency: Annotated[
+        int,
+        BeforeValidator(_cores),
+        Field(ge=1, le=1024, description="empty or a whole number from 1 to 1024"),
+    ] = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    start_timeout_s: Seconds = 30
+    drain_timeout_s: Seconds = 30
+
+    generate_log_file: Flag = True
+    log_file: Text = "logs.txt"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+        Field(description="debug, info, warning or error"),
+    ] = "info"
+
+    @classmethod
+    def of(cls, **values: object) -> Self:
+        """Return the defaults with these values, whatever files and environment say."""
+        return cls(_env_file=None, _env_prefix="\0", **values)  # type: ignore[call-arg, arg-type]
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.pool_min_idle > self.pool_max_containers:
+            raise ValueError(
+                f"PGEXEC_POOL_MIN_IDLE is {self.pool_min_idle}, but must be at most "
+                f"PGEXEC_POOL_MAX_CONTAINERS, which is {self.pool_max_containers}"
+            )
+        if self.generate_log_file and not self.log_file.strip():
+            raise ValueError(
+                "PGEXEC_LOG_FILE is '', but must name a file while PGEXEC_GENERATE_LOG_FILE is true"
+            )
+        if any(part in (".", "..") for part in self.root_dir.split("/")):
+            raise ValueError(
+                f"PGEXEC_ROOT_DIR is {self.root_dir!r}, but must be an absolute path without dots"
+            )
+        return self
+
+    @property
+    def body_limit(self) -> int:
+        """Bytes that a request's body may have.
+
+        JSON spells one byte with up to six (a u escape), so that nothing within the limits of
+        code and stdin is ever refused for the way in which the client wrote it.
+        """
+        return 6 * (self.code_limit + self.stdin_limit) + (64 << 10)
+
+    @property
+    def exposed(self) -> bool:
+        """Whether anyone who reaches the machine's network may run code on it."""
+        loopback = self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return not loopback and not self.api_keys
+
+
+def load_settings() -> tuple[Settings, list[str]]:
+    """Read files and environment; return the settings and warnings about unknown names.
+
+    A file is looked up in the current directory, else beside the package; later files win over
+    earlier ones, and the environment wins over files. Raises `SettingsError`.
+    """
+    files = [path for path in map(_find, FILES) if path is not None]
+    names = [name for name in os.environ if name.upper().startswith(PREFIX)]
+    try:
+        for path in files:
+            names += dotenv_values(path, interpolate=False)
+        settings = Settings(_env_file=files)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings cannot be read: {error}") from error
+    return settings, _unknown(names)
+
+
+def _find(name: str) -> Path | None:
+    for directory in (Path.cwd(), Path(__file__).resolve().parent.parent):
+        if (directory / name).is_file():
+            return directory / name
+    return None
+
+
+def _unknown(names: list[str]) -> list[str]:
+    known = [name.upper() for name in Settings.model_fields]
+    warnings = []
+    for name in dict.fromkeys(names):
+        own = name.upper().removeprefix(PREFIX)
+        if own in known:
+            continue
+        nearest = difflib.get_close_matches(own, known, n=1)
+        hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ""
+        warnings.append(f"{name} is not a setting of pgexec{hint}")
+    return warnings
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    if not first["loc"]:
+        return str(first["msg"]).removeprefix("Value error, ")
+    name = str(first["loc"][0])
+    allowed = Settings.model_fields[name].description
+    variable = PREFIX + name.upper()
+    if name in _SECRET:
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        return f"{variable} must be {allowed}: {reason}"
+    value = first["input"]
+    if isinstance(value, float) and not math.isfinite(value):
+        value = str(value)
+    return f"{variable} is {value!r}, but must be {allowed}"

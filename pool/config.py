@@ -1,0 +1,43 @@
+"""The numbers by which the pool is run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """How large the pool is, how long things may take, how long a container lives.
+
+    Names that end in `_s` are seconds. Raises `ValueError` for what cannot work.
+    """
+
+    min_idle: int = 4
+    max_containers: int = 16
+    max_waiting: int = 256
+    lease_timeout_s: float = 10.0
+    max_uses: int = 100
+    max_age_s: float = 3600.0
+    idle_timeout_s: float = 300.0
+    start_concurrency: int = 2
+    start_timeout_s: float = 30.0
+    reset_timeout_s: float = 5.0
+    remove_timeout_s: float = 30.0
+    drain_timeout_s: float = 30.0
+    backoff_first_s: float = 0.5
+    backoff_max_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name in {"min_idle", "drain_timeout_s"} else 1
+            if field.name.endswith("_s") and not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{field.name} is {value}, but must be a number of seconds")
+            if (value < least) if isinstance(value, int) else (least and value <= 0):
+                raise ValueError(f"{field.name} is {value}, but must be at least {least}")
+        if self.min_idle > self.max_containers:
+            raise ValueError(
+                f"min_idle is {self.min_idle}, but must be at most"
+                f" max_containers, which is {self.max_containers}"
+            )

@@ -1,0 +1,99 @@
+"""What a container on the guarded network must not reach, as seen from the server's machine.
+
+Pure, but for reading the machine's own addresses and resolvers. `pool/guard.py` is what
+puts the plan into effect, inside each container.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# IANA's special-purpose registries: private, shared, link-local (cloud metadata), benchmarking,
+# multicast and reserved; for IPv6 also what carries IPv4 addresses within.
+NOT_PUBLIC = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "64:ff9b::/96",
+    "64:ff9b:1::/48",
+    "2002::/16",
+    "fc00::/7",
+    "fe80::/65",
+    "fe80:0:0:0:8000::/65",
+    "fe80::/10",
+    "ff00::/8",
+)
+
+_RESOLV_CONF = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Networks in CIDR notation, and the addresses of resolvers, which may be asked for names."""
+
+    blocked: Sequence[str]
+    allowed: Sequence[str]
+    resolvers: Sequence[str]
+
+    def document(self) -> dict[str, object]:
+        """Return what the runner is told."""
+        return asdict(self)
+
+
+def make_plan(allowed: Iterable[str], addresses: Iterable[str], resolvers: Iterable[str]) -> Plan:
+    """Block what is not public, and a machine's own `addresses`, except what is `allowed`."""
+    exceptions = [ipaddress.ip_network(text, strict=False) for text in allowed]
+    networks = [ipaddress.ip_network(text) for text in (*NOT_PUBLIC, *addresses)]
+    blocked = [
+        str(network)
+        for network in dict.fromkeys(networks)
+        if not any(_covers(exception, network) for exception in exceptions)
+    ]
+    return Plan(tuple(blocked), tuple(map(str, exceptions)), tuple(resolvers))
+
+
+def own_addresses() -> list[str]:
+    """Return the addresses of this machine's interfaces, loopback left out."""
+    found = re.findall(r"\|-- (\S+)\n\s+/32 host LOCAL", _read("/proc/net/fib_trie"))
+    for line in _read("/proc/net/if_inet6").splitlines():
+        digits = line.split()[0]
+        found.append(str(ipaddress.IPv6Address(int(digits, 16))))
+    addresses = map(ipaddress.ip_address, dict.fromkeys(found))
+    return [str(address) for address in addresses if not address.is_loopback]
+
+
+def own_resolvers() -> list[str]:
+    """Return the IPv4 resolvers that the engine hands to containers: those beyond loopback."""
+    for path in _RESOLV_CONF:
+        names = re.findall(r"^\s*nameserver\s+([0-9.]+)\s*$", _read(path), re.MULTILINE)
+        usable = [name for name in names if not ipaddress.ip_address(name).is_loopback]
+        if usable:
+            return usable
+    return []
+
+
+def _covers(outer: Network, inner: Network) -> bool:
+    return outer.version == inner.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,296 @@
+"""The books of the pool: every container that exists or is about to, by state.
+
+Each transition changes the books synchronously; what is slow about it (start, reset, remove)
+is a task that the fleet owns, and that ends in the next transition and a call of
+`on_change`. No transition calls `on_change` itself before its books are right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from typing import TYPE_CHECKING, assert_never
+
+from pool import policy
+from pool.container import State
+from pool.errors import PoolClosed, PoolError
+from pool.policy import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from pool.config import PoolConfig
+    from pool.container import Container
+    from pool.job import ResetReport
+    from pool.lease import Launcher
+    from pool.observer import Observer
+
+logger = logging.getLogger(__name__)
+
+_CANCEL_S = 1.0
+"""How long a cancelled task may take to end before the fleet closes without it."""
+
+
+class Fleet:
+    """Starts, resets and removes containers, and knows the state of each."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        config: PoolConfig,
+        observer: Observer,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.idle: list[Container] = []  # least recently used first
+        self.leased: set[Container] = set()
+        self.resetting: set[Container] = set()
+        self.destroying: set[Container] = set()
+        self.stuck: set[Container] = set()  # of those, what the engine failed to remove
+        self.starts: dict[int, asyncio.Task[None]] = {}  # by number
+        self.reserved = 0  # slots of dedicated containers that are not there yet
+        self.failures = 0
+        self.retry_at = -math.inf
+        self.start_failure: str | None = None
+        self.start_s = 0.0
+        self.closing = False
+        self._launcher = launcher
+        self._config = config
+        self._observer = observer
+        self._on_change = on_change
+        self._launches: set[asyncio.Timeout] = set()  # of dedicated containers
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sequence = 0
+
+    @property
+    def usable(self) -> int:
+        """How many containers have come up and not begun to go."""
+        return len(self.idle) + len(self.leased) + len(self.resetting)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether some lease has a container, or a slot for one."""
+        return bool(self.leased or self.reserved)
+
+    # --- transitions --------------------------------------------------------------------------
+
+    def hold(self, container: Container, tenant: str) -> None:
+        """Lease a container; if it is idle, take it off that list."""
+        self._strike(container)
+        container.state = State.LEASED
+        container.tenant = tenant
+        self.leased.add(container)
+
+    def put_back(self, container: Container) -> None:
+        """Make a container idle, unless it is lost or the pool closing."""
+        if self.closing or container.lost:
+            self.destroy(container, Reason.DRAINED if self.closing else Reason.LOST)
+            return
+        self._strike(container)
+        if container.uses == 0:
+            container.tenant = None
+        container.state = State.IDLE
+        container.idle_since = _now()
+        self.idle.append(container)
+
+    def reset(self, container: Container, then: Callable[[ResetReport], None]) -> None:
+        """Await the report on a container's reset and pass it on, unless it is destroyed first."""
+        self._strike(container)
+        container.state = State.RESETTING
+        self.resetting.add(container)
+        self._spawn(self._reset(container, then), f"reset {container.id[:12]}")
+
+    def destroy(self, container: Container, reason: Reason) -> None:
+        """Remove a container from the engine, however often that has to be tried."""
+        if container.state is State.DESTROYING:
+            return
+        self._strike(container)
+        container.state = State.DESTROYING
+        container.on_lost = None
+        self.destroying.add(container)
+        self._spawn(self._remove(container, reason), f"remove {container.id[:12]}")
+
+    def start(self) -> None:
+        """Start a container of the pool's own kind."""
+        self._sequence += 1
+        number = self._sequence
+        task = self._spawn(self._start(number), f"start {number}")
+        self.starts[number] = task
+        # A task that is cancelled before its first step never gets to its `finally`.
+        task.add_done_callback(lambda _: self.starts.pop(number, None))
+
+    async def launch(self, launcher: Launcher, tenant: str) -> Container:
+        """Start and lease a dedicated container, in a slot that is already `reserved`."""
+        container: Container | None = None
+        self._sequence += 1
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._launches.add(scope)
+                container = await launcher(self._sequence)
+        except TimeoutError as error:
+            if scope.expired():
+                raise PoolClosed("the pool was closed") from error
+            raise
+        finally:
+            # Between the launcher's return and here nothing can cancel.
+            self._launches.discard(scope)
+            self.reserved -= 1
+            if container is None:
+                self._on_change()
+            else:
+                self._adopt(container)
+                self.hold(container, tenant)
+        if scope.expired():
+            self.destroy(container, Reason.DRAINED)
+            self._on_change()
+            raise PoolClosed("the pool was closed")
+        return container
+
+    # --- closing ------------------------------------------------------------------------------
+
+    def refuse(self) -> None:
+        """Begin to close: destroy what no lease uses, and start nothing any more."""
+        self.closing = True
+        for task in self.starts.values():
+            task.cancel()
+        for container in (*self.idle, *self.resetting):
+            self.destroy(container, Reason.DRAINED)
+
+    def revoke(self) -> None:
+        """Destroy what is leased, and cancel the launches of dedicated containers."""
+        for scope in self._launches:
+            if not scope.expired():
+                scope.reschedule(-math.inf)
+        for container in tuple(self.leased):
+            self.destroy(container, Reason.DRAINED)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait for the tasks; after `timeout_s` cancel them and say what is left behind."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CANCEL_S)
+        if self.destroying:
+            left = ", ".join(sorted(container.id[:12] for container in self.destroying))
+            logger.error("could not remove these containers: %s", left)
+
+    # --- the slow parts -----------------------------------------------------------------------
+
+    async def _start(self, number: int) -> None:
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._config.start_timeout_s):
+                container = await self._launcher(number)
+        except PoolError as error:
+            self._start_failed(str(error) or type(error).__name__)
+        except TimeoutError:
+            self._start_failed(f"not ready within {self._config.start_timeout_s:g} s")
+        except Exception as error:
+            logger.exception("an unexpected error while starting a container")
+            self._start_failed(f"{type(error).__name__}: {error}")
+        else:
+            self._adopt(container)
+            self._started(time.perf_counter() - began)
+            self.put_back(container)
+        finally:
+            # In the same step as the above: whoever counts sees the one or the other.
+            self.starts.pop(number, None)
+        self._on_change()
+
+    async def _reset(self, container: Container, then: Callable[[ResetReport], None]) -> None:
+        report = await container.reset(timeout_s=self._config.reset_timeout_s)
+        if container.state is State.RESETTING:
+            then(report)
+            self._on_change()
+
+    async def _remove(self, container: Container, reason: Reason) -> None:
+        failures = 0
+        while not await self._removed(container, failures):
+            failures += 1
+            if failures == 1:
+                self.stuck.add(container)
+                self._on_change()
+            await asyncio.sleep(policy.backoff(failures, self._config))
+        self.stuck.discard(container)
+        self.destroying.discard(container)
+        self._observer.destroyed(reason, container.uses)
+        self._on_change()
+
+    async def _removed(self, container: Container, failures: int) -> bool:
+        try:
+            async with asyncio.timeout(self._config.remove_timeout_s):
+                await container.destroy()
+        except (PoolError, TimeoutError) as error:
+            if failures == 0:
+                sentence = str(error) or type(error).__name__
+                logger.warning("cannot remove container %s: %s", container.id[:12], sentence)
+            return False
+        except Exception:
+            logger.exception("an unexpected error while removing %s", container.id[:12])
+            return False
+        return True
+
+    # --- events and small parts ---------------------------------------------------------------
+
+    def _adopt(self, container: Container) -> None:
+        container.started_at = container.idle_since = _now()
+        container.on_lost = self._lost
+
+    def _lost(self, container: Container) -> None:
+        # Leased or resetting, it is found out by whoever is using it.
+        if container.state is not State.IDLE:
+            return
+        logger.warning("idle container %s was lost", container.id[:12])
+        if container.uses == 0:
+            # Else a container that dies right after its start would be replaced in a hot loop.
+            self._start_failed("a container ended before its first use")
+        self.destroy(container, Reason.LOST)
+        self._on_change()
+
+    def _started(self, seconds: float) -> None:
+        if self.start_failure is not None:
+            logger.info("containers start again")
+        self.start_failure = None
+        self.failures = 0
+        self.start_s = seconds if not self.start_s else 0.8 * self.start_s + 0.2 * seconds
+        self._observer.started(seconds)
+
+    def _start_failed(self, reason: str) -> None:
+        now = _now()
+        if now >= self.retry_at:  # several at once are one failure
+            self.failures += 1
+            self.retry_at = now + policy.backoff(self.failures, self._config)
+        if reason != self.start_failure:
+            logger.warning("containers fail to start: %s", reason)
+        self.start_failure = reason
+        self._observer.start_failed(reason)
+
+    def _strike(self, container: Container) -> None:
+        """Take a container off the list of its present state."""
+        match container.state:
+            case State.STARTING:
+                pass
+            case State.IDLE:
+                self.idle.remove(container)
+            case State.LEASED:
+                self.leased.remove(container)
+            case State.RESETTING:
+                self.resetting.remove(container)
+            case State.DESTROYING:
+                raise RuntimeError(f"{container!r} is beyond recall")
+            case _:
+                assert_never(container.state)
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

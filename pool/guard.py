@@ -1,0 +1,237 @@
+"""Close the ways from a container's network to everything but the public internet.
+
+The server says which ranges are out of bounds (`pool/egress.py`); this sets `unreachable`
+routes for them in the container's own network namespace, and then gives up the capability to
+change them. A socket that names its interface (SO_BINDTODEVICE, IP_PKTINFO), multicast and
+broadcast are not stopped by routes: the kernel takes what it finds no route for to be on the
+link. So the same ranges are closed by IPsec policies as well, which hold for every packet.
+
+This needs nothing on the host, no iptables, no privileges of the server, and is done before
+any foreign code runs: rtnetlink(7), and `XFRM_MSG_UPDPOLICY` of <linux/xfrm.h>.
+
+Runs inside the container, in PID 1: standard library only, any CPython since 3.8.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+from typing import Tuple
+
+_NEW_ROUTE, _NEW_RULE = 24, 32
+_ERROR = 2
+_REQUEST_ACK_CREATE_OR_REPLACE = 0x1 | 0x4 | 0x400 | 0x100
+_UNICAST, _UNREACHABLE = 1, 7
+_MAIN_TABLE, _DNS_TABLE = 254, 53
+_STATIC = 4
+_SCOPE_HOST = 254
+_DST, _GATEWAY = 1, 5  # of a route and, the first, of a rule
+_RULE_PRIORITY, _RULE_PROTOCOL, _RULE_PORTS = 6, 22, 24
+_DNS_PORT = 53
+_WHOLE = 32
+_TO_TABLE = 1
+
+_NETLINK_XFRM = 6
+_UPDATE_POLICY = 0x19
+_OUT = 1
+_ALLOW, _BLOCK = 0, 1
+_ANY_PROTOCOL = 0
+_TRANSPORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
+_UNLIMITED = b"\xff" * 32 + bytes(32)
+
+_CAP_SETPCAP, _CAP_NET_ADMIN = 8, 12
+_PR_CAPBSET_DROP = 24
+_CAPABILITY_VERSION_3 = 0x20080522
+
+Network = Tuple[int, bytes, int]
+"""Address family, address, prefix length."""
+
+
+def close_off(plan: dict[str, list[str]]) -> str:
+    """Set routes and policies, and drop the capabilities that this takes. Raises `OSError`.
+
+    `plan` has the networks that are `blocked`, exceptions that are `allowed`, and the
+    addresses of `resolvers`, of which only port 53 is let through. Returns what the kernel
+    was able to do: `policies`, or `routes` alone.
+    """
+    gateway, subnets = _look_around()
+    has_ipv6 = _has_ipv6()
+    blocked = [
+        network
+        for network in map(_parse, plan["blocked"])
+        if network[0] == socket.AF_INET or has_ipv6
+    ]
+    _set_routes(plan, blocked, gateway, subnets)
+    own = subnets if gateway is None else [*subnets, (socket.AF_INET, gateway, 32)]
+    try:
+        kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_XFRM)
+    except OSError:
+        strength = "routes"  # a kernel without IPsec
+    else:
+        with kernel:
+            kernel.bind((0, 0))
+            _set_policies(kernel, plan, [*own, *blocked])
+        strength = "policies"
+    _drop_capabilities()
+    return strength
+
+
+def _set_routes(
+    plan: dict[str, list[str]],
+    blocked: list[Network],
+    gateway: bytes | None,
+    subnets: list[Network],
+) -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.bind((0, 0))
+        if gateway is not None:
+            # First what goes by way of the gateway, which is no longer reachable afterwards.
+            for network in map(_parse, plan["allowed"]):
+                if network[0] == socket.AF_INET:
+                    _add_route(kernel, network, gateway)
+            _add_route(kernel, (socket.AF_INET, bytes(4), 0), gateway, table=_DNS_TABLE)
+            for address in plan["resolvers"]:
+                for protocol in (socket.IPPROTO_UDP, socket.IPPROTO_TCP):
+                    _add_dns_rule(kernel, socket.inet_aton(address), protocol)
+            own = [half for subnet in subnets for half in _halves(subnet)]
+            for network in [*own, (socket.AF_INET, gateway, 32)]:
+                _add_route(kernel, network, None)
+        for network in blocked:
+            _add_route(kernel, network, None)
+
+
+def _set_policies(
+    kernel: socket.socket, plan: dict[str, list[str]], blocked: list[Network]
+) -> None:
+    for address in plan["resolvers"]:
+        resolver = (socket.AF_INET, socket.inet_aton(address), 32)
+        for protocol in (socket.IPPROTO_UDP, socket.IPPROTO_TCP):
+            _add_policy(kernel, resolver, _ALLOW, priority=1, to=(protocol, _DNS_PORT))
+    for network in map(_parse, plan["allowed"]):
+        _add_policy(kernel, network, _ALLOW, priority=2)
+    for network in blocked:
+        # Without neighbour discovery, which is ICMPv6, there is no IPv6 at all.
+        protocols = (_ANY_PROTOCOL,) if network[0] == socket.AF_INET else _TRANSPORTS
+        for protocol in protocols:
+            _add_policy(kernel, network, _BLOCK, priority=3, to=(protocol, 0))
+
+
+def _look_around() -> tuple[bytes | None, list[Network]]:
+    """Return the default gateway's address, if there is one, and the connected subnets."""
+    gateway: bytes | None = None
+    subnets: list[Network] = []
+    with open("/proc/net/route", encoding="ascii") as table:
+        for line in table.readlines()[1:]:
+            _, destination, via, _, _, _, _, mask, *_ = line.split()
+            if int(destination, 16) == 0 and int(via, 16):
+                gateway = struct.pack("=I", int(via, 16))
+            elif not int(via, 16):
+                length = bin(int(mask, 16)).count("1")
+                address = struct.pack("=I", int(destination, 16))
+                subnets.append((socket.AF_INET, address, length))
+    return gateway, subnets
+
+
+def _has_ipv6() -> bool:
+    """Whether any interface but the loopback has an IPv6 address."""
+    try:
+        with open("/proc/net/if_inet6", encoding="ascii") as addresses:
+            return any(line.split()[-1] != "lo" for line in addresses)
+    except FileNotFoundError:
+        return False
+
+
+def _parse(text: str) -> Network:
+    address, _, length = text.partition("/")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return family, socket.inet_pton(family, address), int(length)
+
+
+def _halves(network: Network) -> list[Network]:
+    """Split a connected network: its halves take precedence over the route to the whole."""
+    family, address, length = network
+    if length >= _WHOLE:
+        return [network]
+    (number,) = struct.unpack("!I", address)
+    upper = struct.pack("!I", number | 1 << (31 - length))
+    return [(family, address, length + 1), (family, upper, length + 1)]
+
+
+def _add_route(
+    kernel: socket.socket, network: Network, gateway: bytes | None, table: int = _MAIN_TABLE
+) -> None:
+    family, address, length = network
+    kind = _UNREACHABLE if gateway is None else _UNICAST
+    # The narrowest scope, or sockets with SO_DONTROUTE would not see the unreachable ones.
+    scope = _SCOPE_HOST if gateway is None and family == socket.AF_INET else 0
+    head = struct.pack("=8BI", family, length, 0, 0, table, _STATIC, scope, kind, 0)
+    attributes = _attribute(_DST, address) if length else b""
+    if gateway is not None:
+        attributes += _attribute(_GATEWAY, gateway)
+    _request(kernel, _NEW_ROUTE, head + attributes)
+
+
+def _add_dns_rule(kernel: socket.socket, resolver: bytes, protocol: int) -> None:
+    head = struct.pack("=8BI", socket.AF_INET, 32, 0, 0, _DNS_TABLE, 0, 0, _TO_TABLE, 0)
+    ports = struct.pack("=HH", _DNS_PORT, _DNS_PORT)
+    attributes = (
+        _attribute(_DST, resolver)
+        + _attribute(_RULE_PRIORITY, struct.pack("=I", 100))
+        + _attribute(_RULE_PROTOCOL, bytes([protocol]))
+        + _attribute(_RULE_PORTS, ports)
+    )
+    _request(kernel, _NEW_RULE, head + attributes)
+
+
+def _add_policy(
+    kernel: socket.socket,
+    network: Network,
+    action: int,
+    priority: int,
+    to: tuple[int, int] = (_ANY_PROTOCOL, 0),
+) -> None:
+    """Allow or block what is sent to a network; `to` is a protocol and a port, 0 for any."""
+    family, address, length = network
+    protocol, port = to
+    ports = struct.pack("!HHHH", port, 0xFFFF if port else 0, 0, 0)
+    selector = address.ljust(16, b"\0") + bytes(16) + ports
+    selector += struct.pack("=HBBB3xiI", family, length, 0, protocol, 0, 0)
+    info = selector + _UNLIMITED + bytes(32)
+    info += struct.pack("=IIBBBB4x", priority, 0, _OUT, action, 0, 0)
+    _request(kernel, _UPDATE_POLICY, info)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    padding = bytes(-len(value) % 4)
+    return struct.pack("=HH", 4 + len(value), kind) + value + padding
+
+
+def _request(kernel: socket.socket, kind: int, body: bytes) -> None:
+    header = struct.pack("=IHHII", 16 + len(body), kind, _REQUEST_ACK_CREATE_OR_REPLACE, 0, 0)
+    kernel.send(header + body)
+    answer = kernel.recv(65536)
+    answer_kind, (code,) = (
+        struct.unpack_from("=4xH", answer)[0],
+        struct.unpack_from("=i", answer, 16),
+    )
+    if answer_kind == _ERROR and code != 0:
+        raise OSError(-code, os.strerror(-code))
+
+
+def _drop_capabilities() -> None:
+    """Give up what only the guard needed, for good: from the bounding set as well."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in (_CAP_NET_ADMIN, _CAP_SETPCAP):
+        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "cannot drop from the bounding set")
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    sets = ctypes.create_string_buffer(24)
+    if libc.capget(header, sets) != 0:
+        raise OSError(ctypes.get_errno(), "capget")
+    lost = ~(1 << _CAP_NET_ADMIN | 1 << _CAP_SETPCAP) & 0xFFFFFFFF
+    words = struct.unpack("=6I", sets.raw)
+    kept = [*(word & lost for word in words[:3]), *words[3:]]  # the lower words come first
+    if libc.capset(header, struct.pack("=6I", *kept)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")

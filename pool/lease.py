@@ -1,0 +1,130 @@
+"""The exclusive use of one container, always `async with`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from pool.errors import PoolError, RunnerProtocolError
+from pool.observer import Source
+from pool.policy import Outcome
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pool.container import Container
+    from pool.job import Job, Result
+
+Launcher = Callable[[int], Awaitable["Container"]]
+"""Starts a container, given its number in the pool, and leaves none behind if it fails."""
+
+
+class Lease:
+    """What `PoolManager.lease` returns: enter it to get the container, leave it to part.
+
+    Inside, `container` is the container, `source` where it came from, `waited_s` how long
+    that took, and `last` whether it will be destroyed rather than used again.
+    """
+
+    __slots__ = (
+        "_container",
+        "_enter",
+        "_leave",
+        "_max_uses",
+        "entered_at",
+        "fresh",
+        "last",
+        "launcher",
+        "outcome",
+        "source",
+        "tenant",
+        "timeout_s",
+        "waited_s",
+    )
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        fresh: bool,
+        launcher: Launcher | None,
+        timeout_s: float,
+        max_uses: int,
+        enter: Callable[[Lease], Awaitable[tuple[Container, Source]]],
+        leave: Callable[[Lease], None],
+    ) -> None:
+        self.tenant = tenant
+        self.fresh = fresh
+        self.launcher = launcher
+        self.timeout_s = timeout_s
+        self.source = Source.IDLE
+        self.waited_s = 0.0
+        self.entered_at = 0.0
+        self.last = False
+        self.outcome = Outcome.UNUSED
+        self._max_uses = max_uses
+        self._enter = enter
+        self._leave = leave
+        self._container: Container | None = None
+
+    def __repr__(self) -> str:
+        return f"<Lease of {self._container!r} tenant={self.tenant!r} {self.outcome}>"
+
+    @property
+    def dedicated(self) -> bool:
+        """Whether the container is of the request's own kind."""
+        return self.launcher is not None
+
+    @property
+    def container(self) -> Container:
+        """The container; only inside `async with`."""
+        if self._container is None:
+            raise RuntimeError("a lease has a container only inside `async with`")
+        return self._container
+
+    async def __aenter__(self) -> Self:
+        if self.entered_at:
+            raise RuntimeError("a lease is entered once")
+        asked_at = time.perf_counter()
+        self._container, self.source = await self._enter(self)
+        self.entered_at = time.perf_counter()
+        self.waited_s = self.entered_at - asked_at
+        full = self._container.uses + 1 >= self._max_uses
+        self.last = self.fresh or self.dedicated or full
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Nothing is awaited here, so that a cancellation cannot come between.
+        self._leave(self)
+        self._container = None
+
+    async def run(self, job: Job) -> Result:
+        """Run the job, the only one of this lease, and return how it ended.
+
+        Raises what `Container.run` raises; whatever happens, leaving the lease draws the
+        consequences.
+        """
+        container = self.container
+        if self.outcome is not Outcome.UNUSED:
+            raise RuntimeError("a lease runs one job")
+        container.uses += 1
+        self.outcome = Outcome.CANCELLED  # unless it gets to its end
+        if job.last is not self.last:
+            job = replace(job, last=self.last)
+        try:
+            result = await container.run(job)
+        except RunnerProtocolError:
+            self.outcome = Outcome.PROTOCOL_ERROR
+            raise
+        except PoolError:
+            self.outcome = Outcome.LOST
+            raise
+        self.outcome = Outcome(result.status)
+        return result

@@ -1,0 +1,363 @@
+"""The pool of warm containers: lends them, keeps enough of them, and loses none.
+
+Decide synchronously, act asynchronously: every event (a lease, its end, a start, a removal,
+a timer) changes the books between two awaits and calls `_settle`, which asks the policy for
+a plan and carries it out. Waiting is a future per waiter; what is slow is a task of the
+fleet's, and ends in another event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from typing import TYPE_CHECKING, Self
+
+from pool import policy
+from pool.config import PoolConfig
+from pool.container import State
+from pool.errors import EngineUnavailable, LeaseTimeout, PoolClosed, PoolSaturated
+from pool.fleet import Fleet
+from pool.lease import Launcher, Lease
+from pool.observer import Observer, Rejection, Snapshot, Source
+from pool.policy import Outcome, Reason, Use, verdict
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pool.container import Container
+    from pool.job import ResetReport
+
+__all__ = ["Launcher", "Lease", "Observer", "PoolConfig", "PoolManager", "Snapshot"]
+
+
+class PoolManager:
+    """Leases warm containers that `launcher` starts; use as `async with`, or start and close."""
+
+    def __init__(
+        self, launcher: Launcher, config: PoolConfig, *, observer: Observer | None = None
+    ) -> None:
+        self.config = config
+        self._observer = observer or Observer()
+        self._fleet = Fleet(launcher, config, self._observer, self._settle)
+        self._waiting: dict[Lease, asyncio.Future[Container | None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Handle | None = None
+        self._unused = asyncio.Event()  # no lease holds anything; kept only while draining
+        self._warmed = False
+        self._closed = False
+        self._turn_s = 0.0
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def start(self) -> None:
+        """Begin to fill the pool; `Snapshot.ready` tells when it is.
+
+        Everything happens on the running loop, which must be the one that uses the pool.
+        """
+        if self._loop is not None or self._fleet.closing:
+            raise RuntimeError("a pool starts once")
+        self._loop = asyncio.get_running_loop()
+        self._settle()
+
+    def lease(
+        self,
+        *,
+        tenant: str = "",
+        fresh: bool = False,
+        timeout_s: float | None = None,
+        dedicated: Launcher | None = None,
+    ) -> Lease:
+        """Return a lease, to be entered: `async with pool.lease() as lease`.
+
+        A container that has run a tenant's code is only ever leased to that tenant. With
+        `fresh` nobody has used it before and nobody will after; `dedicated` starts one of
+        the caller's own kind. `timeout_s` bounds the wait for a container, or for the slot
+        of a dedicated one, but not the dedicated launcher.
+
+        Entering raises `PoolClosed`; `PoolSaturated` at once when the queue is full;
+        `LeaseTimeout`, or `EngineUnavailable` when there are no containers at all because
+        none can be started; and whatever the dedicated launcher raises.
+        """
+        return Lease(
+            tenant=tenant,
+            fresh=fresh,
+            launcher=dedicated,
+            timeout_s=self.config.lease_timeout_s if timeout_s is None else timeout_s,
+            max_uses=self.config.max_uses,
+            enter=self._enter,
+            leave=self._leave,
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Count the containers by state and say whether a run would be served."""
+        fleet = self._fleet
+        return Snapshot(
+            starting=len(fleet.starts) + fleet.reserved,
+            idle=len(fleet.idle),
+            leased=len(fleet.leased),
+            resetting=len(fleet.resetting),
+            destroying=len(fleet.destroying),
+            waiting=len(self._waiting),
+            draining=fleet.closing,
+            closed=self._closed,
+            start_failure=fleet.start_failure,
+            unready=self._unready(),
+        )
+
+    def retry(self) -> None:
+        """Forget the back-off: the engine is known to answer again."""
+        self._fleet.retry_at = -math.inf
+        self._settle()
+
+    async def close(self) -> None:
+        """Destroy everything now, what is leased included."""
+        await self.drain(0)
+
+    async def drain(self, timeout_s: float | None = None) -> None:
+        """Refuse new leases, let the present ones end, destroy all containers, and close.
+
+        After `timeout_s` (by default `drain_timeout_s`) what is still leased is destroyed,
+        too. Another call, at any time, may cut this one short. Takes at most twice
+        `remove_timeout_s` longer, when the engine does not remove what it is told to.
+        """
+        self._refuse()
+        await self._until_unused(self.config.drain_timeout_s if timeout_s is None else timeout_s)
+        self._fleet.revoke()
+        await self._until_unused(self.config.remove_timeout_s)
+        await self._fleet.finish(self.config.remove_timeout_s)
+        self._closed = True
+
+    # --- entering a lease ---------------------------------------------------------------------
+
+    async def _enter(self, lease: Lease) -> tuple[Container, Source]:
+        fleet = self._fleet
+        if self._loop is None or fleet.closing:
+            self._observer.rejected(Rejection.CLOSED)
+            raise PoolClosed("the pool takes no new leases")
+        # The common path: nothing is awaited, no future is made. Whoever waits comes first.
+        if not self._waiting and not lease.dedicated:
+            index = policy.pick(fleet.idle, lease)
+            if index is not None:
+                container = fleet.idle[index]
+                fleet.hold(container, lease.tenant)
+                self._settle_soon(self._loop)
+                self._observer.leased(Source.IDLE, 0.0)
+                return container, Source.IDLE
+        asked_at = time.perf_counter()
+        container = await self._wait(lease, self._loop)
+        source = Source.WAITED if container.uses else Source.STARTED
+        self._observer.leased(source, time.perf_counter() - asked_at)
+        return container, source
+
+    async def _wait(self, lease: Lease, loop: asyncio.AbstractEventLoop) -> Container:
+        """Queue up for a container, or for a slot to launch a dedicated one in."""
+        if len(self._waiting) >= self.config.max_waiting:
+            self._observer.rejected(Rejection.SATURATED)
+            message = f"{len(self._waiting)} runs are already waiting for a container"
+            raise PoolSaturated(message, retry_after_s=self._retry_after())
+        future: asyncio.Future[Container | None] = loop.create_future()
+        self._waiting[lease] = future
+        self._settle()
+        deadline = loop.call_later(lease.timeout_s, self._expire, lease)
+        try:
+            container = await future
+        except asyncio.CancelledError:
+            self._give_up(lease, future)
+            raise
+        finally:
+            deadline.cancel()
+        if lease.launcher is not None:
+            return await self._fleet.launch(lease.launcher, lease.tenant)
+        if container is None or container.state is not State.LEASED:
+            # Destroyed between the grant and here.
+            raise PoolClosed("the pool was closed")
+        return container
+
+    def _give_up(self, lease: Lease, future: asyncio.Future[Container | None]) -> None:
+        """Hand on what a cancelled waiter may already have been given."""
+        self._waiting.pop(lease, None)
+        if future.done() and not future.cancelled() and future.exception() is None:
+            container = future.result()
+            if container is None:
+                self._fleet.reserved -= 1
+            elif container.state is State.LEASED:
+                self._fleet.put_back(container)
+        self._settle()
+
+    def _expire(self, lease: Lease) -> None:
+        future = self._waiting.get(lease)
+        if future is None or future.done():
+            return
+        reason = self._fleet.start_failure
+        retry_after_s = self._retry_after()
+        del self._waiting[lease]
+        message = f"no container came free within {lease.timeout_s:g} s"
+        if reason is not None:
+            message += f"; containers fail to start: {reason}"
+        if reason is not None and self._fleet.usable == 0:
+            self._observer.rejected(Rejection.UNAVAILABLE)
+            future.set_exception(EngineUnavailable(message))
+        else:
+            self._observer.rejected(Rejection.TIMEOUT)
+            future.set_exception(LeaseTimeout(message, retry_after_s=retry_after_s))
+        self._settle()
+
+    # --- leaving a lease ----------------------------------------------------------------------
+
+    def _leave(self, lease: Lease) -> None:
+        container = lease.container
+        if container.state is not State.LEASED:
+            return  # destroyed by a drain meanwhile
+        decision = verdict(self._use(lease, container), self.config)
+        self._note_turn(lease, restart=not decision.recycle)
+        if decision.reason is not None:
+            self._fleet.destroy(container, decision.reason)
+        elif lease.outcome is Outcome.UNUSED:
+            self._fleet.put_back(container)
+        elif self._fleet.closing:
+            self._fleet.destroy(container, Reason.DRAINED)
+        else:
+            self._reset(lease, container)
+            return  # nobody can be served before the report
+        self._settle()
+
+    def _reset(self, lease: Lease, container: Container) -> None:
+        began = time.perf_counter()
+
+        def judge(report: ResetReport) -> None:
+            self._observer.reset(time.perf_counter() - began, report)
+            decision = verdict(self._use(lease, container), self.config, report)
+            if decision.reason is None:
+                self._fleet.put_back(container)
+                self._observer.recycled()
+            else:
+                self._fleet.destroy(container, decision.reason)
+
+        self._fleet.reset(container, judge)
+
+    def _use(self, lease: Lease, container: Container) -> Use:
+        return Use(
+            outcome=lease.outcome,
+            uses=container.uses,
+            age_s=asyncio.get_running_loop().time() - container.started_at,
+            fresh=lease.fresh,
+            dedicated=lease.dedicated,
+            lost=container.lost,
+        )
+
+    # --- the plan, and carrying it out --------------------------------------------------------
+
+    def _settle(self, now: float = -math.inf) -> None:
+        """Plan, and do what the plan says. Never while a transition is half done."""
+        fleet, loop = self._fleet, self._loop
+        if fleet.closing and not fleet.in_use:
+            self._unused.set()
+        if fleet.closing or loop is None:
+            return
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        self._warmed = self._warmed or fleet.usable >= self.config.min_idle
+        plan = policy.plan(self._view(), self.config, max(now, loop.time()))
+        for container, reason in plan.evict:
+            fleet.destroy(container, reason)
+        for lease, container in plan.serve:
+            fleet.hold(container, lease.tenant)
+            self._waiting.pop(lease).set_result(container)
+        for lease in plan.grant:
+            fleet.reserved += 1
+            self._waiting.pop(lease).set_result(None)
+        for _ in range(plan.start):
+            fleet.start()
+        self._set_alarm(plan.wake_at, loop)
+
+    def _settle_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Settle after the job has been written, so that planning delays no run."""
+        if self._soon is None:
+            self._soon = loop.call_soon(self._settle)
+
+    def _view(self) -> policy.View[Container, Lease]:
+        fleet = self._fleet
+        return policy.View(
+            idle=fleet.idle,
+            # A waiter whose task was just cancelled has not had its turn to give up.
+            waiting=(lease for lease, future in self._waiting.items() if not future.done()),
+            resetting=[container.tenant for container in fleet.resetting],
+            starting=len(fleet.starts),
+            reserved=fleet.reserved,
+            leased=len(fleet.leased),
+            destroying=len(fleet.destroying),
+            stuck=len(fleet.stuck),
+            failures=fleet.failures,
+            retry_at=fleet.retry_at,
+        )
+
+    def _set_alarm(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
+        # One that rings too early only plans again, so most plans leave it alone.
+        if self._alarm is not None:
+            if self._alarm.when() <= when:
+                return
+            self._alarm.cancel()
+            self._alarm = None
+        if when < math.inf:
+            self._alarm = loop.call_at(when, self._ring, when)
+
+    def _ring(self, when: float) -> None:
+        self._alarm = None
+        self._settle(when)  # a loop's clock may be a little behind its timers
+
+    # --- closing, and what others want to know ------------------------------------------------
+
+    def _refuse(self) -> None:
+        for handle in (self._alarm, self._soon):
+            if handle is not None:
+                handle.cancel()
+        self._alarm = self._soon = None
+        self._fleet.refuse()
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                self._observer.rejected(Rejection.CLOSED)
+                future.set_exception(PoolClosed("the pool is being closed"))
+        self._settle()
+
+    async def _until_unused(self, timeout_s: float) -> None:
+        if not self._unused.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._unused.wait()
+
+    def _unready(self) -> str | None:
+        fleet = self._fleet
+        if self._closed or fleet.closing or self._loop is None:
+            return "the pool takes no new leases"
+        if fleet.start_failure is not None and (not self._warmed or fleet.usable == 0):
+            return f"containers fail to start: {fleet.start_failure}"
+        if not self._warmed:
+            return f"warming up: {fleet.usable} of {self.config.min_idle} containers are ready"
+        if len(self._waiting) >= self.config.max_waiting:
+            return f"{len(self._waiting)} runs are already waiting for a container"
+        return None
+
+    def _note_turn(self, lease: Lease, *, restart: bool) -> None:
+        turn_s = time.perf_counter() - lease.entered_at
+        if restart:
+            turn_s += self._fleet.start_s
+        self._turn_s = turn_s if not self._turn_s else 0.9 * self._turn_s + 0.1 * turn_s
+
+    def _retry_after(self) -> float:
+        turn_s = self._turn_s or self._fleet.start_s
+        return policy.retry_after(len(self._waiting), turn_s, self.config)

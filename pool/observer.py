@@ -1,0 +1,83 @@
+"""What the pool shows of itself: events as they happen, and a picture of the moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pool.job import ResetReport
+    from pool.policy import Reason
+
+
+class Source(StrEnum):
+    """Where a lease's container came from."""
+
+    IDLE = "idle"
+    WAITED = "waited"
+    STARTED = "started"
+
+
+class Rejection(StrEnum):
+    """Why a lease was refused."""
+
+    SATURATED = "saturated"
+    TIMEOUT = "timeout"
+    UNAVAILABLE = "unavailable"
+    CLOSED = "closed"
+
+
+class Observer:
+    """Hears what the pool does; does nothing itself. Must not raise, block or call back."""
+
+    def started(self, seconds: float) -> None:
+        """Hear that a container of the pool's own kind became ready after so long."""
+
+    def start_failed(self, reason: str) -> None:
+        """Hear that a container failed to start, or ended before its first use."""
+
+    def leased(self, source: Source, waited_s: float) -> None:
+        """Hear that a lease got its container."""
+
+    def rejected(self, reason: Rejection) -> None:
+        """Hear that a lease was refused."""
+
+    def reset(self, seconds: float, report: ResetReport) -> None:
+        """Hear the report on a reset, and how long after the lease's end it came."""
+
+    def recycled(self) -> None:
+        """Hear that a used container is idle again."""
+
+    def destroyed(self, reason: Reason, uses: int) -> None:
+        """Hear that a container is gone from the engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Containers by state, and how the pool is doing.
+
+    `starting` counts dedicated containers, too; `start_failure` is why containers fail to
+    start, as long as they do; `unready` is why a run would not be served now.
+    """
+
+    starting: int
+    idle: int
+    leased: int
+    resetting: int
+    destroying: int
+    waiting: int
+    draining: bool
+    closed: bool
+    start_failure: str | None
+    unready: str | None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a run would be served."""
+        return self.unready is None
+
+    @property
+    def total(self) -> int:
+        """Slots in use."""
+        return self.starting + self.idle + self.leased + self.resetting + self.destroying

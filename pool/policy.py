@@ -1,0 +1,333 @@
+"""What is to become of a container, how many to start, which to evict: decisions, no effects."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pool.config import PoolConfig
+    from pool.job import ResetReport
+
+
+class Outcome(StrEnum):
+    """How the lease of a container ended; the first six are those of `job.Status`."""
+
+    OK = "ok"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    MEMORY_LIMIT = "memory_limit"
+    OUTPUT_LIMIT = "output_limit"
+    KILLED = "killed"
+    CANCELLED = "cancelled"
+    PROTOCOL_ERROR = "protocol_error"
+    LOST = "lost"
+    UNUSED = "unused"
+
+
+class Reason(StrEnum):
+    """Why a container is destroyed."""
+
+    TIMEOUT = "timeout"
+    MEMORY_LIMIT = "memory_limit"
+    OUTPUT_LIMIT = "output_limit"
+    KILLED = "killed"
+    CANCELLED = "cancelled"
+    PROTOCOL_ERROR = "protocol_error"
+    LOST = "lost"
+    DEDICATED = "dedicated"
+    FRESH = "fresh"
+    MAX_USES = "max_uses"
+    MAX_AGE = "max_age"
+    DIRTY = "dirty"
+    IDLE_TIMEOUT = "idle_timeout"
+    EVICTED = "evicted"
+    DRAINED = "drained"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Recycle the container, or destroy it for a reason."""
+
+    reason: Reason | None = None
+
+    @property
+    def recycle(self) -> bool:
+        return self.reason is None
+
+
+RECYCLE = Verdict()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What the verdict on a container depends on at the end of its lease.
+
+    `lost` says that its stream has ended, `uses` counts the run that just ended.
+    """
+
+    outcome: Outcome
+    uses: int
+    age_s: float
+    fresh: bool = False
+    dedicated: bool = False
+    lost: bool = False
+
+
+# The snippet must have exited by itself: after anything else the container is suspect.
+_OUTCOMES: dict[Outcome, Reason | None] = {
+    Outcome.UNUSED: None,
+    Outcome.OK: None,
+    Outcome.ERROR: None,
+    Outcome.TIMEOUT: Reason.TIMEOUT,
+    Outcome.MEMORY_LIMIT: Reason.MEMORY_LIMIT,
+    Outcome.OUTPUT_LIMIT: Reason.OUTPUT_LIMIT,
+    Outcome.KILLED: Reason.KILLED,
+    Outcome.CANCELLED: Reason.CANCELLED,
+    Outcome.PROTOCOL_ERROR: Reason.PROTOCOL_ERROR,
+    Outcome.LOST: Reason.LOST,
+}
+
+
+def verdict(use: Use, config: PoolConfig, report: ResetReport | None = None) -> Verdict:
+    """Judge a container when it leaves its lease and, with the `report`, after its reset.
+
+    The rows are read from the top, and the first that applies is the verdict.
+    """
+    reason = _OUTCOMES[use.outcome]
+    if reason is not None:
+        return Verdict(reason)
+    used = use.outcome is not Outcome.UNUSED
+    table = (
+        (use.dedicated, Reason.DEDICATED),
+        (use.fresh and used, Reason.FRESH),
+        (use.uses >= config.max_uses, Reason.MAX_USES),
+        (use.age_s >= config.max_age_s, Reason.MAX_AGE),
+        (use.lost, Reason.LOST),
+        (report is not None and not report.clean, Reason.DIRTY),
+    )
+    return next((Verdict(reason) for applies, reason in table if applies), RECYCLE)
+
+
+def backoff(failures: int, config: PoolConfig) -> float:
+    """Return how many seconds to wait after so many failures in a row."""
+    doublings = min(failures - 1, 32)
+    return min(config.backoff_max_s, config.backoff_first_s * 2.0**doublings)
+
+
+def retry_after(waiting: int, turn_s: float, config: PoolConfig) -> float:
+    """Estimate in how many seconds a queue of `waiting` will have been served, at least 1.
+
+    `turn_s` is how long one use keeps a container busy, a replacement's start included.
+    """
+    return max(1.0, (waiting + 1) * turn_s / config.max_containers)
+
+
+class Warm(Protocol):
+    """What the policy looks at in an idle container."""
+
+    @property
+    def tenant(self) -> str | None: ...
+    @property
+    def uses(self) -> int: ...
+    @property
+    def started_at(self) -> float: ...
+    @property
+    def idle_since(self) -> float: ...
+
+
+class Need(Protocol):
+    """What the policy looks at in someone who waits."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def fresh(self) -> bool: ...
+    @property
+    def dedicated(self) -> bool: ...
+
+
+W = TypeVar("W", bound=Warm)
+N = TypeVar("N", bound=Need)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View(Generic[W, N]):
+    """The pool at one moment, as `plan` needs to see it.
+
+    `idle` is least recently used first, `waiting` first come first; `resetting` holds the
+    tenant of each container that is being reset. `starting` are the pool's own, `reserved`
+    the slots of dedicated containers that are not there yet, `stuck` those of `destroying`
+    that the engine has failed to remove. After `failures` in a row nothing is started
+    before `retry_at`.
+    """
+
+    idle: Sequence[W] = ()
+    waiting: Iterable[N] = ()
+    resetting: Sequence[str | None] = ()
+    starting: int = 0
+    reserved: int = 0
+    leased: int = 0
+    destroying: int = 0
+    stuck: int = 0
+    failures: int = 0
+    retry_at: float = -math.inf
+
+    @property
+    def total(self) -> int:
+        """Slots in use: every container that exists or is about to."""
+        held = self.leased + self.starting + self.reserved + self.destroying
+        return len(self.idle) + len(self.resetting) + held
+
+
+@dataclass(slots=True)
+class Plan(Generic[W, N]):
+    """What to do now: whom to serve with what, whom to evict, how many to start.
+
+    `grant` are those who get a slot for a container of their own; `wake_at` is when to plan
+    again if nothing happens before.
+    """
+
+    serve: list[tuple[N, W]] = field(default_factory=list)
+    grant: list[N] = field(default_factory=list)
+    evict: list[tuple[W, Reason]] = field(default_factory=list)
+    start: int = 0
+    wake_at: float = math.inf
+
+
+def pick(idle: Sequence[W], need: Need) -> int | None:
+    """Return the index of the idle container that suits, or `None`.
+
+    The last one used, so that the caches are warm and the surplus can age; one that this
+    tenant has used before, so that the unused remain for others.
+    """
+    unused = None
+    for index in range(len(idle) - 1, -1, -1):
+        container = idle[index]
+        if container.uses == 0:
+            if need.fresh:
+                return index
+            unused = index if unused is None else unused
+        elif container.tenant == need.tenant and not need.fresh:
+            return index
+    return unused
+
+
+def plan(view: View[W, N], config: PoolConfig, now: float) -> Plan[W, N]:
+    """Decide what the pool does next; see `Plan`. `now` is in the clock of `started_at`."""
+    planner = _Planner(view, config, now)
+    planner.retire()
+    planner.serve()
+    planner.replenish()
+    planner.shrink()
+    planner.set_alarm()
+    return planner.plan
+
+
+class _Planner(Generic[W, N]):
+    """The ledger of one plan: what is left of the idle, the coming and the free slots."""
+
+    def __init__(self, view: View[W, N], config: PoolConfig, now: float) -> None:
+        self.view = view
+        self.config = config
+        self.now = now
+        self.plan: Plan[W, N] = Plan()
+        self.idle = list(view.idle)
+        self.coming = view.starting
+        self.returning = Counter(view.resetting)
+        self.free = config.max_containers - view.total
+        self.freeing = view.destroying - view.stuck
+        self.blocked = view.failures > 0 and now < view.retry_at
+        self.quiet = not (self.coming or self.freeing)
+        # While the engine fails, give up at most one container for the sake of the next try.
+        self.evictable = int(self.quiet) if view.failures else len(self.idle)
+        if self.blocked or view.stuck > 1:
+            self.evictable = 0
+
+    def retire(self) -> None:
+        """Evict what is too old: the surplus at once, the rest one after the other."""
+        if self.blocked:
+            return
+        surplus = len(self.idle) - self.config.min_idle
+        allowed = max(surplus, int(self.quiet and (surplus == 0 or self.free <= 0)))
+        born_before = self.now - self.config.max_age_s
+        for container in [one for one in self.idle if one.started_at <= born_before][:allowed]:
+            self.idle.remove(container)
+            self._evict(container, Reason.MAX_AGE)
+
+    def serve(self) -> None:
+        """Give to each who waits, in order, what suits or is on its way; else make room."""
+        for need in self.view.waiting:
+            if self._serve(need) or self._promise(need) or self._make_room():
+                continue
+            if not self.idle:
+                return
+
+    def replenish(self) -> None:
+        """Start what is missing to `min_idle`, besides what those who wait need."""
+        plan, config = self.plan, self.config
+        spare = len(self.idle) + self.coming + self.returning.total()
+        plan.start += max(0, min(config.min_idle - spare, self.free))
+        at_once = 1 if self.view.failures else config.start_concurrency
+        limit = 0 if self.blocked else max(0, at_once - self.view.starting)
+        plan.start = min(plan.start, limit)
+
+    def shrink(self) -> None:
+        """Evict what nobody has needed for long."""
+        idle_before = self.now - self.config.idle_timeout_s
+        while len(self.idle) > self.config.min_idle and self.idle[0].idle_since <= idle_before:
+            self._evict(self.idle.pop(0), Reason.IDLE_TIMEOUT)
+
+    def set_alarm(self) -> None:
+        """Find when time alone will change the plan."""
+        times = [one.started_at + self.config.max_age_s for one in self.idle]
+        if len(self.idle) > self.config.min_idle:
+            times.append(self.idle[0].idle_since + self.config.idle_timeout_s)
+        if self.blocked:
+            times.append(self.view.retry_at)
+        # What is overdue waits for an event, such as the end of another's replacement.
+        self.plan.wake_at = min((time for time in times if time > self.now), default=math.inf)
+
+    def _serve(self, need: N) -> bool:
+        index = None if need.dedicated else pick(self.idle, need)
+        if index is None:
+            return False
+        self.plan.serve.append((need, self.idle.pop(index)))
+        return True
+
+    def _promise(self, need: N) -> bool:
+        if not need.dedicated:
+            if not need.fresh and self.returning[need.tenant] > 0:
+                self.returning[need.tenant] -= 1
+                return True
+            if self.coming > 0:
+                self.coming -= 1
+                return True
+        if self.free > 0:
+            self.free -= 1
+            if need.dedicated:
+                self.plan.grant.append(need)
+            else:
+                self.plan.start += 1
+            return True
+        if self.freeing > 0:
+            self.freeing -= 1
+            return True
+        return False
+
+    def _make_room(self) -> bool:
+        if not (self.idle and self.evictable):
+            return False
+        self.evictable -= 1
+        self._evict(self.idle.pop(0), Reason.EVICTED, promised=True)
+        return True
+
+    def _evict(self, container: W, reason: Reason, *, promised: bool = False) -> None:
+        self.plan.evict.append((container, reason))
+        if not promised:
+            self.freeing += 1

@@ -1,0 +1,56 @@
+"""Tell whether a container's server is still there. Pure, but for reading `/proc`.
+
+A server that dies takes its containers with it, because their stdin ends. What is left over
+is what an engine that was killed could not remove, and it is known by its labels.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pool.spec import LABEL, LABEL_EXPIRES, LABEL_INSTANCE
+
+if TYPE_CHECKING:
+    from pool.engine import Owned
+
+_START_TIME_FIELD = 19  # of /proc/PID/stat, counted behind the parenthesis
+
+
+def instance_name() -> str:
+    """Name this process so that another on the same machine can tell whether it lives.
+
+    The parts are the host, its boot, the pid namespace, the pid, and when it started.
+    """
+    return "/".join((*_machine(), str(os.getpid()), _start_time(os.getpid())))
+
+
+def labels(instance: str, expires_at: float) -> dict[str, str]:
+    """Return a container's labels; `expires_at` is seconds since the epoch."""
+    return {LABEL: "1", LABEL_INSTANCE: instance, LABEL_EXPIRES: str(int(expires_at))}
+
+
+def is_left_over(container: Owned, *, now: float) -> bool:
+    """Whether nobody can be using a container: its server is gone, or its time is up."""
+    instance = container.labels.get(LABEL_INSTANCE, "")
+    *machine, pid, start_time = instance.split("/") if "/" in instance else ["", ""]
+    expires = container.labels.get(LABEL_EXPIRES, "")
+    if expires.isdigit() and float(expires) < now:
+        return True
+    return tuple(machine) == _machine() and _start_time(pid) != start_time
+
+
+def _machine() -> tuple[str, str, str]:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - not a path
+    return platform.node(), boot, namespace
+
+
+def _start_time(pid: int | str) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return "gone"
+    return stat.rpartition(")")[2].split()[_START_TIME_FIELD]

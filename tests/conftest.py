@@ -1,0 +1,86 @@
+"""What every test against a real engine shares: the images, the engine, containers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pool.container import Container
+from pool.docker_engine import DockerEngine, find_engine
+from pool.image import Image, prepare
+from pool.spec import LABEL, ContainerSpec, create_document
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    StartContainer = Callable[..., Awaitable[Container]]
+
+ROOT = Path(__file__).parent.parent
+IMAGES = ("python:alpine", "pgexec-python:debian")
+PREIMPORT = ("collections", "datetime", "functools", "itertools", "json", "math", "random", "re")
+
+
+def available_images() -> list[str]:
+    """Return the test images that the engine has: `make test` sees to it that one is there."""
+    if named := os.environ.get("PGEXEC_TEST_IMAGES"):
+        return named.split(",")
+    has = [sys.executable, ROOT / "deploy/setup/engine_api.py", "has"]
+    return [name for name in IMAGES if subprocess.run([*has, name], check=False).returncode == 0]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for `image` against every image, and fail where there is none at all."""
+    if "image" in metafunc.fixturenames:
+        images = available_images()
+        assert images, "no test image: run make setup"
+        metafunc.parametrize("image", images, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def image(request: pytest.FixtureRequest) -> Image:
+    """Give the prepared form of one test image."""
+
+    async def make() -> Image:
+        engine = DockerEngine(find_engine(""), streams=1)
+        try:
+            return await prepare(engine, request.param, directories=("/home/code",))
+        finally:
+            await engine.close()
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[DockerEngine]:
+    """Connect to the real engine."""
+    engine = DockerEngine(find_engine(""), streams=64)
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+async def start_container(engine: DockerEngine, image: Image) -> AsyncIterator[StartContainer]:
+    """Start containers from a spec changed by keyword; none outlives the test."""
+    owner = uuid.uuid4().hex
+    started: list[Container] = []
+
+    async def start(*, sequence: int = 0, **changes: object) -> Container:
+        spec = ContainerSpec(image.name, image.prepared, preimport=PREIMPORT, **changes)  # type: ignore[arg-type]
+        document = create_document(spec, labels={LABEL: owner}, sequence=sequence)
+        container = await Container.start(engine, document)
+        started.append(container)
+        return container
+
+    yield start
+    for container in started:
+        await container.destroy()
+    async with asyncio.timeout(10):
+        while await engine.owned(f"{LABEL}={owner}"):
+            await asyncio.sleep(0.05)

@@ -1,0 +1,25 @@
+"""Tests marked `clock` run on a loop whose time passes only when nothing else is to do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tests.unit.clock import ClockLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "clock: run on a ClockLoop")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if item.get_closest_marker("clock"):
+        return {"clock": ClockLoop}
+    return {"asyncio": asyncio.new_event_loop}

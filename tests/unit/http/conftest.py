@@ -1,0 +1,56 @@
+"""A server on a real socket, with a service behind it that does as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import ClientSession
+
+from pgexec.metrics import Metrics
+from pgexec.record import Reporter
+from pgexec.routes import PATHS, make_app
+from pgexec.server import HttpServer
+from pgexec.settings import Settings
+from tests.unit.http.rig import FakeService, Running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.unit.http.rig import Serve
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Start servers with settings of their own; all are closed after the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(**changes: Any) -> Running:
+            settings = Settings.of(**changes)
+            service, metrics = FakeService(), Metrics()
+            server = HttpServer(
+                make_app(settings, service, metrics),
+                Reporter(metrics, PATHS).answered,
+                request_timeout_s=settings.request_timeout_s,
+                keepalive_timeout_s=settings.keepalive_timeout_s,
+                shutdown_timeout_s=0.1,
+            )
+            port = await server.start("127.0.0.1", 0)
+            stack.push_async_callback(server.close)
+            session = await stack.enter_async_context(ClientSession())
+            running = Running(port, service, metrics, server, session)
+
+            def hang_up() -> None:
+                for writer in running.writers:
+                    writer.close()
+
+            stack.callback(hang_up)
+            return running
+
+        yield start
+
+
+@pytest.fixture
+async def server(serve: Serve) -> Any:
+    return await serve()

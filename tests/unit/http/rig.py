@@ -1,0 +1,127 @@
+"""A service that does as it is told, and a client that may be rude."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from pgexec.service import Outcome
+from pool.job import Result, Status
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+    from pgexec.metrics import Metrics
+    from pgexec.schemas import RunRequest
+    from pgexec.server import HttpServer
+
+
+def make_result(status: Status = Status.OK, **changes: Any) -> Result:
+    values: dict[str, Any] = {
+        "status": status,
+        "exit_code": 0,
+        "signal": None,
+        "data": b"1\n",
+        "stdout": b"1\n",
+        "stderr": b"",
+        "duration_s": 0.001,
+        "cpu_s": 0.0005,
+        "peak_memory_bytes": 9_000_000,
+        "truncated": False,
+    }
+    return Result(**(values | changes))
+
+
+class FakeService:
+    """Answers with `result`, raises `error`, or waits for `gate`."""
+
+    def __init__(self) -> None:
+        self.result = make_result()
+        self.error: Exception | None = None
+        self.gate: asyncio.Event | None = None
+        self.reason: str | None = None
+        self.requests: list[RunRequest] = []
+        self.tenants: list[str] = []
+        self.entered = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def run(self, request: RunRequest, tenant: str) -> Outcome:
+        self.requests.append(request)
+        self.tenants.append(tenant)
+        self.entered.set()
+        if self.gate is not None:
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        if self.error is not None:
+            raise self.error
+        return Outcome(self.result, request.timeout_s or 30.0, "c0ffee" * 10, "idle", 0.0)
+
+    def unready(self) -> str | None:
+        return self.reason
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Running:
+    """The server, seen from a client that may be rude."""
+
+    port: int
+    service: FakeService
+    metrics: Metrics
+    server: HttpServer
+    session: ClientSession
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writers.append(writer)
+        return reader, writer
+
+    async def raw(self, data: bytes) -> Answer:
+        """Send bytes, and return the first answer to them."""
+        reader, writer = await self.connect()
+        writer.write(data)
+        return await read_answer(reader)
+
+    async def post(self, body: Any, **headers: str) -> Answer:
+        headers = {"Content-Type": "application/json"} | headers
+        data = BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
+        async with self.session.post(self.url + "/run", data=data, headers=headers) as response:
+            return Answer(response.status, dict(response.headers), await response.read())
+
+    async def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        async with self.session.request(method, self.url + path, headers=headers) as response:
+            return Answer(response.status, dict(response.headers), await response.read())
+
+
+async def read_answer(reader: asyncio.StreamReader) -> Answer:
+    async with asyncio.timeout(20):
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines[1:] if line)
+        body = await reader.readexactly(int(headers.get("Content-Length", 0)))
+    return Answer(int(lines[0].split()[1]), headers, body)
+
+
+Serve = Callable[..., Awaitable[Running]]

@@ -1,0 +1,329 @@
+"""The whole server on a fake engine: it starts, serves, drains and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import ClientSession
+
+from pgexec.app import ListenError, pool_config, serve
+from pgexec.settings import Settings
+from pool.config import PoolConfig
+from pool.container import Container
+from pool.errors import EngineUnavailable, InstallError
+from tests.unit.fake_engine import DOCUMENT, FakeEngine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from pathlib import Path
+
+    from pool.lease import Launcher
+    from pool.manager import PoolManager
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+class FakeBackend:
+    """Starts containers on a fake engine, unless that is away."""
+
+    pool: PoolManager
+
+    def __init__(self) -> None:
+        self.engine = FakeEngine()
+        self.away = False
+        self.closed = False
+        self.attending = asyncio.Event()
+
+    async def launch(self, number: int) -> Container:
+        if self.away:
+            raise EngineUnavailable("the engine does not answer")
+        return await Container.start(self.engine, DOCUMENT)
+
+    def with_dependencies(self, requirements: Sequence[str]) -> Launcher:
+        async def launch(number: int) -> Container:
+            if "no-such-package" in requirements:
+                raise InstallError("pip failed", log="no matching distribution")
+            return await Container.start(self.engine, DOCUMENT)
+
+        return launch
+
+    async def attend(self, pool: PoolManager) -> None:
+        self.pool = pool
+        self.attending.set()
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class App:
+    def __init__(
+        self, port: int, backend: FakeBackend, task: asyncio.Task[None], session: ClientSession
+    ) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.backend = backend
+        self.task = task
+        self.session = session
+
+    async def post(self, **fields: Any) -> tuple[int, Any]:
+        body = {"language": "python", "code": "x", **fields}
+        async with self.session.post(self.url + "/run", json=body) as response:
+            return response.status, await response.json()
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        async with self.session.get(self.url + path) as response:
+            return response.status, await response.json()
+
+    async def until_ready(self) -> None:
+        async with asyncio.timeout(20):
+            while (await self.get("/readyz"))[0] != 200:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0)  # the answer is the synchronisation
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def settings_of(port: int, **changes: Any) -> Settings:
+    return Settings.of(host="127.0.0.1", port=port, pool_min_idle=1, drain_timeout_s=20, **changes)
+
+
+@pytest.fixture
+async def app() -> AsyncIterator[App]:
+    port = free_port()
+    backend = FakeBackend()
+    task = asyncio.create_task(serve(settings_of(port), backend, lambda: None))
+    attending = asyncio.create_task(backend.attending.wait())
+    await asyncio.wait([task, attending], return_when=asyncio.FIRST_COMPLETED)
+    async with ClientSession() as session:
+        yield App(port, backend, task, session)
+        if not task.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(20):
+            await task
+    assert backend.closed
+    assert not backend.engine.containers
+
+
+async def test_a_run_goes_through_the_pool(app: App) -> None:
+    await app.until_ready()
+    status, answer = await app.post()
+    assert (status, answer["status"], answer["exit_code"]) == (200, "ok", 0)
+
+
+async def test_dependencies_get_a_container_of_their_own(app: App) -> None:
+    await app.until_ready()
+    assert (await app.post(dependencies=["requests"]))[0] == 200
+    status, answer = await app.post(dependencies=["no-such-package"])
+    assert (status, answer["code"]) == (422, "install_failed")
+    assert "no matching distribution" in answer["error"]
+
+
+async def test_the_pool_shows_in_the_metrics(app: App) -> None:
+    await app.until_ready()
+    async with app.session.get(app.url + "/metrics") as response:
+        assert 'pgexec_containers{state="idle"} 1.0' in await response.text()
+
+
+async def test_a_leased_run_ends_before_the_server_does(app: App) -> None:
+    await app.until_ready()
+    run = asyncio.create_task(app.post(code="hang"))
+    async with asyncio.timeout(20):
+        while app.backend.pool.snapshot().leased != 1:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0)
+    (busy,) = [one for one in app.backend.engine.containers.values() if one.busy]
+    await app.get("/ping")  # leaves a connection that is kept alive
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(20):
+        while not app.backend.pool.snapshot().draining:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0)
+    assert (await app.get("/readyz"))[0] == 503
+    with pytest.raises(OSError, match="Connect call failed"):
+        await asyncio.open_connection(*app.url.removeprefix("http://").split(":"))
+    busy.finish()
+    status, answer = await run
+    assert (status, answer["status"]) == (200, "ok")
+    await app.task
+
+
+async def test_the_server_listens_before_there_is_an_engine() -> None:
+    port, backend = free_port(), FakeBackend()
+    backend.away = True
+    task = asyncio.create_task(serve(settings_of(port), backend, lambda: None))
+    await backend.attending.wait()
+    async with ClientSession() as session:
+        app = App(port, backend, task, session)
+        async with asyncio.timeout(20):
+            while "does not answer" not in (await app.get("/readyz"))[1]["error"]:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0)
+        assert (await app.get("/healthz"))[0] == 200
+        backend.away = False
+        backend.pool.retry()
+        await app.until_ready()
+        assert (await app.post())[0] == 200
+        os.kill(os.getpid(), signal.SIGINT)
+        await task
+
+
+async def test_a_port_in_use_is_one_sentence() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        backend = FakeBackend()
+        with pytest.raises(ListenError) as caught:
+            await serve(settings_of(port), backend, lambda: None)
+    assert str(caught.value).startswith(f"127.0.0.1:{port} is in use")
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.EADDRINUSE
+    assert backend.closed
+
+
+async def test_an_attendant_that_fails_ends_the_server() -> None:
+    class FailingBackend(FakeBackend):
+        async def attend(self, pool: PoolManager) -> None:
+            raise ZeroDivisionError
+
+    backend = FailingBackend()
+    with pytest.raises(ZeroDivisionError):
+        await serve(settings_of(0), backend, lambda: None)
+    assert backend.closed
+
+
+def test_the_pool_gets_its_defaults_from_the_settings() -> None:
+    settings = Settings.of(start_concurrency=2)
+    assert pool_config(settings) == PoolConfig()
+
+
+SCRIPT = """
+import asyncio, sys
+from pgexec.__main__ import run_server
+from pool.errors import EngineUnavailable
+
+class Backend:
+    def __init__(self, settings): pass
+    async def launch(self, number): raise EngineUnavailable("the engine is away")
+    def with_dependencies(self, requirements): return self.launch
+    async def attend(self, pool): await asyncio.Event().wait()
+    async def close(self):
+        if "linger" in sys.argv: await asyncio.Event().wait()
+
+sys.exit(run_server(Backend))
+"""
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Start]:
+    """Start the server as a process of its own, in an empty directory."""
+    started = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        (tmp_path / "settings.local.env").write_text("")
+        one = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(SCRIPT), *arguments],
+            cwd=tmp_path,
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "PGEXEC_HOST": "127.0.0.1",
+                "PGEXEC_PORT": "0",
+                **environment,
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def until(one: Any, event: str) -> dict[str, Any]:
+    for line in one.stderr or ():
+        entry: dict[str, Any] = json.loads(line)
+        if entry["event"] == event:
+            return entry
+    raise AssertionError(f"no {event}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PGEXEC_PORT", "http"), ("PGEXEC_LOG_FILE", "no/such/directory")]
+)
+def test_a_wrong_setting_ends_the_start_with_one_sentence(
+    process: Start, name: str, value: Any
+) -> None:
+    one = process(**{name: value})
+    _, err = one.communicate(timeout=60)
+    assert one.returncode == 2
+    assert err.startswith(f"pgexec: {name} is {value!r}")
+    assert err.count("\n") == 1
+
+
+def test_a_taken_port_ends_the_start_with_one_sentence(process: Start) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        one = process(PGEXEC_PORT=str(listener.getsockname()[1]))
+        _, err = one.communicate(timeout=60)
+    assert one.returncode == 1
+    assert "is in use" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_sigterm_ends_the_process_with_success_and_a_log(process: Start, tmp_path: Path) -> None:
+    one = process()
+    until(one, "listening")
+    one.send_signal(signal.SIGTERM)
+    assert one.wait(timeout=60) == 0
+    events = [
+        json.loads(line)["event"] for line in (tmp_path / "logs.txt").read_text().splitlines()
+    ]
+    assert events[0] == "listening"
+    assert events[-1] == "stopped"
+
+
+def test_a_second_signal_ends_the_process_at_once(process: Start) -> None:
+    one = process("linger")
+    until(one, "listening")
+    one.send_signal(signal.SIGTERM)
+    until(one, "draining")
+    while one.poll() is None:  # until it is no echo of the first
+        one.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            one.wait(timeout=0.1)
+    assert one.returncode == 128 + signal.SIGTERM
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(process: Start) -> None:
+    one = process()
+    until(one, "listening")
+    one.send_signal(signal.SIGTERM)
+    one.send_signal(signal.SIGINT)
+    assert one.wait(timeout=60) == 0
+
+
+def test_unknown_names_and_a_public_address_are_warned_of(process: Start) -> None:
+    one = process(PGEXEC_HOST="0.0.0.0", PGEXEC_POTR="1")
+    assert until(one, "listening")["host"] == "0.0.0.0"
+    one.send_signal(signal.SIGTERM)
+    one.wait(timeout=60)
+    assert one.stderr is not None
+    log = one.stderr.read()
+    assert "PGEXEC_API_KEYS" in log

@@ -1,0 +1,232 @@
+"""What is not quite HTTP, or comes too slowly: an answer in JSON, and a server as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.http.rig import read_answer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.unit.http.rig import Running, Serve
+
+BODY = b'{"language": "python", "code": "print(1)"}'
+HEAD = b"POST /run HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+SLOW = {"request_timeout_s": 0.05}
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_is_an_error(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+    yield
+    loud = [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
+    assert not loud, [record.getMessage() for record in loud]
+
+
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(20):
+        return await reader.read()
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "code"),
+    [
+        (b"garbage\r\n\r\n", 400, "bad_request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "bad_request"),
+        (b"GET\r\n\r\n", 400, "bad_request"),
+        (b"GET /ping HTTP/9.9\r\nHost: x\r\n\r\n", 400, "bad_request"),
+        (b"GET /ping HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        (b"GET /ping HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400, "bad_request"),
+        (b"GET /ping HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n", 400, "bad_request"),
+        (HEAD + b"Content-Length: -1\r\n\r\n", 400, "bad_request"),
+        (HEAD + b"Content-Length: x\r\n\r\n", 400, "bad_request"),
+        (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400, "bad_request"),
+        (HEAD + b"Content-Length: 99999999999999999999999\r\n\r\n", 400, "bad_request"),
+        (
+            HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            "bad_request",
+        ),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request"),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "uri_too_long"),
+        (b"GET /ping HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 9000, 431, "header_too_large"),
+        (
+            b"GET /ping HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+            431,
+            "header_too_large",
+        ),
+        (HEAD + b"\r\n", 400, "invalid_json"),
+        (HEAD + b"Content-Length: 0\r\n\r\n", 400, "invalid_json"),
+        (HEAD + b"Content-Length: 13000000\r\n\r\n", 413, "body_too_large"),
+    ],
+)
+async def test_each_kind_of_garbage_has_an_answer_in_json(
+    server: Running, data: bytes, status: int, code: str
+) -> None:
+    answer = await server.raw(data)
+    assert (answer.status, answer.json["code"]) == (status, code)
+    assert set(answer.json) == {"data", "error", "code"}
+    assert "\n" not in answer.json["error"]
+    assert (await server.get("/ping")).status == 200
+
+
+async def test_after_garbage_the_connection_is_closed(server: Running) -> None:
+    reader, writer = await server.connect()
+    writer.write(b"garbage\r\n\r\n")
+    assert (await read_answer(reader)).status == 400
+    assert await until_closed(reader) == b""
+
+
+async def test_bad_framing_after_a_good_start_is_a_400(server: Running) -> None:
+    reader, writer = await server.connect()
+    writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n")
+    await server.get("/ping")
+    writer.write(b"zz\r\n")
+    assert (await read_answer(reader)).status == 400
+    assert await until_closed(reader) == b""
+
+
+async def test_a_body_in_chunks_is_read(server: Running) -> None:
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n"
+    assert (await server.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)).status == 200
+
+
+async def test_chunks_beyond_the_limit_are_a_413(serve: Serve) -> None:
+    server = await serve(code_limit=1, stdin_limit=1)  # so the body may have 64 KiB and a bit
+    chunks = (b"1000\r\n" + b" " * 4096 + b"\r\n") * 17
+    answer = await server.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert (answer.status, answer.json["code"]) == (413, "body_too_large")
+
+
+async def test_a_body_of_the_largest_size_is_read_in_pieces(serve: Serve) -> None:
+    server = await serve()
+    body = json.dumps({"language": "python", "code": "\0" * (1 << 20)}).encode()
+    assert len(body) > 6 << 20
+    assert (await server.post(body)).status == 200
+    assert len(server.service.requests[0].code) == 1 << 20
+
+
+async def test_code_over_the_limit_is_a_413(serve: Serve) -> None:
+    server = await serve(code_limit="1k")
+    answer = await server.post({"language": "python", "code": "é" * 513})
+    assert (answer.status, answer.json["code"]) == (413, "code_too_large")
+    assert (await server.post({"language": "python", "code": "é" * 512})).status == 200
+
+
+async def test_a_head_that_dribbles_in_is_a_408(serve: Serve) -> None:
+    server = await serve(**SLOW)
+    reader, writer = await server.connect()
+    writer.write(b"POST /run HT")
+    answer = await read_answer(reader)
+    assert (answer.status, answer.json["code"]) == (408, "request_timeout")
+    assert await until_closed(reader) == b""
+
+
+async def test_a_second_head_that_dribbles_in_is_a_408(serve: Serve) -> None:
+    server = await serve(**SLOW)
+    reader, writer = await server.connect()
+    writer.write(WHOLE)
+    assert (await read_answer(reader)).status == 200
+    writer.write(b"POST /run HT")
+    assert (await read_answer(reader)).status == 408
+    assert await until_closed(reader) == b""
+
+
+async def test_dribbling_on_does_not_buy_time(serve: Serve) -> None:
+    server = await serve(**SLOW)
+    reader, writer = await server.connect()
+
+    async def dribble() -> None:
+        writer.write(b"GET /ping HTTP/1.1\r\n")
+        while True:
+            writer.write(b"A: b\r\n")
+            await asyncio.sleep(0.001)
+
+    dribbling = asyncio.create_task(dribble())
+    try:
+        status = (await read_answer(reader)).status
+    finally:
+        dribbling.cancel()
+    # A head with too many lines is refused, too, if the machine is slow.
+    assert status in (408, 431)
+
+
+async def test_a_body_that_dribbles_in_is_a_408(serve: Serve) -> None:
+    server = await serve(**SLOW)
+    reader, writer = await server.connect()
+    writer.write(HEAD + b'Content-Length: 1000\r\n\r\n{"lang')
+    answer = await read_answer(reader)
+    assert (answer.status, answer.json["code"]) == (408, "request_timeout")
+    assert answer.headers["Connection"] == "close"
+
+
+async def test_a_connection_that_says_nothing_is_closed_without_a_word(serve: Serve) -> None:
+    server = await serve(**SLOW)
+    reader, _ = await server.connect()
+    assert await until_closed(reader) == b""
+
+
+async def test_a_run_may_take_longer_than_its_request(serve: Serve) -> None:
+    server = await serve(**SLOW)
+    server.service.gate = asyncio.Event()
+    reader, writer = await server.connect()
+    writer.write(WHOLE)
+    await server.service.entered.wait()
+    idle, _ = await server.connect()
+    await until_closed(idle)  # by now a late head would have been answered
+    server.service.gate.set()
+    assert (await read_answer(reader)).status == 200
+
+
+async def test_an_idle_connection_is_closed_after_the_keepalive_timeout(serve: Serve) -> None:
+    server = await serve(keepalive_timeout_s=0.05)
+    reader, writer = await server.connect()
+    writer.write(WHOLE)
+    assert (await read_answer(reader)).status == 200
+    assert await until_closed(reader) == b""
+
+
+async def test_a_connection_serves_one_request_after_the_other(server: Running) -> None:
+    reader, writer = await server.connect()
+    for _ in range(3):
+        writer.write(WHOLE)
+        assert (await read_answer(reader)).status == 200
+
+
+async def test_requests_in_one_packet_are_answered_in_turn(server: Running) -> None:
+    reader, writer = await server.connect()
+    writer.write(WHOLE * 3)
+    for _ in range(3):
+        assert (await read_answer(reader)).status == 200
+
+
+async def test_a_refused_request_does_not_spoil_the_next_one(server: Running) -> None:
+    reader, writer = await server.connect()
+    writer.write(HEAD + b"Content-Length: 2\r\n\r\n{}" + WHOLE)
+    assert (await read_answer(reader)).status == 400
+    assert (await read_answer(reader)).status == 200
+
+
+async def test_a_body_that_is_sent_by_halves_and_given_up_is_forgotten(server: Running) -> None:
+    _, writer = await server.connect()
+    writer.write(HEAD + b'Content-Length: 1000\r\n\r\n{"lang')
+    await writer.drain()
+    await server.get("/ping")
+    writer.close()
+    await writer.wait_closed()
+    assert (await server.get("/ping")).status == 200
+    assert not server.service.requests
+
+
+async def test_a_head_that_is_given_up_is_forgotten(server: Running) -> None:
+    _, writer = await server.connect()
+    writer.write(b"POST /ru")
+    await writer.drain()
+    writer.transport.abort()
+    assert (await server.get("/ping")).status == 200

@@ -1,0 +1,364 @@
+"""The HTTP contract, over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pool import errors as pool
+from pool.job import Status
+from tests.unit.http.rig import make_result, read_answer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.http.rig import Running, Serve
+
+CODE = {"language": "python", "code": "print(1)", "dependencies": []}
+HEAD = b"POST /run HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+async def test_ping_answers_pong(server: Running) -> None:
+    answer = await server.get("/ping")
+    assert (answer.status, answer.json) == (200, {"message": "pong"})
+    assert answer.headers["Content-Type"].startswith("application/json")
+
+
+async def test_a_run_is_answered_with_exactly_the_fields_of_the_contract(server: Running) -> None:
+    answer = await server.post(CODE)
+    assert answer.status == 200
+    assert answer.json == {
+        "data": "1\n",
+        "error": None,
+        "status": "ok",
+        "stdout": "1\n",
+        "stderr": "",
+        "exit_code": 0,
+        "signal": None,
+        "duration_s": 0.001,
+        "cpu_s": 0.0005,
+        "peak_memory_bytes": 9_000_000,
+        "truncated": False,
+    }
+
+
+async def test_the_service_gets_what_the_client_sent(server: Running) -> None:
+    await server.post(
+        {
+            "language": "python",
+            "code": "é\r\n\0",
+            "dependencies": ["requests>=2"],
+            "stdin": "in",
+            "timeout_s": 1.5,
+            "fresh": True,
+        }
+    )
+    (request,) = server.service.requests
+    assert request.code == "é\r\n\0"
+    assert request.dependencies == ["requests>=2"]
+    assert (request.stdin, request.timeout_s, request.fresh) == ("in", 1.5, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"status": Status.ERROR, "exit_code": 3}, "exit status 3"),
+        ({"status": Status.TIMEOUT, "exit_code": None, "signal": 9}, "timed out after 30 s"),
+        ({"status": Status.MEMORY_LIMIT, "signal": 9}, "out of memory (limit 256 MiB)"),
+        ({"status": Status.OUTPUT_LIMIT, "signal": 9}, "output over the limit of 1 MiB"),
+        ({"status": Status.KILLED, "signal": 11}, "killed by signal 11 (SIGSEGV)"),
+        ({"status": Status.KILLED, "signal": 60}, "killed by signal 60"),
+    ],
+)
+async def test_how_a_run_ended_is_said_in_a_sentence(
+    server: Running, changes: Any, sentence: str
+) -> None:
+    server.service.result = make_result(**changes)
+    answer = await server.post(CODE)
+    assert answer.status == 200
+    assert answer.json["error"] == sentence
+    assert answer.json["status"] == changes["status"]
+
+
+async def test_a_timeout_names_the_limit_of_the_request(server: Running) -> None:
+    server.service.result = make_result(Status.TIMEOUT)
+    answer = await server.post({**CODE, "timeout_s": 0.5})
+    assert answer.json["error"] == "timed out after 0.5 s"
+
+
+async def test_output_that_is_no_utf8_is_shown_with_replacement_characters(server: Running) -> None:
+    server.service.result = make_result(data=b"a\xffb\xfe", stdout=b"a\xff", stderr=b"b\xfe")
+    answer = await server.post(CODE)
+    assert answer.json["data"] == "a\ufffdb\ufffd"
+    assert (answer.json["stdout"], answer.json["stderr"]) == ("a\ufffd", "b\ufffd")
+
+
+async def test_data_is_stderr_when_there_is_nothing_else(server: Running) -> None:
+    server.service.result = make_result(data=b"oops", stdout=b"", stderr=b"oops")
+    assert (await server.post(CODE)).json["data"] == "oops"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (pool.PoolClosed("draining"), 503, "draining"),
+        (pool.PoolSaturated("the queue is full", retry_after_s=2.2), 503, "saturated"),
+        (pool.LeaseTimeout("no container came free", retry_after_s=0), 503, "lease_timeout"),
+        (pool.EngineUnavailable("no engine"), 503, "engine_unavailable"),
+        (pool.EngineError("no"), 503, "engine_error"),
+        (pool.ImageMissing("no image"), 503, "image_missing"),
+        (pool.ContainerLost("the container ended"), 503, "container_lost"),
+        (pool.RunnerProtocolError("garbage"), 500, "runner_error"),
+        (pool.InstallError("pip failed", log="ERROR: no such package"), 422, "install_failed"),
+        (pool.PoolError("?"), 500, "internal"),
+    ],
+)
+async def test_each_error_of_the_pool_has_its_answer(
+    server: Running, error: Exception, status: int, code: str
+) -> None:
+    server.service.error = error
+    answer = await server.post(CODE)
+    assert answer.status == status
+    assert set(answer.json) == {"data", "error", "code"}
+    assert answer.json["data"] is None
+    assert answer.json["code"] == code
+    assert answer.json["error"].startswith(str(error))
+    assert ("Retry-After" in answer.headers) == (status == 503)
+    if status == 503:
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_retry_after_is_rounded_up(server: Running) -> None:
+    server.service.error = pool.PoolSaturated("full", retry_after_s=2.2)
+    assert (await server.post(CODE)).headers["Retry-After"] == "3"
+
+
+async def test_the_installers_last_lines_reach_the_client(server: Running) -> None:
+    server.service.error = pool.InstallError("pip failed", log="ERROR: no such package")
+    assert "ERROR: no such package" in (await server.post(CODE)).json["error"]
+
+
+async def test_a_bug_is_a_neutral_500_and_a_traceback_in_the_log(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.service.error = ZeroDivisionError("secret detail")
+    answer = await server.post(CODE, **{"X-Request-ID": "find-me"})
+    assert (answer.status, answer.json["code"]) == (500, "internal")
+    assert "secret" not in answer.json["error"]
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert vars(record)["fields"] == {"request_id": "find-me"}
+    assert (await server.get("/ping")).status == 200
+
+
+async def test_a_timeout_error_inside_is_a_500_too(server: Running) -> None:
+    server.service.error = TimeoutError()
+    answer = await server.post(CODE)
+    assert (answer.status, answer.json["code"]) == (500, "internal")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"'],
+)
+async def test_json_is_taken_however_it_is_spelled(server: Running, content_type: str) -> None:
+    assert (await server.post(CODE, **{"Content-Type": content_type})).status == 200
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain", "application/json; charset=latin-1", "application/x-www-form-urlencoded", ";"],
+)
+async def test_what_is_not_json_is_a_415(server: Running, content_type: str) -> None:
+    answer = await server.post(CODE, **{"Content-Type": content_type})
+    assert (answer.status, answer.json["code"]) == (415, "not_json")
+
+
+async def test_no_content_type_is_a_415(server: Running) -> None:
+    answer = await server.raw(b"POST /run HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+    assert answer.status == 415
+
+
+async def test_a_compressed_body_is_a_415(server: Running) -> None:
+    answer = await server.post(b"x", **{"Content-Encoding": "gzip"})
+    assert (answer.status, answer.json["code"]) == (415, "encoded_body")
+
+
+async def test_an_unknown_path_is_a_404_in_json(server: Running) -> None:
+    answer = await server.get("/nowhere", Accept="text/html")
+    assert (answer.status, answer.json["code"]) == (404, "not_found")
+
+
+async def test_a_wrong_method_is_a_405_that_names_the_right_one(server: Running) -> None:
+    answer = await server.get("/run")
+    assert (answer.status, answer.json["code"]) == (405, "method_not_allowed")
+    assert answer.headers["Allow"] == "POST"
+
+
+async def test_head_is_answered_like_get(server: Running) -> None:
+    assert (await server.get("/ping", method="HEAD")).status == 200
+
+
+async def test_an_unknown_expectation_is_a_417_in_json(server: Running) -> None:
+    answer = await server.raw(HEAD + b"Expect: wonders\r\nContent-Length: 0\r\n\r\n")
+    assert (answer.status, answer.json["code"]) == (417, "expectation_failed")
+
+
+async def test_a_client_that_asks_before_it_sends_is_told_to_go_on(server: Running) -> None:
+    body = json.dumps(CODE).encode()
+    reader, writer = await server.connect()
+    writer.write(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
+    assert (await read_answer(reader)).status == 100
+    writer.write(body)
+    assert (await read_answer(reader)).status == 200
+
+
+async def test_readyz_gives_the_reason_why_not(server: Running) -> None:
+    assert (await server.get("/readyz")).status == 200
+    server.service.reason = "the engine is away"
+    answer = await server.get("/readyz")
+    assert (answer.status, answer.json["error"]) == (503, "the engine is away")
+    assert answer.headers["Retry-After"] == "1"
+    assert (await server.get("/healthz")).status == 200
+
+
+async def test_a_request_id_is_taken_over(server: Running) -> None:
+    answer = await server.get("/ping", **{"X-Request-ID": "abc-123"})
+    assert answer.headers["X-Request-ID"] == "abc-123"
+
+
+@pytest.mark.parametrize("sent", ["x" * 129, "é", ""])
+async def test_an_unfit_request_id_is_replaced(server: Running, sent: str) -> None:
+    answer = await server.get("/ping", **{"X-Request-ID": sent})
+    assert answer.headers["X-Request-ID"] not in ("", sent)
+
+
+async def test_made_up_request_ids_differ(server: Running) -> None:
+    ids = {(await server.get("/ping")).headers["X-Request-ID"] for _ in range(5)}
+    assert len(ids) == 5
+
+
+async def test_errors_have_a_request_id_too(server: Running) -> None:
+    assert (await server.get("/nowhere")).headers["X-Request-ID"]
+    assert (await server.raw(b"garbage\r\n\r\n")).headers["X-Request-ID"]
+
+
+async def test_the_server_does_not_say_what_it_is_made_of(server: Running) -> None:
+    for answer in (await server.get("/ping"), await server.raw(b"garbage\r\n\r\n")):
+        assert answer.headers["Server"] == "pgexec"
+
+
+async def test_without_keys_there_is_one_tenant(server: Running) -> None:
+    await server.post(CODE, Authorization="Bearer whatever")
+    assert server.service.tenants == [""]
+
+
+async def test_with_keys_only_their_owners_run_code(serve: Serve) -> None:
+    server = await serve(api_keys="alice:one,bob:two")
+    for headers in ({}, {"Authorization": "Bearer three"}, {"Authorization": "Basic one"}):
+        answer = await server.post(CODE, **headers)
+        assert (answer.status, answer.json["code"]) == (401, "unauthorized")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert (await server.post(CODE, Authorization="bearer two")).status == 200
+    assert (await server.post(CODE, Authorization="Bearer one")).status == 200
+    assert server.service.tenants == ["bob", "alice"]
+
+
+async def test_keys_may_come_hashed_from_a_file(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"# ours\nalice:{hashlib.sha256(b'one').hexdigest()}\n")
+    server = await serve(api_keys=f"file:{path}")
+    assert (await server.post(CODE, Authorization="Bearer one")).status == 200
+    assert (await server.post(CODE, Authorization="Bearer two")).status == 401
+
+
+async def test_probes_stay_open_and_metrics_close_by_a_setting(serve: Serve) -> None:
+    server = await serve(api_keys="alice:one", metrics_open=False)
+    for path in ("/ping", "/healthz", "/readyz"):
+        assert (await server.get(path)).status == 200
+    assert (await server.get("/metrics")).status == 401
+    assert (await server.get("/metrics", Authorization="Bearer one")).status == 200
+
+
+async def test_a_request_leaves_one_line_in_the_log(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pgexec.request")
+    await server.post({**CODE, "code": "print('mine')"}, **{"X-Request-ID": "abc"})
+    await server.get("/ping")  # the line above follows its answer
+    record = next(one for one in caplog.records if one.name == "pgexec.request")
+    fields = vars(record)["fields"]
+    assert fields.pop("ms") > 0
+    assert fields == {
+        "request_id": "abc",
+        "method": "POST",
+        "path": "/run",
+        "status": 200,
+        "run_status": "ok",
+        "run_ms": 1.0,
+        "wait_ms": 0.0,
+        "source": "idle",
+        "container": "c0ffeec0ffee",
+    }
+
+
+async def test_neither_code_nor_output_is_logged(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await server.post({**CODE, "code": "SECRET = 1"})
+    await server.post(b'{"language": "python", "code": "SECRET", "timeout_s": "SECRET"}')
+    await server.get("/ping")
+    assert "SECRET" not in caplog.text
+
+
+async def test_runs_are_counted_by_how_they_ended(server: Running) -> None:
+    await server.post(CODE)
+    server.service.result = make_result(Status.ERROR, exit_code=1)
+    await server.post(CODE)
+    await server.post({})
+    text = (await server.get("/metrics")).body.decode()
+    assert 'pgexec_runs_total{language="python",status="ok"} 1.0' in text
+    assert 'pgexec_runs_total{language="python",status="error"} 1.0' in text
+    assert "pgexec_overhead_seconds_count 2.0" in text
+    assert 'pgexec_requests_total{path="/run",status="400"} 1.0' in text
+
+
+async def test_clients_cannot_make_up_label_values(server: Running) -> None:
+    for number in range(5):
+        await server.get(f"/made-up-{number}", method=f"VERB{number}"[:4])
+    text = (await server.get("/metrics")).body.decode()
+    assert "made-up" not in text
+    assert 'path="other"' in text
+
+
+async def test_a_client_that_hangs_up_ends_its_run(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pgexec.request")
+    server.service.gate = asyncio.Event()
+    body = json.dumps(CODE).encode()
+    _, writer = await server.connect()
+    writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    async with asyncio.timeout(20):
+        await server.service.entered.wait()
+        writer.close()
+        await server.service.cancelled.wait()
+    await server.get("/ping")
+    codes = [vars(record)["fields"].get("code") for record in caplog.records]
+    assert [code for code in codes if code] == ["client_gone"]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_closing_lets_an_answer_be_written(serve: Serve) -> None:
+    server = await serve()
+    server.service.gate = asyncio.Event()
+    request = asyncio.create_task(server.post(CODE))
+    await server.service.entered.wait()
+    server.server.stop_listening()
+    server.service.gate.set()
+    assert (await request).status == 200

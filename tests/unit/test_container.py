@@ -1,0 +1,205 @@
+"""One container: what it makes of what its runner says, and of its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import pytest
+
+from pool.container import Container, State
+from pool.errors import ContainerLost, EngineError, PoolError, RunnerProtocolError
+from pool.job import Job, Status
+from tests.unit.fake_engine import DOCUMENT, FakeContainer, FakeEngine
+from tests.unit.rig import quiet
+
+pytestmark = pytest.mark.clock
+
+
+async def started(engine: FakeEngine | None = None) -> tuple[Container, FakeContainer, FakeEngine]:
+    engine = engine or FakeEngine()
+    container = await Container.start(engine, DOCUMENT, timeout_s=10)
+    return container, engine.containers[container.id], engine
+
+
+async def test_it_is_started_once_its_runner_is_ready() -> None:
+    container, fake, _ = await started()
+    assert (container.id, container.state) == (fake.id, State.STARTING)
+    assert container.runner == {"python": "3.13.0"}
+    await container.destroy()
+
+
+async def test_a_runner_that_is_never_ready_is_removed_after_the_timeout() -> None:
+    engine = FakeEngine(boots=deque(["silent"]))
+    with pytest.raises(ContainerLost, match="not ready within 10 s"):
+        await started(engine)
+    assert engine.containers == {}
+
+
+@pytest.mark.parametrize(
+    ("boot", "error"),
+    [("dies", ContainerLost), ("garbage", RunnerProtocolError), ("not json", RunnerProtocolError)],
+)
+async def test_a_runner_that_starts_badly_leaves_no_container(
+    boot: str, error: type[PoolError]
+) -> None:
+    engine = FakeEngine(boots=deque([boot]))
+    with pytest.raises(error):
+        await started(engine)
+    assert engine.containers == {}
+
+
+async def test_a_start_that_is_cancelled_leaves_no_container() -> None:
+    engine = FakeEngine(boots=deque(["silent"]), remove_s=1)
+    starting = asyncio.create_task(started(engine))
+    await quiet()
+    assert len(engine.containers) == 1
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert engine.containers == {}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+async def test_a_run_returns_both_streams_in_order_however_the_bytes_are_cut(size: int) -> None:
+    container, _, _ = await started(FakeEngine(chunk_bytes=size))
+    result = await container.run(Job(b"both"))
+    assert (result.data, result.stdout, result.stderr) == (b"12hello\n", b"1hello\n", b"2")
+    assert (result.status, result.exit_code, result.signal) == (Status.OK, 0, None)
+    assert (result.duration_s, result.cpu_s) == (0.0015, 0.001)
+    assert (await container.reset(timeout_s=1)).clean
+    await container.destroy()
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code", "signal"),
+    [
+        ("error", 1, None),
+        ("killed", None, 11),
+        ("timeout", None, 9),
+        ("output_limit", None, 9),
+        ("memory_limit", None, 9),
+    ],
+)
+async def test_the_status_says_how_the_snippet_ended(
+    status: str, exit_code: int | None, signal: int | None
+) -> None:
+    container, _, _ = await started()
+    result = await container.run(Job(status.encode()))
+    assert (result.status, result.exit_code, result.signal) == (status, exit_code, signal)
+    await container.destroy()
+
+
+async def test_the_runner_receives_the_job_as_it_was_given() -> None:
+    container, fake, _ = await started()
+    job = Job(b"print(1)", b"input", timeout_s=1.5, output_limit_bytes=99, last=True, layered=True)
+    await container.run(job)
+    assert fake.jobs == [((1, 1500, 99, 8, 5, True, True), b"print(1)", b"input")]
+    await container.destroy()
+
+
+async def test_runs_are_numbered_so_that_a_late_answer_is_told_from_a_new_one() -> None:
+    container, fake, _ = await started()
+    for _ in range(2):
+        await container.run(Job(b"ok"))
+        await container.reset(timeout_s=1)
+    assert [header.run for header, _, _ in fake.jobs] == [1, 2]
+    await container.destroy()
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (b"die", ContainerLost),
+        (b"die in a frame", ContainerLost),
+        (b"garbage", RunnerProtocolError),
+        (b"lie about the run", RunnerProtocolError),
+        (b"malformed exit", RunnerProtocolError),
+        (b"flood", RunnerProtocolError),
+        (b"ready again", RunnerProtocolError),
+    ],
+)
+async def test_a_runner_that_fails_is_an_error_and_the_container_lost(
+    code: bytes, error: type[PoolError]
+) -> None:
+    container, _, engine = await started()
+    lost: list[Container] = []
+    container.on_lost = lost.append
+    with pytest.raises(error):
+        await container.run(Job(code))
+    assert container.lost
+    assert lost == [container]
+    with pytest.raises(error):
+        await container.run(Job(b"ok"))
+    await container.destroy()
+    assert engine.containers == {}
+
+
+async def test_a_runner_that_says_nothing_is_given_up_past_the_snippets_own_limit() -> None:
+    container, _, _ = await started()
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(RunnerProtocolError, match="within 7 s"):
+        await container.run(Job(b"hang", timeout_s=2))
+    assert asyncio.get_running_loop().time() - began == pytest.approx(7)
+    await container.destroy()
+
+
+async def test_a_second_exit_is_an_offence_although_the_first_counts() -> None:
+    container, _, _ = await started()
+    assert (await container.run(Job(b"exit twice"))).status is Status.OK
+    await quiet()
+    assert container.lost
+    await container.destroy()
+
+
+async def test_the_answer_to_a_cancelled_run_never_becomes_that_of_the_next() -> None:
+    container, fake, _ = await started()
+    running = asyncio.create_task(container.run(Job(b"hang")))
+    await quiet()
+    running.cancel()
+    await asyncio.wait([running])
+    fake.finish(b"secret of the first")
+    await quiet()
+    assert container.lost
+    with pytest.raises(RunnerProtocolError):
+        await container.run(Job(b"ok"))
+    await container.destroy()
+
+
+@pytest.mark.parametrize(
+    ("code", "detail"),
+    [
+        (b"dirty", "3 inodes are left"),
+        (b"die in reset", "the container ended"),
+        (b"slow reset", "reset took over 3 s"),
+    ],
+)
+async def test_a_reset_without_a_clean_report_is_dirty(code: bytes, detail: str) -> None:
+    container, _, _ = await started()
+    await container.run(Job(code))
+    report = await container.reset(timeout_s=3)
+    assert (report.clean, report.detail) == (False, detail)
+    await container.destroy()
+
+
+async def test_speaking_while_nothing_runs_loses_the_container() -> None:
+    container, fake, _ = await started()
+    fake.finish_reset()
+    await quiet()
+    assert container.lost
+    await container.destroy()
+
+
+async def test_destroying_ends_a_run_and_may_be_repeated_until_the_engine_obeys() -> None:
+    container, fake, engine = await started(FakeEngine(remove_errors=deque([EngineError("busy")])))
+    container.on_lost = lambda _: pytest.fail("a container that is destroyed is not lost")
+    running = asyncio.create_task(container.run(Job(b"hang")))
+    await quiet()
+    with pytest.raises(EngineError):
+        await container.destroy()
+    with pytest.raises(ContainerLost):
+        await running
+    assert fake.ended
+    assert len(engine.containers) == 1
+    await container.destroy()
+    assert engine.containers == {}

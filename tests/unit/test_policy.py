@@ -1,0 +1,275 @@
+"""The decisions, without a pool: what they depend on and what they never do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool.config import PoolConfig
+from pool.job import ResetReport, Status
+from pool.policy import (
+    RECYCLE,
+    Outcome,
+    Reason,
+    Use,
+    Verdict,
+    View,
+    backoff,
+    pick,
+    plan,
+    retry_after,
+    verdict,
+)
+
+CONFIG = PoolConfig(max_uses=10, max_age_s=100, min_idle=2, max_containers=4, start_concurrency=2)
+CLEAN = ResetReport(clean=True, detail="{}")
+DIRTY = ResetReport(clean=False, detail="a process is left")
+
+
+@dataclass(frozen=True)
+class Idle:
+    tenant: str | None = None
+    uses: int = 0
+    started_at: float = 0.0
+    idle_since: float = 0.0
+
+
+@dataclass(frozen=True)
+class Waiter:
+    tenant: str = ""
+    fresh: bool = False
+    dedicated: bool = False
+
+
+def used(**how: Any) -> Use:
+    settings: dict[str, Any] = {"outcome": Outcome.OK, "uses": 1, "age_s": 1.0}
+    return Use(**(settings | how))
+
+
+# --- recycle or destroy -------------------------------------------------------------------------
+
+
+def test_every_status_of_a_run_is_an_outcome() -> None:
+    assert {status.value for status in Status} <= {outcome.value for outcome in Outcome}
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_only_a_snippet_that_exited_by_itself_is_followed_by_another(outcome: Outcome) -> None:
+    decision = verdict(used(outcome=outcome), CONFIG)
+    assert decision.recycle == (outcome in {Outcome.OK, Outcome.ERROR, Outcome.UNUSED})
+    if decision.reason is not None:
+        assert decision.reason == outcome.value
+
+
+@pytest.mark.parametrize(
+    ("use", "reason"),
+    [
+        (used(), None),
+        (used(uses=9), None),
+        (used(uses=10), Reason.MAX_USES),
+        (used(age_s=100.0), Reason.MAX_AGE),
+        (used(fresh=True), Reason.FRESH),
+        (used(dedicated=True), Reason.DEDICATED),
+        (used(lost=True), Reason.LOST),
+        (used(outcome=Outcome.UNUSED, uses=0, fresh=True), None),
+        (used(outcome=Outcome.UNUSED, uses=0, dedicated=True), Reason.DEDICATED),
+        (used(outcome=Outcome.UNUSED, uses=0, lost=True), Reason.LOST),
+        (used(outcome=Outcome.TIMEOUT, uses=10, fresh=True, lost=True), Reason.TIMEOUT),
+        (used(uses=10, lost=True), Reason.MAX_USES),
+    ],
+)
+def test_the_verdict_names_the_first_reason_that_applies(use: Use, reason: Reason | None) -> None:
+    assert verdict(use, CONFIG) == Verdict(reason)
+
+
+def test_after_the_reset_a_clean_report_is_needed_too() -> None:
+    assert verdict(used(), CONFIG, CLEAN) == RECYCLE
+    assert verdict(used(), CONFIG, DIRTY) == Verdict(Reason.DIRTY)
+    assert verdict(used(lost=True), CONFIG, DIRTY) == Verdict(Reason.LOST)
+    assert verdict(used(age_s=100.0), CONFIG, CLEAN) == Verdict(Reason.MAX_AGE)
+
+
+# --- which one ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("idle", "waiter", "index"),
+    [
+        ([], Waiter(), None),
+        ([Idle(), Idle()], Waiter(), 1),
+        ([Idle("a", 1), Idle("a", 2)], Waiter("a"), 1),
+        ([Idle("a", 1), Idle()], Waiter("a"), 0),
+        ([Idle("a", 1), Idle()], Waiter("b"), 1),
+        ([Idle("a", 1)], Waiter("b"), None),
+        ([Idle(), Idle("a", 1)], Waiter("a", fresh=True), 0),
+        ([Idle("a", 1)], Waiter("a", fresh=True), None),
+    ],
+)
+def test_the_last_used_of_the_same_tenant_is_taken_and_else_an_unused(
+    idle: list[Idle], waiter: Waiter, index: int | None
+) -> None:
+    assert pick(idle, waiter) == index
+
+
+# --- how many to start, which to evict ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("view", "start"),
+    [
+        (View(), 2),
+        (View(starting=1), 1),
+        (View(starting=2), 0),
+        (View(idle=[Idle()]), 1),
+        (View(resetting=["a"]), 1),
+        (View(idle=[Idle(), Idle()]), 0),
+        (View(leased=3), 1),
+        (View(leased=4), 0),
+        (View(leased=3, destroying=1), 0),
+        (View(leased=3, reserved=1), 0),
+        (View(leased=1, waiting=[Waiter()] * 9), 2),
+        (View(starting=1, waiting=[Waiter()] * 9), 1),
+        (View(failures=1, retry_at=51), 0),
+        (View(failures=1, retry_at=50), 1),
+        (View(failures=1, retry_at=50, starting=1), 0),
+    ],
+)
+def test_what_is_missing_is_started(view: View[Idle, Waiter], start: int) -> None:
+    assert plan(view, CONFIG, 50.0).start == start
+
+
+def test_who_waits_comes_before_min_idle() -> None:
+    view: View[Idle, Waiter] = View(leased=3, waiting=[Waiter(dedicated=True)])
+    decided = plan(view, CONFIG, 0.0)
+    assert (decided.grant, decided.start) == ([Waiter(dedicated=True)], 0)
+
+
+def test_a_place_that_is_becoming_free_is_not_made_twice() -> None:
+    view = View(idle=[Idle("a", 1)], leased=2, destroying=1, waiting=[Waiter("b")])
+    assert plan(view, CONFIG, 0.0).evict == []
+    stuck = View(idle=[Idle("a", 1)], leased=2, destroying=1, stuck=1, waiting=[Waiter("b")])
+    assert plan(stuck, CONFIG, 0.0).evict == [(Idle("a", 1), Reason.EVICTED)]
+
+
+def test_the_least_recently_used_is_evicted_for_another_tenant() -> None:
+    idle = [Idle("a", 1), Idle("b", 1)]
+    decided = plan(View(idle=idle, leased=2, waiting=[Waiter("c")]), CONFIG, 0.0)
+    assert decided.evict == [(idle[0], Reason.EVICTED)]
+
+
+def test_a_later_waiter_does_not_take_the_container_that_makes_room_for_an_earlier_one() -> None:
+    decided = plan(
+        View(idle=[Idle("a", 1)], leased=3, waiting=[Waiter("b"), Waiter("a")]), CONFIG, 0.0
+    )
+    assert (decided.serve, decided.evict) == ([], [(Idle("a", 1), Reason.EVICTED)])
+
+
+def test_a_later_waiter_is_served_when_the_earlier_ones_need_is_on_its_way() -> None:
+    view = View(idle=[Idle("a", 1)], leased=2, starting=1, waiting=[Waiter("b"), Waiter("a")])
+    assert plan(view, CONFIG, 0.0).serve == [(Waiter("a"), Idle("a", 1))]
+
+
+def test_nobody_is_evicted_while_starts_are_held_back() -> None:
+    view = View(
+        idle=[Idle("a", 1)], leased=3, waiting=[Waiter("b"), Waiter("a")], failures=1, retry_at=9
+    )
+    decided = plan(view, CONFIG, 0.0)
+    assert decided.evict == []
+    assert decided.serve == [(Waiter("a"), Idle("a", 1))]
+
+
+def test_what_has_been_idle_for_long_goes_but_for_min_idle() -> None:
+    idle = [Idle(started_at=900, idle_since=900 + number) for number in range(4)]
+    config = PoolConfig(min_idle=2, max_containers=4, idle_timeout_s=50)
+    assert plan(View(idle=idle), config, 951.5).evict == [
+        (idle[0], Reason.IDLE_TIMEOUT),
+        (idle[1], Reason.IDLE_TIMEOUT),
+    ]
+    assert plan(View(idle=idle), config, 940).evict == []
+    assert plan(View(idle=idle), config, 940).wake_at == 950
+
+
+def test_what_is_too_old_goes_one_at_a_time() -> None:
+    idle = [Idle(started_at=0, idle_since=number) for number in range(2)]
+    full: View[Idle, Waiter] = View(idle=idle)
+    assert plan(full, CONFIG, 99.0).wake_at == 100
+    decided = plan(full, CONFIG, 100.0)
+    assert decided.evict == [(idle[0], Reason.MAX_AGE)]
+    assert plan(View(idle=idle[1:], destroying=1), CONFIG, 100.0).evict == []
+    assert plan(View(idle=idle[1:], starting=1), CONFIG, 100.0).evict == []
+
+
+def test_what_is_too_old_stays_while_starts_are_held_back_and_no_longer() -> None:
+    idle = [Idle(started_at=0, idle_since=number) for number in range(2)]
+    failing: View[Idle, Waiter] = View(idle=idle, failures=3, retry_at=150)
+    assert (plan(failing, CONFIG, 149.0).evict, plan(failing, CONFIG, 149.0).wake_at) == ([], 150)
+    assert plan(failing, CONFIG, 150.0).evict == [(idle[0], Reason.MAX_AGE)]
+
+
+def test_without_anything_to_wait_for_no_alarm_is_set() -> None:
+    view: View[Idle, Waiter] = View(leased=4)
+    assert plan(view, CONFIG, 0.0).wake_at == math.inf
+
+
+waiters = st.builds(Waiter, st.sampled_from("ab"), st.booleans(), st.booleans())
+idles = st.one_of(
+    st.builds(Idle, st.none(), st.just(0), st.floats(0, 200), st.floats(0, 200)),
+    st.builds(Idle, st.sampled_from("ab"), st.integers(1, 9), st.floats(0, 200)),
+)
+views = st.builds(
+    View,
+    idle=st.lists(idles, max_size=3, unique_by=id),
+    waiting=st.lists(waiters, max_size=5),
+    resetting=st.lists(st.sampled_from("ab"), max_size=2),
+    starting=st.integers(0, 2),
+    reserved=st.integers(0, 1),
+    leased=st.integers(0, 3),
+    destroying=st.integers(0, 2),
+    failures=st.integers(0, 2),
+    retry_at=st.floats(0, 200),
+)
+
+
+@given(views, st.floats(0, 300))
+def test_no_plan_exceeds_the_pools_bounds_or_gives_one_thing_to_two(
+    view: View[Idle, Waiter], now: float
+) -> None:
+    if view.total > CONFIG.max_containers:
+        return
+    decided = plan(view, CONFIG, now)
+    assert view.total + decided.start + len(decided.grant) <= CONFIG.max_containers
+    assert decided.start == 0 or view.starting + decided.start <= CONFIG.start_concurrency
+    given_away = [id(one) for _, one in decided.serve] + [id(one) for one, _ in decided.evict]
+    assert len(given_away) == len(set(given_away))
+    assert decided.wake_at > now
+    for waiter, container in decided.serve:
+        assert container.uses == 0 or container.tenant == waiter.tenant
+        assert container.uses == 0 or not waiter.fresh
+        assert not waiter.dedicated
+
+
+@given(views, st.floats(0, 300))
+def test_who_waits_alone_is_never_left_without_hope(view: View[Idle, Waiter], now: float) -> None:
+    alone = View(idle=view.idle, waiting=[Waiter("a")], leased=view.leased)
+    if alone.total > CONFIG.max_containers:
+        return
+    decided = plan(alone, CONFIG, now)
+    assert decided.serve or decided.start or decided.evict or alone.leased == 4
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+def test_the_back_off_doubles_up_to_its_bound() -> None:
+    config = PoolConfig(backoff_first_s=0.5, backoff_max_s=30)
+    assert [backoff(failures, config) for failures in (1, 2, 3, 7, 10**6)] == [0.5, 1, 2, 30, 30]
+
+
+def test_the_longer_the_queue_the_later_to_come_back_but_never_at_once() -> None:
+    assert retry_after(0, 0.0, CONFIG) == 1
+    assert retry_after(39, 3.0, CONFIG) == 30

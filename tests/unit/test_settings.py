@@ -1,0 +1,221 @@
+"""Settings: files and environment in their order, and one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dotenv import dotenv_values
+
+from pgexec.settings import Settings, SettingsError, load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a directory whose empty files hide the repository's, without our variables."""
+    for name in list(os.environ):
+        if name.upper().startswith("PGEXEC_"):
+            monkeypatch.delenv(name)
+    (tmp_path / "settings.env").write_text("")
+    (tmp_path / "settings.local.env").write_text("")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_the_defaults_in_code_are_those_of_the_file(directory: Path) -> None:
+    (directory / "settings.env").write_text((ROOT / "settings.env").read_text())
+    settings, warnings = load_settings()
+    assert settings == Settings.of()
+    assert warnings == []
+
+
+def test_the_file_names_every_setting_and_no_other() -> None:
+    names = [name.removeprefix("PGEXEC_").lower() for name in dotenv_values(ROOT / "settings.env")]
+    assert names == list(Settings.model_fields)
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    settings = Settings.of()
+    assert (settings.host, settings.port, settings.image) == ("0.0.0.0", 8080, "python:alpine")
+    assert (settings.run_timeout_s, settings.cpus, settings.pids_limit) == (30, 1, 64)
+    assert (settings.memory_limit, settings.disk_limit) == (256 << 20, 64 << 20)
+    assert (settings.pool_min_idle, settings.pool_max_containers) == (4, 16)
+    assert (settings.pool_max_waiting, settings.lease_timeout_s) == (256, 10)
+    assert (settings.max_uses, settings.max_age_s, settings.idle_timeout_s) == (100, 3600, 300)
+    assert settings.start_concurrency == len(os.sched_getaffinity(0))
+
+
+def test_missing_files_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgexec.settings.FILES", ("no-such-file",))
+    assert load_settings()[0] == Settings.of()
+
+
+def test_files_beside_the_package_serve_where_the_directory_has_none(directory: Path) -> None:
+    (directory / "settings.env").unlink()
+    assert load_settings()[0] == Settings.of()
+
+
+def test_local_wins_over_file_and_environment_over_both(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory / "settings.env").write_text("PGEXEC_PORT=1\nPGEXEC_CPUS=1\nPGEXEC_MAX_USES=1\n")
+    (directory / "settings.local.env").write_text("PGEXEC_CPUS=2\nPGEXEC_MAX_USES=2\n")
+    monkeypatch.setenv("PGEXEC_MAX_USES", "3")
+    settings, _ = load_settings()
+    assert (settings.port, settings.cpus, settings.max_uses) == (1, 2, 3)
+
+
+def test_an_empty_value_in_a_later_place_is_a_value(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory / "settings.local.env").write_text("PGEXEC_RUNTIME=runsc\n")
+    monkeypatch.setenv("PGEXEC_RUNTIME", "")
+    assert load_settings()[0].runtime == ""
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.of().port = 1
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("64k", 64 << 10), ("1GB", 10**9), ("1 MiB", 1 << 20), ("4096", 4096)]
+)
+def test_sizes_take_units(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
+    monkeypatch.setenv("PGEXEC_OUTPUT_LIMIT", text)
+    assert load_settings()[0].output_limit == size
+
+
+def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGEXEC_PREIMPORT", " json, os.path ,")
+    assert load_settings()[0].preimport == ("json", "os.path")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PGEXEC_PORT", "http"),
+        ("PGEXEC_PORT", "65536"),
+        ("PGEXEC_PORT", ""),
+        ("PGEXEC_RUN_TIMEOUT_S", "0"),
+        ("PGEXEC_RUN_TIMEOUT_S", "-1"),
+        ("PGEXEC_RUN_TIMEOUT_S", "nan"),
+        ("PGEXEC_RUN_TIMEOUT_S", "inf"),
+        ("PGEXEC_LEASE_TIMEOUT_S", "soon"),
+        ("PGEXEC_MEMORY_LIMIT", "12X"),
+        ("PGEXEC_MEMORY_LIMIT", "1k"),
+        ("PGEXEC_CODE_LIMIT", "1TB"),
+        ("PGEXEC_CPUS", "0"),
+        ("PGEXEC_MAX_USES", "1.5"),
+        ("PGEXEC_START_CONCURRENCY", "0"),
+        ("PGEXEC_NETWORK", "host"),
+        ("PGEXEC_NETWORK", "container:db"),
+        ("PGEXEC_NETWORK", ""),
+        ("PGEXEC_IMAGE", ""),
+        ("PGEXEC_ROOT_DIR", "code"),
+        ("PGEXEC_ROOT_DIR", "/"),
+        ("PGEXEC_ROOT_DIR", "/home/../etc"),
+        ("PGEXEC_CODE_FILE_NAME", "../Main"),
+        ("PGEXEC_PREIMPORT", "json;os"),
+        ("PGEXEC_CA_BUNDLE", "/no/such/file"),
+        ("PGEXEC_METRICS_OPEN", "perhaps"),
+        ("PGEXEC_LOG_LEVEL", "loud"),
+        ("PGEXEC_DOCKER_HOST", "somewhere"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    sentence = refusal(name, value, monkeypatch)
+    assert sentence.startswith(f"{name} is {value!r}, but must be ")
+
+
+def test_settings_must_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sentence = refusal("PGEXEC_POOL_MIN_IDLE", "17", monkeypatch)
+    assert sentence == (
+        "PGEXEC_POOL_MIN_IDLE is 17, but must be at most PGEXEC_POOL_MAX_CONTAINERS, which is 16"
+    )
+
+
+def test_a_log_file_needs_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "PGEXEC_LOG_FILE" in refusal("PGEXEC_LOG_FILE", "", monkeypatch)
+    monkeypatch.setenv("PGEXEC_GENERATE_LOG_FILE", "false")
+    assert load_settings()[0].log_file == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("PGEXEC_POTR", "PGEXEC_PORT"), ("PGEXEC_MAX_USE", "PGEXEC_MAX_USES")]
+)
+def test_an_unknown_name_is_a_warning_that_suggests_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    _, (warning,) = load_settings()
+    assert warning == f"{name} is not a setting of pgexec; did you mean {nearest}?"
+
+
+def test_unknown_names_in_files_are_warned_of_too(directory: Path) -> None:
+    (directory / "settings.local.env").write_text("PGEXEC_QQQQ=1\n")
+    assert load_settings()[1] == ["PGEXEC_QQQQ is not a setting of pgexec"]
+
+
+@pytest.mark.parametrize(
+    "value", ["alice:s3cret,bob", "s3cret", "al ice:s3cret", "alice:s3cret,bob:s3cret", ":s3cret"]
+)
+def test_a_wrong_key_is_refused_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, value: Any
+) -> None:
+    sentence = refusal("PGEXEC_API_KEYS", value, monkeypatch)
+    assert "s3cret" not in sentence
+
+
+def test_keys_do_not_show_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGEXEC_API_KEYS", "alice:s3cret")
+    settings, _ = load_settings()
+    assert settings.api_keys.tenant("Bearer s3cret") == "alice"
+    assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize("content", ["", "# nobody\n", "alice:one\n", "alice\n", "\xff"])
+def test_a_file_of_keys_without_sound_keys_does_not_open_the_server(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    (directory / "keys").write_bytes(content.encode("latin-1"))
+    assert "keys" in refusal("PGEXEC_API_KEYS", "file:keys", monkeypatch)
+
+
+def test_a_path_is_taken_for_a_file_of_keys(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hashlib.sha256(b"one").hexdigest().upper()
+    (directory / "keys").write_text(f"alice:{digest}\n")
+    monkeypatch.setenv("PGEXEC_API_KEYS", str(directory / "keys"))
+    assert load_settings()[0].api_keys.tenant("Bearer one") == "alice"
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "exposed"),
+    [
+        ("0.0.0.0", "", True),
+        ("0.0.0.0", "a:b", False),
+        ("127.0.0.1", "", False),
+        ("::1", "", False),
+        ("::", "", True),
+    ],
+)
+def test_a_public_address_without_keys_is_exposed(host: str, keys: str, *, exposed: bool) -> None:
+    assert Settings.of(host=host, api_keys=keys).exposed is exposed
