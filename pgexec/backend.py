@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,15 +14,16 @@ from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine
 from pool.egress import make_plan, own_addresses, own_resolvers
 from pool.errors import EngineError, ImageMissing, PoolError
-from pool.image import prepare
+from pool.image import bootstrap_command, prepare
 from pool.installer import Installer
-from pool.spec import CA_BUNDLE, LABEL, ContainerSpec, Limits, create_document
-from pool.sweep import instance_name, is_left_over, labels
+from pool.spec import CA_BUNDLE, LABEL, LABEL_INSTANCE, ContainerSpec, Limits, create_document
+from pool.sweep import instance_name, is_abandoned, is_left_over, labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgexec.settings import Settings
+    from pool.egress import Plan
     from pool.lease import Launcher
     from pool.manager import PoolManager
 
@@ -30,6 +33,7 @@ NETWORK = "pgexec-egress"
 SWEEP_EVERY_S = 60.0
 LOOK_EVERY_S = 1.0
 EXPIRY_SLACK_S = 3600.0
+CLEAR_S = 10.0
 
 
 class DockerBackend:
@@ -43,7 +47,11 @@ class DockerBackend:
         self._instance = instance_name()
         self._preparation: asyncio.Task[ContainerSpec] | None = None
         trust = _trust(CA_BUNDLE) if settings.ca_bundle else {}
-        self._installer = Installer(self._engine, trust, settings.install_timeout_s)
+        self._installer = Installer(
+            self._engine, trust, settings.install_timeout_s, settings.start_timeout_s
+        )
+        self._give_up_s = 2 * settings.start_timeout_s
+        self._sweep_at = -math.inf
 
     async def launch(self, number: int) -> Container:
         """Start a warm container. The first one also prepares image and network."""
@@ -54,6 +62,7 @@ class DockerBackend:
                 self._engine, document, timeout_s=self._settings.start_timeout_s
             )
         except EngineError:
+            self._sweep_at = min(self._sweep_at, time.monotonic() + self._give_up_s + LOOK_EVERY_S)
             await self._check_prepared(spec)
             raise
 
@@ -70,12 +79,11 @@ class DockerBackend:
 
     async def attend(self, pool: PoolManager) -> None:
         """Remove what earlier servers left, and tell the pool when the engine is back."""
-        sweep_at = 0.0
         while True:
             try:
-                if time.monotonic() >= sweep_at:
+                if time.monotonic() >= self._sweep_at:
+                    self._sweep_at = time.monotonic() + SWEEP_EVERY_S
                     await self._sweep()
-                    sweep_at = time.monotonic() + SWEEP_EVERY_S
                 if pool.snapshot().start_failure is not None:
                     await self._engine.version()
                     pool.retry()
@@ -88,6 +96,11 @@ class DockerBackend:
         if self._preparation is not None and not self._preparation.done():
             self._preparation.cancel()
             await asyncio.wait([self._preparation])
+        with contextlib.suppress(PoolError, TimeoutError):
+            async with asyncio.timeout(CLEAR_S):
+                # What the pool knew of is gone; this is what it could not know of.
+                for container in await self._engine.owned(f"{LABEL_INSTANCE}={self._instance}"):
+                    await self._engine.remove(container.id)
         await self._engine.close()
 
     async def _spec(self) -> ContainerSpec:
@@ -101,44 +114,7 @@ class DockerBackend:
         return await asyncio.shield(task)
 
     async def _prepare(self) -> ContainerSpec:
-        settings = self._settings
-        script = f"{settings.root_dir}/{settings.code_file_name}.py"
-        ca_bundle = ""
-        if settings.ca_bundle:
-            ca_bundle = await asyncio.to_thread(Path(settings.ca_bundle).read_text)
-        image = await prepare(
-            self._engine, settings.image, directories=(settings.root_dir,), ca_bundle=ca_bundle
-        )
-        network = settings.network
-        if network == "egress":
-            network = NETWORK
-            await self._engine.ensure_network(network, LABEL)
-        return ContainerSpec(
-            image=image.name,
-            prepared=image.prepared,
-            script=script,
-            network=network,
-            guard=self._guard(),
-            runtime=settings.runtime,
-            preimport=settings.preimport,
-            limits=Limits(
-                memory_bytes=settings.memory_limit,
-                cpus=settings.cpus,
-                pids=settings.pids_limit,
-                disk_bytes=settings.disk_limit,
-                code_bytes=settings.code_limit,
-                stdin_bytes=settings.stdin_limit,
-            ),
-            max_uses=settings.max_uses,
-            environment=_trust(CA_BUNDLE) if ca_bundle and image.prepared else {},
-        )
-
-    def _guard(self) -> dict[str, object] | None:
-        """Return what containers must not reach; only our own network is guarded."""
-        if self._settings.network != "egress":
-            return None
-        plan = make_plan(self._settings.network_allow, own_addresses(), own_resolvers())
-        return plan.document()
+        return await prepare_spec(self._engine, self._settings)
 
     async def _check_prepared(self, spec: ContainerSpec) -> None:
         """Prepare anew next time if what was prepared has been removed meanwhile."""
@@ -154,16 +130,72 @@ class DockerBackend:
             self._preparation = None
 
     async def _sweep(self) -> None:
-        """Remove containers whose server is gone, also where the engine was killed with it."""
+        """Remove containers whose server is gone, and our own that the pool cannot know of."""
         now = time.time()
+        expires_before = now - self._give_up_s + self._lifetime_s
         for container in await self._engine.owned(LABEL):
             if is_left_over(container, now=now):
                 logger.info("removing %s, which another server left over", container.id[:12])
-                await self._engine.remove(container.id)
+            elif is_abandoned(container, self._instance, expires_before=expires_before):
+                logger.info("removing %s, which never came up", container.id[:12])
+            else:
+                continue
+            await self._engine.remove(container.id)
+
+    @property
+    def _lifetime_s(self) -> float:
+        return self._settings.max_age_s + EXPIRY_SLACK_S
 
     def _labels(self) -> dict[str, str]:
-        settings = self._settings
-        return labels(self._instance, time.time() + settings.max_age_s + EXPIRY_SLACK_S)
+        return container_labels(self._instance, self._settings)
+
+
+async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpec:
+    """Make the image and the network that the settings ask for; return what uses them."""
+    ca_bundle = ""
+    if settings.ca_bundle:
+        ca_bundle = await asyncio.to_thread(Path(settings.ca_bundle).read_text)
+    image = await prepare(
+        engine, settings.image, directories=(settings.root_dir,), ca_bundle=ca_bundle
+    )
+    network = settings.network
+    if network == "egress":
+        network = NETWORK
+        await engine.ensure_network(network, LABEL)
+    plan = network_plan(settings)
+    script = f"{settings.root_dir}/{settings.code_file_name}.py"
+    return ContainerSpec(
+        image=image.name,
+        prepared=image.prepared,
+        bootstrap=() if image.prepared else bootstrap_command(script),
+        script=script,
+        network=network,
+        guard=plan.document() if plan else None,
+        runtime=settings.runtime,
+        preimport=settings.preimport,
+        limits=Limits(
+            memory_bytes=settings.memory_limit,
+            cpus=settings.cpus,
+            pids=settings.pids_limit,
+            disk_bytes=settings.disk_limit,
+            code_bytes=settings.code_limit,
+            stdin_bytes=settings.stdin_limit,
+        ),
+        max_uses=settings.max_uses,
+        environment=_trust(CA_BUNDLE) if ca_bundle and image.prepared else {},
+    )
+
+
+def network_plan(settings: Settings) -> Plan | None:
+    """Return what containers must not reach; only our own network is guarded."""
+    if settings.network != "egress":
+        return None
+    return make_plan(settings.network_allow, own_addresses(), own_resolvers())
+
+
+def container_labels(instance: str, settings: Settings) -> dict[str, str]:
+    """Return the labels of a container that is started now."""
+    return labels(instance, time.time() + settings.max_age_s + EXPIRY_SLACK_S)
 
 
 def _trust(bundle: str) -> dict[str, str]:

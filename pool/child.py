@@ -5,12 +5,16 @@ Runs inside the container: standard library only, any CPython since 3.8.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
+import termios
 from typing import Iterable
 
 JOB = struct.Struct("!?I")
 """What precedes the code on the job pipe: whether a layer is in use, and the code's size."""
+
+_COUNT = struct.Struct("i")
 
 
 class Child:
@@ -59,6 +63,11 @@ class Child:
     def _close_ours(self, fd: int) -> None:
         self._ours.remove(fd)
         os.close(fd)
+
+
+def unread_bytes(fd: int) -> int:
+    """Return how many bytes a pipe holds."""
+    return int(_COUNT.unpack(fcntl.ioctl(fd, termios.FIONREAD, bytes(_COUNT.size)))[0])
 
 
 class OomCounter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -88,8 +87,10 @@ class Container:
                     await container._ready
                 except BaseException:
                     cleanup = asyncio.create_task(container.destroy())
-                    with contextlib.suppress(EngineError):
+                    try:
                         await asyncio.shield(cleanup)
+                    except EngineError as error:
+                        logger.warning("%s is left to the sweep: %s", container.id[:12], error)
                     raise
         except TimeoutError as error:
             message = f"the container was not ready within {timeout_s:g} s"

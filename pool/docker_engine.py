@@ -27,6 +27,9 @@ _LAST_WORDS_BYTES = 1000
 _CANNOT_CONNECT = 900
 _NOT_FOUND = 404
 _CONFLICT = 409
+_DOWN = frozenset({"created", "exited", "dead"})
+_SETTLE_S = 10.0
+"""How long closing waits for the removal of what was being created when it was cancelled."""
 
 _SOCKETS = (
     "/run/docker.sock",
@@ -135,9 +138,12 @@ class DockerEngine:
             session=self._session,
             timeout=timeout,
         )
+        self._unwanted: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Close every connection to the engine."""
+        if self._unwanted:
+            await asyncio.wait(self._unwanted, timeout=_SETTLE_S)
         await self.docker.close()
         await self._session.close()
 
@@ -146,6 +152,11 @@ class DockerEngine:
         with _mapped_errors("version"):
             return await self.docker.version()
 
+    async def info(self) -> dict[str, object]:
+        """Return what the engine says of its machine and its configuration."""
+        with _mapped_errors("info"):
+            return await self.docker.system.info()
+
     async def start(self, document: CreateDocument) -> tuple[str, AttachedStream]:
         """Create, attach to and start a container; whatever fails, none is left behind."""
         creation = asyncio.ensure_future(self._create(document))
@@ -153,7 +164,9 @@ class DockerEngine:
             container = await asyncio.shield(creation)
         except asyncio.CancelledError:
             # The engine may be creating it all the same: see that through, then remove it.
-            creation.add_done_callback(self._discard)
+            removal = asyncio.create_task(self._discard(creation), name="discard a container")
+            self._unwanted.add(removal)
+            removal.add_done_callback(self._unwanted.discard)
             raise
         stream = AttachedStream(container.attach(stdin=True, stdout=True, stderr=True))
         try:
@@ -184,7 +197,7 @@ class DockerEngine:
         with _mapped_errors("list"):
             containers = await self.docker.containers.list(all=True, filters={"label": [label]})
         return [
-            Owned(entry["Id"], entry["Labels"], entry["State"] == "running") for entry in containers
+            Owned(entry["Id"], entry["Labels"], entry["State"] not in _DOWN) for entry in containers
         ]
 
     async def image_id(self, name: str) -> str:
@@ -267,9 +280,9 @@ class DockerEngine:
         with _mapped_errors("create"):
             return await self.docker.containers.create(config=dict(document))  # type: ignore[arg-type]
 
-    def _discard(self, creation: asyncio.Future[DockerContainer]) -> None:
-        if not creation.cancelled() and creation.exception() is None:
-            self._discarded = asyncio.ensure_future(self._remove_quietly(creation.result().id))
+    async def _discard(self, creation: asyncio.Future[DockerContainer]) -> None:
+        with contextlib.suppress(EngineError):
+            await self.remove((await creation).id)
 
     async def _remove_quietly(self, container_id: str) -> None:
         with contextlib.suppress(EngineError):

@@ -30,11 +30,11 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """One container that carries our label, as the engine lists it."""
+    """One container that carries our label, as the engine lists it; `up` from start to exit."""
 
     id: str
     labels: Mapping[str, str]
-    running: bool
+    up: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class Installer:
     engine: Engine
     environment: Mapping[str, str]
     timeout_s: float
+    start_timeout_s: float = 30.0
 
     async def start(
         self,
@@ -58,7 +59,7 @@ class Installer:
             raise InstallError("dependencies need a network, and PGEXEC_NETWORK is none", log="")
         roomy = replace(spec, layer_bytes=LAYER_BYTES)
         document = create_document(roomy, labels=labels, sequence=sequence)
-        container = await Container.start(self.engine, document)
+        container = await Container.start(self.engine, document, timeout_s=self.start_timeout_s)
         try:
             await self._install(container, requirements)
         except BaseException:

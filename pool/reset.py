@@ -12,6 +12,9 @@ import time
 from typing import List, Tuple
 
 TIMEOUT_S = 4.0
+SETTLE_S = 0.2
+"""The kernel may free what a dead process held a little after its end: descriptors that were in
+flight between two sockets, for one."""
 
 
 def kill_all() -> None:
@@ -42,6 +45,10 @@ class Baseline:
                 if not _wipe(mount, deadline):
                     return f"wiping {mount} took over {TIMEOUT_S:g} s"
             state = self._measure()
+            settled_by = time.monotonic() + SETTLE_S
+            while state != self._state and time.monotonic() < settled_by:
+                time.sleep(0.001)
+                state = self._measure()
         except OSError as error:
             return f"{error.strerror}: {error.filename!r}"
         for name, before, after in zip(["descriptors", *self._mounts], self._state, state):
@@ -50,11 +57,11 @@ class Baseline:
         return ""
 
     def _measure(self) -> List[Tuple[int, ...]]:
-        """Count our descriptors, and each mount's free blocks and inodes."""
+        """Count our descriptors, and each mount's free blocks and inodes; note who owns it."""
         state: List[Tuple[int, ...]] = [(len(os.listdir("/proc/self/fd")),)]
         for mount in self._mounts:
-            about = os.statvfs(mount)
-            state.append((about.f_bfree, about.f_ffree))
+            free, root = os.statvfs(mount), os.stat(mount)
+            state.append((free.f_bfree, free.f_ffree, root.st_mode, root.st_uid, root.st_gid))
         return state
 
 

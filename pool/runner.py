@@ -29,7 +29,7 @@ import traceback
 from typing import TypedDict
 
 from pool import guard, reset, snippet
-from pool.child import Child, OomCounter
+from pool.child import Child, OomCounter, unread_bytes
 from pool.protocol import (
     HEADER,
     JOB_HEADER_SIZE,
@@ -45,11 +45,13 @@ from pool.protocol import (
 CONFIG = "PGEXEC_RUNNER"
 OUTPUT_AREA = 256 * 1024
 FLUSH_AT = 64 * 1024
+MAX_SEGMENTS = 512
 COALESCE_MS = 2
 """Output waits this long for more, or for the EXIT, so that they travel in one write."""
 REAP_TIMEOUT_S = 5.0
-PREIMPORT = ("traceback", "linecache", "tokenize", "threading")
-"""What any interpreter imports to print an uncaught exception, or to leave."""
+PREIMPORT = ("traceback", "linecache", "tokenize", "threading", "resource")
+"""What any interpreter imports to print an uncaught exception, or to leave; and what `os.wait4`
+imports, which would else be there from the second run on."""
 
 _HOST_IN, _HOST_OUT = 0, 1
 
@@ -333,7 +335,7 @@ class _Relay:
             for fd, _ in events:
                 self.on_ready(fd)
         for fd in list(self.streams):
-            self.pull(fd)
+            self.drain(fd)
         if self.truncated and ending is Ending.EXITED:
             ending = Ending.OUTPUT_LIMIT
         return ending
@@ -349,10 +351,16 @@ class _Relay:
         else:
             self.feed()
 
-    def pull(self, fd: int) -> None:
+    def drain(self, fd: int) -> None:
+        """Read what is in a pipe now; a process that outlives the child may write for ever."""
+        left = unread_bytes(fd)
+        while left > 0 and fd in self.streams and not self.truncated:
+            left -= self.pull(fd)
+
+    def pull(self, fd: int) -> int:
         """Read once from one stream; a byte past the limit truncates and ends the run."""
         runner = self.runner
-        if runner.used + FLUSH_AT > OUTPUT_AREA:
+        if runner.used + FLUSH_AT > OUTPUT_AREA or len(runner.segments) >= MAX_SEGMENTS:
             runner.send([])
         size = runner.read_output(self.streams[fd], fd, min(FLUSH_AT, self.room + 1))
         if size == 0:
@@ -364,6 +372,7 @@ class _Relay:
             self.room = 0
         elif size > 0:
             self.room -= size
+        return size
 
     def feed(self) -> None:
         """Write as much stdin as the child's pipe takes."""

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pool import seccomp
+
 LABEL = "pgexec"
 """Every container of ours carries it; its value is the name of the owning installation."""
 LABEL_INSTANCE = "pgexec.instance"
@@ -19,14 +21,40 @@ CAPABILITIES = ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER")
 GUARD_CAPABILITIES = ("NET_ADMIN", "SETPCAP")
 """Held by the runner while it boots, and dropped by `pool/guard.py`."""
 
-# Without System V IPC and message queues there is nothing in which to leave state.
+# Without System V IPC and message queues there is nothing in which to leave state, and a closed
+# connection's TIME_WAIT would hold its port, and show its peer, for a minute.
 SYSCTLS = {
+    "net.ipv4.tcp_max_tw_buckets": "0",
     "kernel.shmmni": "0",
     "kernel.msgmni": "0",
     "kernel.sem": "0 0 0 0",
     "fs.mqueue.queues_max": "0",
 }
 
+# The engine's own list, and what tells of the host and of its other guests.
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/cmdline",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/modules",
+    "/proc/pressure",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/dmi",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/kernel",
+    "/sys/module",
+)
+
+_SECCOMP_PROFILE = seccomp.profile()
 _FIRST_UID = 10_000
 _LAST_UID = 60_000
 _SHM_BYTES = 16 << 20
@@ -53,7 +81,8 @@ class ContainerSpec:
     `image` is what the engine knows it by, `prepared` whether the runner is already in it,
     `network` the engine's name of a network (or `none`), `environment` what is added to the
     image's own, `layer_bytes` the size of a mount for dependencies (0: none), `bootstrap` the
-    command where the image holds no runner, and `guard` what its network must not reach.
+    command where the image holds no runner, `guard` what its network must not reach, and `seccomp`
+    whether our own profile takes the place of the engine's.
     """
 
     image: str
@@ -68,6 +97,7 @@ class ContainerSpec:
     layer_bytes: int = 0
     bootstrap: Sequence[str] = ()
     guard: Mapping[str, object] | None = None
+    seccomp: bool = True
 
     @property
     def root_dir(self) -> str:
@@ -152,7 +182,11 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
         "CapAdd": [*CAPABILITIES, *(GUARD_CAPABILITIES if spec.guard else ())],
-        "SecurityOpt": ["no-new-privileges:true"],
+        "SecurityOpt": [
+            "no-new-privileges:true",
+            *([f"seccomp={_SECCOMP_PROFILE}"] if spec.seccomp else []),
+        ],
+        "MaskedPaths": list(MASKED_PATHS),
         "Memory": memory,
         "MemorySwap": memory,
         "PidsLimit": limits.pids + 1,  # the runner is one of them

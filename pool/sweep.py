@@ -32,6 +32,17 @@ def labels(instance: str, expires_at: float) -> dict[str, str]:
     return {LABEL: "1", LABEL_INSTANCE: instance, LABEL_EXPIRES: str(int(expires_at))}
 
 
+def is_abandoned(container: Owned, instance: str, *, expires_before: float) -> bool:
+    """Whether a container of this very server never came up, or went down and was not removed.
+
+    So it is with one whose creation was answered while the connection to the engine broke.
+    What expires before `expires_before` was created so long ago that it should have come up.
+    """
+    expires = container.labels.get(LABEL_EXPIRES, "")
+    ours = container.labels.get(LABEL_INSTANCE) == instance
+    return ours and not container.up and expires.isdigit() and float(expires) < expires_before
+
+
 def is_left_over(container: Owned, *, now: float) -> bool:
     """Whether nobody can be using a container: its server is gone, or its time is up."""
     instance = container.labels.get(LABEL_INSTANCE, "")
@@ -53,4 +64,5 @@ def _start_time(pid: int | str) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return "gone"
-    return stat.rpartition(")")[2].split()[_START_TIME_FIELD]
+    fields = stat.rpartition(")")[2].split()
+    return "gone" if fields[0] == "Z" else fields[_START_TIME_FIELD]

@@ -76,7 +76,7 @@ class FakeContainer:
             self._on_job(header, payload[JOB_HEADER_SIZE:end], payload[end:])
 
     async def close(self) -> None:
-        if self.ready:
+        if self.ready and not self._engine.auto_remove:
             self.die()
         else:
             self.vanish()
@@ -168,6 +168,7 @@ class FakeEngine:
     `boots` and `start_errors` are used up one per start: how its runner boots (`ready`,
     `silent`, `dies`, `garbage`, `not json`), and what the start raises. Starts and removals
     take `start_s` and `remove_s`, and wait for their gates where there are any.
+    With `auto_remove` a container is gone as soon as its stream is closed.
     """
 
     start_s: float = 0.0
@@ -179,6 +180,7 @@ class FakeEngine:
     remove_errors: deque[Exception | None] = field(default_factory=deque)
     boots: deque[str] = field(default_factory=deque)
     down: bool = False
+    auto_remove: bool = False
     chunk_bytes: int = 1 << 16
     containers: dict[str, FakeContainer] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pool.errors import EngineError, PoolClosed, PoolError
+from pool.errors import ContainerLost, EngineError, PoolClosed, PoolError
 from pool.job import Job, Status
 from pool.observer import Source
 from pool.policy import Reason
@@ -104,6 +104,22 @@ async def test_a_cancelled_waiter_hands_on_the_container_that_it_was_just_given(
         assert first.cancelled()
         assert pool.served == ["second"]
         assert pool.engine.started == 1
+
+
+@pytest.mark.clock
+async def test_a_cancelled_waiter_hands_on_no_container_that_was_lost_meanwhile() -> None:
+    async with rig(max_containers=1) as pool:
+        lease = pool.pool.lease()
+        await lease.__aenter__()
+        container = lease.container
+        waiting = await pool.client()
+        await lease.__aexit__(None, None, None)
+        container._fail(ContainerLost("between the grant and the waiter's turn"))
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await quiet()
+        assert pool.seen.destroys == {Reason.LOST: 1}
+        await still_serves(pool)
 
 
 @pytest.mark.clock
@@ -226,6 +242,7 @@ engines = st.builds(
     remove_errors=st.lists(errors, max_size=6).map(deque),
     boots=st.lists(st.sampled_from(["ready", "silent", "dies", "garbage"]), max_size=6).map(deque),
     chunk_bytes=st.sampled_from([1, 5, 1 << 16]),
+    auto_remove=st.booleans(),
 )
 configs = st.fixed_dictionaries(
     {
@@ -296,6 +313,9 @@ class Crowd:
 
 
 async def scenario(engine: FakeEngine, config: dict[str, Any], visits: list[Client]) -> None:
+    if not engine.auto_remove:
+        # Else a failed start would leave a container behind that only the sweep can find.
+        engine.remove_errors.clear()
     async with rig(engine, lease_timeout_s=20.0, **config) as pool:
         crowd = Crowd(pool)
         async with asyncio.TaskGroup() as group:

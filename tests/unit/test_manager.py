@@ -660,6 +660,26 @@ async def test_closing_does_not_wait_for_resets() -> None:
         began = asyncio.get_running_loop().time()
         await pool.pool.close()
         assert asyncio.get_running_loop().time() - began < 1
+        assert pool.seen.resets == []
+
+
+async def test_a_run_that_ends_while_the_pool_drains_is_not_followed_by_a_reset() -> None:
+    async with rig() as pool:
+        await pool.client(b"hang")
+        draining = pool.spawn(pool.pool.drain(30))
+        await quiet()
+        pool.container()._exit(b"")  # and no word on the reset
+        began = asyncio.get_running_loop().time()
+        await draining
+        assert asyncio.get_running_loop().time() - began < 1
+
+
+async def test_a_pool_that_is_closed_before_its_first_start_has_begun_counts_none() -> None:
+    pool = PoolManager(FakeEngine().launcher(), PoolConfig())
+    pool.start()
+    assert pool.snapshot().starting == 2
+    await pool.close()
+    assert pool.snapshot().total == 0
 
 
 async def test_closing_ends_even_if_the_engine_removes_nothing(

@@ -1,0 +1,101 @@
+"""The engine's and the container's documents, as far as the checks read them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_pascal
+
+
+class _Engine(BaseModel):
+    model_config = ConfigDict(alias_generator=to_pascal, frozen=True)
+
+
+class Details(_Engine):
+    """What a component adds to its version; distributions put their package's here."""
+
+    git_commit: str = ""
+
+
+class Component(_Engine):
+    """One of the programs that an engine is made of."""
+
+    name: str = ""
+    version: str = ""
+    details: Details | None = None
+
+    @property
+    def package(self) -> str:
+        """The version with the distribution's revision, where that is told."""
+        commit = self.details.git_commit if self.details else ""
+        return commit if commit.startswith(self.version.partition("~")[0]) else self.version
+
+
+class Version(_Engine):
+    """`GET /version`."""
+
+    version: str = ""
+    api_version: str = ""
+    kernel_version: str = ""
+    components: tuple[Component, ...] = ()
+
+    def component(self, name: str) -> Component | None:
+        """Return the component whose name has this word in it."""
+        found = (one for one in self.components if name in one.name.lower())
+        return next(found, None)
+
+
+class Info(_Engine):
+    """`GET /info`."""
+
+    driver: str = ""
+    cgroup_version: str = "1"
+    memory_limit: bool = False
+    swap_limit: bool = False
+    pids_limit: bool = False
+    cpu_cfs_quota: bool = False
+    security_options: tuple[str, ...] = ()
+    kernel_version: str = ""
+    operating_system: str = ""
+
+
+class Inside(BaseModel):
+    """What `inside.report` prints."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uid: int
+    capabilities: tuple[str, ...]
+    seccomp: int
+    kernel: tuple[str, ...]
+    no_new_privileges: bool
+    setuid: str
+    confinement: str
+    uid_map: tuple[str, ...]
+    sysctls: dict[str, str]
+    root_read_only: bool
+    against_runner: tuple[str, ...]
+    cpus: float
+    interfaces: tuple[str, ...]
+    certificates: int
+
+
+class Left(BaseModel):
+    """What `inside.leave_behind` and `inside.look_around` print."""
+
+    uid: int
+    file: bool = False
+    processes: tuple[str, ...] = ()
+
+
+class Reached(BaseModel):
+    """What `inside.reach` prints."""
+
+    address: str
+    refusal: str
+
+
+class Trespasses(BaseModel):
+    """What `inside.trespass` prints."""
+
+    attempts: int
+    through: tuple[str, ...] = Field(default=())

@@ -1,0 +1,168 @@
+"""Checks that start nothing: of the settings, of this machine, and of what the engine says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgexec.doctor.findings import Outcome, fail, ok, warn
+from pgexec.doctor.versions import CONTAINERD_FIXES, RUNC_FIXES, open_escapes, parse
+from pgexec.log import FILE_BYTES, FILES_KEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pgexec.doctor.facts import Info, Version
+    from pgexec.settings import Settings
+
+OLDEST_KERNEL = (5, 10)
+"""The oldest branch that kernel.org still maintains: https://kernel.org/category/releases.html."""
+SLOW_STORAGE = ("vfs", "devicemapper")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What there is before any container: settings, their warnings, and the engine's words."""
+
+    settings: Settings
+    warnings: Sequence[str]
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """An engine that answers, in its own words."""
+
+    settings: Settings
+    url: str
+    version: Version
+    info: Info
+
+
+async def settings(machine: Machine) -> Outcome:
+    """Wrong values have ended the program before; unknown names come to nothing."""
+    if machine.warnings:
+        return warn("; ".join(machine.warnings), "correct or remove these names")
+    return ok("every name is known and every value is allowed")
+
+
+async def exposure(machine: Machine) -> Outcome:
+    """Whoever may POST may run code."""
+    settings = machine.settings
+    if settings.exposed:
+        return warn(
+            f"anyone who can reach {settings.host}:{settings.port} may run code here",
+            "set PGEXEC_API_KEYS, or PGEXEC_HOST=127.0.0.1",
+        )
+    keys = "with" if settings.api_keys else "without"
+    return ok(f"listens on {settings.host}:{settings.port} {keys} API keys")
+
+
+async def log_disk(machine: Machine) -> Outcome:
+    """The log needs room for its file and those rotated away."""
+    settings = machine.settings
+    if not settings.generate_log_file:
+        return ok("no log file is asked for")
+    directory = Path(settings.log_file).absolute().parent
+    wanted = FILE_BYTES * (FILES_KEPT + 1)
+    if not os.access(directory, os.W_OK):
+        return fail(f"{directory} is not a directory that can be written", "set PGEXEC_LOG_FILE")
+    free = (await asyncio.to_thread(shutil.disk_usage, directory)).free
+    finding = f"{free >> 20} MiB are free in {directory}, of which the log may take {wanted >> 20}"
+    return ok(finding) if free > wanted else warn(finding, "make room, or set PGEXEC_LOG_FILE")
+
+
+async def ca_bundle(machine: Machine) -> Outcome:
+    """The file must hold certificates, or every container trusts nobody."""
+    path = machine.settings.ca_bundle
+    if not path:
+        return ok("none is configured: containers trust what their image does")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        await asyncio.to_thread(context.load_verify_locations, path)
+    except OSError as error:
+        finding = f"{path} holds no certificates that can be read: {error.strerror or error}"
+        return fail(finding, "set PGEXEC_CA_BUNDLE to a file of PEM certificates")
+    return ok(f"{path} holds {len(context.get_ca_certs())} CA certificates")
+
+
+async def engine(report: EngineReport) -> Outcome:
+    """An engine that answers over the network without TLS answers to anyone there."""
+    version, info = report.version, report.info
+    finding = f"{version.version}, API {version.api_version}, storage {info.driver}, at {report.url}"
+    if report.url.startswith(("tcp://", "http://")):
+        remedy = "use its Unix socket or https://: who reaches its port owns its machine"
+        return warn(f"{finding}, without TLS", remedy)
+    if info.driver in SLOW_STORAGE:
+        return warn(finding, "configure the engine to use overlay2, which starts containers faster")
+    return ok(finding)
+
+
+async def runc(report: EngineReport) -> Outcome:
+    """The program between a snippet and the host while a container starts."""
+    runtime = report.settings.runtime
+    if runtime and "runc" not in runtime:
+        return ok(f"containers are started by {runtime}, not by runc")
+    component = report.version.component("runc")
+    if component is None:
+        runtimes = [one.name for one in report.version.components if "untime" in one.name]
+        return ok(f"the engine names no runc, but {', '.join(runtimes) or 'nothing'}")
+    return _escapes("runc", component.package, RUNC_FIXES)
+
+
+async def containerd(report: EngineReport) -> Outcome:
+    """What keeps the containers' shims."""
+    component = report.version.component("containerd")
+    if component is None:
+        return ok("the engine has no containerd")
+    return _escapes("containerd", component.package, CONTAINERD_FIXES)
+
+
+async def kernel(report: EngineReport) -> Outcome:
+    """All containers share it: what it lets through, nothing above can hold."""
+    release = report.info.kernel_version or report.version.kernel_version
+    version = parse(release)
+    finding = f"{release}, {report.info.operating_system}"
+    if version is None or version[:2] < OLDEST_KERNEL:
+        return warn(finding, "update to a kernel that still gets security fixes")
+    return ok(finding)
+
+
+async def cgroup(report: EngineReport) -> Outcome:
+    """What the kernel can limit, as the engine sees it."""
+    info = report.info
+    finding = f"version {info.cgroup_version}"
+    limits = {"memory": info.memory_limit, "pids": info.pids_limit, "CPU": info.cpu_cfs_quota}
+    missing = [name for name, there in limits.items() if not there]
+    if missing:
+        remedy = "enable these cgroup controllers (for memory: boot with cgroup_enable=memory)"
+        return fail(f"{finding}, without limits on {_and(missing)}", remedy)
+    if not info.swap_limit:
+        finding += ", without swap accounting: snippets may swap past their memory limit"
+        return warn(finding, "boot with swapaccount=1, or switch swap off")
+    return ok(f"{finding}, with limits on memory, swap, pids and CPU")
+
+
+def _escapes(program: str, version: str, fixes: Mapping[str, Iterable[str]]) -> Outcome:
+    escapes = open_escapes(version, fixes)
+    if escapes is None:
+        remedy = f"see that it has the fixes of {_and(list(fixes))}"
+        return warn(f"version {version or 'unknown'} cannot be read", remedy)
+    if escapes:
+        newest = list(fixes[escapes[-1]])[-1]
+        return warn(
+            f"{version} is open to {_and(escapes)}, unless your distribution has backported the "
+            "fixes",
+            f"update {program} (the newest branch has them since {newest}), or see your "
+            "distribution's security tracker",
+        )
+    return ok(f"{version}, no known escape is open")
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,0 +1,115 @@
+"""Start containers as the server does, run the doctor's snippets in them, and remove them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from pgexec.backend import container_labels
+from pgexec.doctor import inside
+from pool.container import Container
+from pool.errors import PoolError
+from pool.job import Job, Status
+from pool.spec import create_document
+from pool.sweep import instance_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from pgexec.doctor.facts import Inside
+    from pgexec.settings import Settings
+    from pool.docker_engine import DockerEngine
+    from pool.job import Result
+    from pool.spec import ContainerSpec, Limits
+
+T = TypeVar("T")
+
+RUN_TIMEOUT_S = 6.0
+OUTPUT_BYTES = 256 << 10
+CODE_BYTES = 1 << 20
+DESTROY_TIMEOUT_S = 5.0
+
+
+class ProbeError(Exception):
+    """A snippet of ours did not do what it was written for; the sentence says how it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Laboratory:
+    """Where containers come from: the engine, and the spec that the server would use."""
+
+    engine: DockerEngine
+    settings: Settings
+    spec: ContainerSpec
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @contextlib.asynccontextmanager
+    async def container(self, limits: Limits | None = None) -> AsyncIterator[Container]:
+        """Lend a container with these limits, or the settings' own; it is removed afterwards."""
+        limits = limits or self.spec.limits
+        spec = replace(self.spec, limits=replace(limits, code_bytes=CODE_BYTES))
+        document = create_document(
+            spec,
+            labels=container_labels(instance_name(), self.settings),
+            sequence=next(self._numbers),
+        )
+        container = await Container.start(
+            self.engine, document, timeout_s=self.settings.start_timeout_s
+        )
+        try:
+            yield container
+        finally:
+            await asyncio.shield(asyncio.ensure_future(_remove(container)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """One container, warm and lent, and what it is like inside."""
+
+    laboratory: Laboratory
+    container: Container
+    inside: Inside
+
+    @property
+    def settings(self) -> Settings:
+        """The server's settings."""
+        return self.laboratory.settings
+
+
+async def run(container: Container, function: str, *arguments: object) -> Result:
+    """Run one of the functions of `inside` as a snippet."""
+    source = await asyncio.to_thread(Path(inside.__file__).read_text, "utf-8")
+    call = f"{function}({', '.join(map(repr, arguments))})\n"
+    job = Job(f"{source}\n\n{call}".encode(), timeout_s=RUN_TIMEOUT_S)
+    return await container.run(replace(job, output_limit_bytes=OUTPUT_BYTES))
+
+
+async def ask(container: Container, shape: type[T], function: str, *arguments: object) -> T:
+    """Run one of the functions of `inside`, reset, and return what it printed.
+
+    Raises `ProbeError` where it ended otherwise, or the container is not clean after it.
+    """
+    answer = await run(container, function, *arguments)
+    report = await container.reset(timeout_s=RUN_TIMEOUT_S)
+    if answer.status is not Status.OK:
+        words = answer.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise ProbeError(f"a snippet that tries it ended with {answer.status} {words}".strip())
+    if not report.clean:
+        raise ProbeError(f"the reset after a snippet that tries it found {report.detail}")
+    try:
+        return TypeAdapter(shape).validate_json(answer.stdout)
+    except ValidationError as error:
+        raise ProbeError("a snippet that tries it printed what cannot be read") from error
+
+
+async def _remove(container: Container) -> None:
+    # Where the engine does not remove it, it ends by itself: its stream has been closed.
+    with contextlib.suppress(PoolError, TimeoutError):
+        async with asyncio.timeout(DESTROY_TIMEOUT_S):
+            await container.destroy()

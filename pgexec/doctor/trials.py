@@ -1,0 +1,244 @@
+"""Checks that try: in containers such as the server starts, attempted for real."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pgexec.backend import network_plan
+from pgexec.doctor.facts import Left, Reached, Trespasses
+from pgexec.doctor.findings import Outcome, fail, ok, warn
+from pgexec.doctor.sandbox import ask, run
+from pool.job import Status
+from pool.spec import RUNNER_DIR, SYSCTLS
+
+if TYPE_CHECKING:
+    from pgexec.doctor.sandbox import Laboratory, Sandbox
+
+MEMORY_TRIED_BYTES = 256 << 20
+PIDS_TRIED = 64
+PUBLIC_NAME, PUBLIC_PORT = "pypi.org", 443
+METADATA = "169.254.169.254"
+SHOWN = 3
+
+_FILTER = 2
+_NO_CAPABILITIES = "0" * 16
+_WRITE = """
+import os, sys
+for path in sys.argv[1:]:
+    try:
+        os.close(os.open(path + "/.pgexec-doctor", os.O_WRONLY | os.O_CREAT))
+    except OSError:
+        continue
+    print(path)
+"""
+
+
+async def memory(laboratory: Laboratory) -> Outcome:
+    """Fill twice what the limit allows; no more than that in case nothing stops it."""
+    limits = laboratory.spec.limits
+    limit = min(limits.memory_bytes, MEMORY_TRIED_BYTES)
+    async with laboratory.container(replace(limits, memory_bytes=limit)) as container:
+        result = await run(container, "allocate", 2 * limit)
+    finding = f"twice the limit of {limit >> 20} MiB"
+    if result.status is Status.MEMORY_LIMIT:
+        return ok(f"{finding} was not to be had: memory_limit")
+    if result.status is Status.OK:
+        return fail(
+            f"{finding} was to be had", "enable the memory controller and swap accounting in cgroup"
+        )
+    return warn(
+        f"{finding} ended as {result.status}, which does not tell that memory ran out",
+        "see that /sys/fs/cgroup in the container shows memory.events or memory.oom_control",
+    )
+
+
+async def pids(laboratory: Laboratory) -> Outcome:
+    """Fork one process after another."""
+    limits = laboratory.spec.limits
+    limit = min(limits.pids, PIDS_TRIED)
+    async with laboratory.container(replace(limits, pids=limit)) as container:
+        count = await ask(container, int, "multiply", 2 * limit)
+    if count > limit:
+        return fail(f"{count} processes started where {limit} may", "enable the pids cgroup")
+    return ok(f"forking ended at {count} of {limit} processes")
+
+
+async def cpu(sandbox: Sandbox) -> Outcome:
+    """Read the quota where it holds."""
+    wanted, found = sandbox.settings.cpus, sandbox.inside.cpus
+    if found < 0:
+        return warn("the container cannot see its CPU quota", "none, where the engine sets it")
+    if found == 0 or found > wanted * 1.01:
+        return fail(f"{found or 'all'} processors where {wanted:g} are allowed", "enable CPU quota")
+    return ok(f"{found:g} processors")
+
+
+async def seccomp(sandbox: Sandbox) -> Outcome:
+    """See that a filter is there, and try calls that it refuses."""
+    runtime = sandbox.settings.runtime
+    if sandbox.inside.kernel:
+        return fail(
+            f"snippets get {', '.join(sandbox.inside.kernel)} of the kernel",
+            "see that the engine supports seccomp (docker info), and loads profiles",
+        )
+    if sandbox.inside.seccomp == _FILTER:
+        return ok("a filter is on, and refuses user namespaces, ptrace, raw and odd sockets")
+    if runtime:
+        return warn(f"no filter; {runtime} is to stand between", f"see that {runtime} does")
+    return fail("no filter is on", "use an engine and a kernel with seccomp")
+
+
+async def confinement(sandbox: Sandbox) -> Outcome:
+    """AppArmor or SELinux is the layer that still holds when a mount or a mask does not."""
+    profile = sandbox.inside.confinement
+    if profile and "unconfined" not in profile:
+        return ok(profile)
+    return warn(
+        "neither AppArmor nor SELinux confines containers",
+        "enable one in the kernel (security=apparmor, package apparmor) and restart the engine",
+    )
+
+
+async def user_namespace(sandbox: Sandbox) -> Outcome:
+    """Whether root of a container is root of the host, should it ever get out."""
+    first = sandbox.inside.uid_map[:2]
+    if first != ("0", "0"):
+        return ok(f"user 0 of a container is user {first[1] if first[1:] else '?'} outside")
+    return warn(
+        "root of a container is root of the engine's machine",
+        'run the engine rootless, or with "userns-remap": "default" in daemon.json',
+    )
+
+
+async def sysctls(sandbox: Sandbox) -> Outcome:
+    """See the values that leave no System V object and no queue in which to leave state."""
+    found = sandbox.inside.sysctls
+    wrong = {name: found.get(name) for name, value in SYSCTLS.items() if found.get(name) != value}
+    if not wrong:
+        return ok(f"{len(SYSCTLS)} accepted: no System V IPC, no message queues")
+    said = ", ".join(f"{name} is {value or 'unknown'}" for name, value in wrong.items())
+    return fail(said, "use an engine and a runtime that set sysctls in the container's namespaces")
+
+
+async def read_only_root(sandbox: Sandbox) -> Outcome:
+    """Try to write to the root as root, by an exec, since a snippet may not anyhow."""
+    engine, spec = sandbox.laboratory.engine, sandbox.laboratory.spec
+    paths = ("/", "/etc", "/usr", *([RUNNER_DIR] if spec.prepared else ()))
+    command = ("python3", "-I", "-S", "-c", _WRITE, *paths)
+    done = await engine.execute(sandbox.container.id, command, user="0:0", environment={})
+    written = done.output.decode("utf-8", "replace").split()
+    if done.exit_code != 0:
+        return warn(f"an exec failed: {' '.join(written[-12:])}", "see that the engine can exec")
+    if written or not sandbox.inside.root_read_only:
+        where = ", ".join(written) or "/"
+        return fail(f"{where} can be written", "see that the runtime mounts roots read-only")
+    return ok(f"even root cannot write to {', '.join(paths)}")
+
+
+async def privileges(sandbox: Sandbox) -> Outcome:
+    """Start a setuid program of the image and look whose process it is."""
+    inside = sandbox.inside
+    if not inside.no_new_privileges or inside.setuid == "gained":
+        gained = ", and a setuid program got root" if inside.setuid == "gained" else ""
+        return fail(f"no-new-privileges is not in force{gained}", "use a runtime that sets it")
+    tried = "a setuid program stayed its user's"
+    if inside.setuid == "none":
+        tried = "the image has no setuid program to try"
+    return ok(f"no-new-privileges is in force; {tried}")
+
+
+async def separation(sandbox: Sandbox) -> Outcome:
+    """Try what would make a snippet the runner, or show it the runner's secrets."""
+    inside = sandbox.inside
+    remedy = "report this, with the output of docker info"
+    if inside.uid == 0 or inside.against_runner:
+        could = ", ".join(inside.against_runner) or "do all that the runner may"
+        return fail(f"user {inside.uid} of a snippet could {could}", remedy)
+    if any(set(held) - set(_NO_CAPABILITIES) for held in inside.capabilities):
+        return fail(f"a snippet holds capabilities: {' '.join(inside.capabilities)}", remedy)
+    finding = "without capabilities, cannot signal, read or become the runner"
+    return ok(f"a snippet is user {inside.uid}, {finding}")
+
+
+async def guard(sandbox: Sandbox) -> Outcome:
+    """Try every way to what the guard closes."""
+    network, plan = sandbox.settings.network, network_plan(sandbox.settings)
+    outward = [name for name in sandbox.inside.interfaces if name != "lo"]
+    if network == "none":
+        if outward:
+            return fail(f"PGEXEC_NETWORK is none, but there is {', '.join(outward)}", "see why")
+        return ok("PGEXEC_NETWORK is none: containers have no network")
+    if plan is None:
+        return warn(
+            f"PGEXEC_NETWORK is {network}, which pgexec does not guard",
+            "set PGEXEC_NETWORK=egress, or see that this network reaches nothing private",
+        )
+    strength = str(sandbox.container.runner.get("guard", ""))
+    addresses = [_within(text) for text in plan.blocked]
+    found = await ask(
+        sandbox.container, Trespasses, "trespass", [METADATA, *addresses], list(plan.allowed)
+    )
+    if found.through:
+        shown = ", ".join(found.through[:SHOWN])
+        more = len(found.through) - SHOWN
+        return fail(
+            f"{strength}: not refused: {shown}{f' and {more} more' if more > 0 else ''}",
+            "use a kernel with IPsec policies (modprobe xfrm_user), or set PGEXEC_NETWORK=none",
+        )
+    finding = f"{strength}: {found.attempts} attempts refused at the gateway, this machine, "
+    finding += f"{METADATA} and private ranges, by plain sockets, SO_DONTROUTE, "
+    return ok(finding + "SO_BINDTODEVICE, IP_PKTINFO, broadcast and multicast")
+
+
+async def internet(sandbox: Sandbox) -> Outcome:
+    """Resolve and reach a public name, as pip would; what stops that may well be on purpose."""
+    if sandbox.settings.network == "none":
+        return ok("PGEXEC_NETWORK is none: dependencies cannot be installed")
+    found = await ask(sandbox.container, Reached, "reach", PUBLIC_NAME, PUBLIC_PORT)
+    if not found.address:
+        return warn(
+            f"{PUBLIC_NAME} cannot be resolved: {found.refusal}",
+            "see that the engine's machine resolves names, or set dns in daemon.json",
+        )
+    if found.refusal:
+        return warn(
+            f"{PUBLIC_NAME} is {found.address}, which cannot be reached: {found.refusal}",
+            "see that the engine's machine forwards and masquerades; an address that is private "
+            "must be named in PGEXEC_NETWORK_ALLOW",
+        )
+    return ok(f"{PUBLIC_NAME} is {found.address}, and port {PUBLIC_PORT} can be reached")
+
+
+async def trust(sandbox: Sandbox) -> Outcome:
+    """See that the certificates arrived."""
+    if not sandbox.settings.ca_bundle:
+        return ok("no CA bundle is configured")
+    if sandbox.inside.certificates <= 0:
+        return warn(
+            "the CA bundle did not reach the container",
+            "use an engine that can commit: only a prepared image carries it",
+        )
+    return ok(f"a snippet trusts {sandbox.inside.certificates} CA certificates")
+
+
+async def recycling(sandbox: Sandbox) -> Outcome:
+    """Leave a file and a process behind, and look for them in the next run."""
+    path = f"{sandbox.laboratory.spec.root_dir}/left-behind"
+    before = await ask(sandbox.container, Left, "leave_behind", path)
+    after = await ask(sandbox.container, Left, "look_around", path)
+    found = ["its file"] if after.file else []
+    found += [f"process {pid}" for pid in after.processes]
+    if before.uid == after.uid:
+        found.append("its user")
+    if found:
+        finding = f"after the reset, the next run found {', '.join(found)}"
+        return fail(finding, "set PGEXEC_MAX_USES=1 and report this")
+    return ok(f"the next run, as user {after.uid}, found no file and no process of the last one")
+
+
+def _within(network: str) -> str:
+    """Return an address of a network, the network's own where it has but one."""
+    parsed = ipaddress.ip_network(network)
+    return str(parsed[1] if parsed.num_addresses > 1 else parsed[0])

@@ -1,0 +1,71 @@
+"""Which known container escapes a version of runc or containerd is open to. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    Version = tuple[int, int, int, float]
+
+# The escapes, and the first release of each branch that has the fix. Later branches have it.
+# https://github.com/opencontainers/runc/security/advisories
+RUNC_FIXES: Mapping[str, tuple[str, ...]] = {
+    "CVE-2019-5736": ("1.0.0-rc7",),
+    "CVE-2021-30465": ("1.0.0-rc95",),
+    "CVE-2024-21626": ("1.1.12",),
+    "CVE-2025-31133": ("1.2.8", "1.3.3", "1.4.0-rc.3"),
+    "CVE-2025-52565": ("1.2.8", "1.3.3", "1.4.0-rc.3"),
+    "CVE-2025-52881": ("1.2.8", "1.3.3", "1.4.0-rc.3"),
+}
+# https://github.com/containerd/containerd/security/advisories
+CONTAINERD_FIXES: Mapping[str, tuple[str, ...]] = {
+    "CVE-2020-15257": ("1.3.9", "1.4.3"),
+    "CVE-2022-23648": ("1.4.13", "1.5.10", "1.6.1"),
+}
+
+# Distributions keep a version and add fixes to it: packages of which that is known.
+BACKPORTS: Mapping[str, str] = {
+    # https://security-tracker.debian.org/tracker/CVE-2024-21626
+    "CVE-2024-21626": r"1\.1\.5\+ds1-1\+deb12u[1-9]|1\.0\.0~rc93\+ds1-5\+deb11u[3-9]",
+}
+
+_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-~.]?rc[.-]?(\d+))?")
+
+
+def parse(text: str) -> Version | None:
+    """Return a version as numbers that compare, a release candidate before its release."""
+    found = _VERSION.match(text.strip())
+    if not found:
+        return None
+    major, minor, patch, candidate = found.groups()
+    return int(major), int(minor), int(patch or 0), float(candidate or "inf")
+
+
+def open_escapes(text: str, fixes: Mapping[str, Iterable[str]]) -> list[str] | None:
+    """Return the escapes that a version is open to, `None` where it cannot be read.
+
+    `text` is the release's version or, better, the distribution package's, which tells of
+    some of the fixes that were backported to it.
+    """
+    version = parse(text)
+    if version is None:
+        return None
+    return [
+        escape
+        for escape, fixed in fixes.items()
+        if not _has_fix(version, fixed) and not _is_backported(text, escape)
+    ]
+
+
+def _has_fix(version: Version, fixed: Iterable[str]) -> bool:
+    firsts = [first for first in map(parse, fixed) if first is not None]
+    if version[:2] > max(firsts)[:2]:
+        return True
+    return any(version[:2] == first[:2] and version >= first for first in firsts)
+
+
+def _is_backported(text: str, escape: str) -> bool:
+    return escape in BACKPORTS and re.match(BACKPORTS[escape], text) is not None
