@@ -271,5 +271,5 @@ def test_the_back_off_doubles_up_to_its_bound() -> None:
 
 
 def test_the_longer_the_queue_the_later_to_come_back_but_never_at_once() -> None:
-    assert retry_after(0, 0.0, CONFIG) == 1
-    assert retry_after(39, 3.0, CONFIG) == 30
+    assert retry_after(0, 0.0, 4) == 1
+    assert retry_after(39, 3.0, 4) == 30

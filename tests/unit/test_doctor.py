@@ -1,0 +1,231 @@
+"""The doctor without an engine: versions, lines, statuses, and what stops a check."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgexec.__main__ import main
+from pgexec.doctor import examination, machine
+from pgexec.doctor.examination import OF_A_CONTAINER, OF_THE_ENGINE, examine
+from pgexec.doctor.facts import Info, Version
+from pgexec.doctor.findings import (
+    Finding,
+    Outcome,
+    Verdict,
+    exit_status,
+    fail,
+    ok,
+    render,
+    render_json,
+    skip,
+    warn,
+)
+from pgexec.doctor.machine import EngineReport, Machine
+from pgexec.doctor.versions import CONTAINERD_FIXES, RUNC_FIXES, open_escapes, parse
+from pgexec.settings import Settings
+from pool.errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LEAK = "CVE-2024-21626"
+RACES = ["CVE-2025-31133", "CVE-2025-52565", "CVE-2025-52881"]
+NOWHERE = "unix:///nowhere/docker.sock"
+
+
+@pytest.mark.parametrize(
+    ("version", "escapes"),
+    [
+        ("1.0.0-rc6", ["CVE-2019-5736", "CVE-2021-30465", LEAK, *RACES]),
+        ("1.0.0-rc10", ["CVE-2021-30465", LEAK, *RACES]),
+        ("1.0.0-rc95", [LEAK, *RACES]),
+        ("1.0.3", [LEAK, *RACES]),
+        ("1.1.11", [LEAK, *RACES]),
+        ("1.1.5+ds1", [LEAK, *RACES]),
+        ("1.1.5+ds1-1+deb12u1", RACES),
+        ("1.1.5+ds1-1+b1", [LEAK, *RACES]),
+        ("1.1.12", RACES),
+        ("v1.1.12-0-g51d5e94", RACES),
+        ("1.1.15", RACES),
+        ("1.2.0-rc.1", RACES),
+        ("1.2.7", RACES),
+        ("1.2.8", []),
+        ("1.2.10", []),
+        ("1.3.0", RACES),
+        ("1.3.2-0ubuntu1", RACES),
+        ("1.3.3", []),
+        ("1.4.0-rc.2", RACES),
+        ("1.4.0~rc2", RACES),
+        ("1.4.0-rc.3", []),
+        ("1.4.0", []),
+        ("1.5.0-rc.1", []),
+        ("2.0.0", []),
+    ],
+)
+def test_a_version_of_runc_is_open_to_what_its_branch_has_not_fixed(
+    version: str, escapes: list[str]
+) -> None:
+    assert open_escapes(version, RUNC_FIXES) == escapes
+
+
+@pytest.mark.parametrize(
+    ("version", "escapes"),
+    [
+        ("1.3.8", ["CVE-2020-15257", "CVE-2022-23648"]),
+        ("1.4.3", ["CVE-2022-23648"]),
+        ("1.6.0", ["CVE-2022-23648"]),
+        ("1.6.20~ds1-1+deb12u3", []),
+        ("v2.1.4", []),
+    ],
+)
+def test_a_version_of_containerd_is_open_to_what_its_branch_has_not_fixed(
+    version: str, escapes: list[str]
+) -> None:
+    assert open_escapes(version, CONTAINERD_FIXES) == escapes
+
+
+@pytest.mark.parametrize("version", ["", "unknown", "git-5d6db84", "7"])
+def test_a_version_that_cannot_be_read_is_not_called_safe(version: str) -> None:
+    assert open_escapes(version, RUNC_FIXES) is None
+
+
+def test_a_release_candidate_comes_before_its_release() -> None:
+    versions = ["1.4.0-rc.1", "1.4.0-rc.2", "1.4.0-rc.10", "1.4.0", "1.4.1-rc.1", "1.10.0"]
+    numbers = [parse(version) for version in versions]
+    assert None not in numbers
+    assert numbers == sorted(number for number in numbers if number)
+
+
+def test_a_finding_is_one_line_with_its_remedy() -> None:
+    assert render(ok("all is\nwell").of("kernel")) == "ok    kernel           all is well"
+    assert (
+        render(warn("it is old", "update it").of("runc"))
+        == "warn  runc             it is old; remedy: update it"
+    )
+
+
+def test_findings_for_machines_have_four_words_each() -> None:
+    findings = [fail("gone", "bring it").of("engine"), skip("nothing").of("kernel")]
+    assert json.loads(render_json(findings)) == [
+        {"check": "engine", "status": "fail", "finding": "gone", "remedy": "bring it"},
+        {"check": "kernel", "status": "skip", "finding": "nothing", "remedy": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        ([], 0),
+        ([ok("a")], 0),
+        ([ok("a"), warn("b", "c"), skip("d")], 0),
+        ([ok("a"), fail("b", "c"), ok("d")], 1),
+    ],
+)
+def test_only_a_failure_shows_in_the_exit_status(outcomes: list[Outcome], status: int) -> None:
+    assert exit_status([outcome.of("check") for outcome in outcomes]) == status
+
+
+async def found(check: str, **settings: object) -> Finding:
+    chosen = Settings.of(docker_host=NOWHERE, **settings)
+    findings = await examine(chosen, [], lambda _: None)
+    return next(finding for finding in findings if finding.check == check)
+
+
+async def test_without_an_engine_everything_that_needs_it_is_skipped() -> None:
+    told: list[Finding] = []
+    findings = await examine(Settings.of(docker_host=NOWHERE), [], told.append)
+    assert findings == told
+    verdicts = {finding.check: finding.status for finding in findings}
+    assert verdicts["engine"] is Verdict.FAIL
+    needing = [check.name for check in OF_THE_ENGINE] + [check.name for check in OF_A_CONTAINER]
+    assert {verdicts[name] for name in needing} == {Verdict.SKIP}
+    assert exit_status(findings) == 1
+
+
+async def test_a_public_bind_without_keys_is_a_warning() -> None:
+    assert (await found("exposure")).status is Verdict.WARN
+    assert (await found("exposure", host="127.0.0.1")).status is Verdict.OK
+    assert (await found("exposure", api_keys="alice:secret")).status is Verdict.OK
+
+
+async def test_names_that_are_no_settings_are_a_warning() -> None:
+    finding = await machine.settings(Machine(Settings.of(), ["PGEXEC_PROT is not"], NOWHERE))
+    assert finding.status is Verdict.WARN
+
+
+async def test_a_log_file_in_no_directory_fails(tmp_path: Path) -> None:
+    assert (await found("log", log_file=str(tmp_path / "no" / "log"))).status is Verdict.FAIL
+    assert (await found("log", log_file=str(tmp_path / "log"))).status is not Verdict.FAIL
+
+
+async def test_a_ca_bundle_without_certificates_fails(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("no certificate\n")
+    finding = await found("CA bundle", ca_bundle=str(bundle))
+    assert finding.status is Verdict.FAIL
+    assert "\n" not in finding.finding
+
+
+def report(**info: object) -> EngineReport:
+    version = {"Components": [{"Name": "runc", "Version": "1.1.5+ds1"}]}
+    return EngineReport(
+        Settings.of(),
+        "unix:///run/docker.sock",
+        Version.model_validate(version),
+        Info.model_validate(info),
+    )
+
+
+async def test_a_runc_with_open_escapes_is_a_warning_that_names_them() -> None:
+    outcome = await machine.runc(report())
+    assert outcome.status is Verdict.WARN
+    assert all(escape in outcome.finding for escape in (LEAK, *RACES))
+    assert "backported" in outcome.finding
+
+
+async def test_a_missing_controller_fails_and_missing_swap_accounting_warns() -> None:
+    every = {"MemoryLimit": True, "PidsLimit": True, "CpuCfsQuota": True, "SwapLimit": True}
+    assert (await machine.cgroup(report(**every))).status is Verdict.OK
+    assert (await machine.cgroup(report(**every | {"SwapLimit": False}))).status is Verdict.WARN
+    assert (await machine.cgroup(report(**every | {"PidsLimit": False}))).status is Verdict.FAIL
+
+
+async def test_a_check_that_raises_fails_with_its_sentence() -> None:
+    async def broken() -> tuple[Outcome, None]:
+        raise EngineError("the engine\nis upset")
+
+    outcome, _ = await examination._attempt(broken(), 1)
+    finding = outcome.of("check")
+    assert (finding.status, finding.finding) == (Verdict.FAIL, "the engine is upset")
+
+
+async def test_a_check_that_takes_too_long_fails() -> None:
+    async def slow() -> tuple[Outcome, None]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    outcome, _ = await examination._attempt(slow(), 0.01)
+    assert outcome.status is Verdict.FAIL
+    assert "0.01 s" in outcome.finding
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wrong_setting_is_a_finding_with_a_status_of_its_own(
+    as_json: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PGEXEC_PORT", "eighty")
+    assert main(["doctor", *(["--json"] if as_json else [])]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    if as_json:
+        (finding,) = json.loads(printed.out)
+        assert (finding["check"], finding["status"]) == ("settings", "fail")
+    else:
+        assert printed.out.startswith("fail  settings")
+        assert "PGEXEC_PORT" in printed.out

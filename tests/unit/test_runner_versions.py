@@ -1,0 +1,209 @@
+"""The real runner without Docker, as PID 1 of a namespace, in every CPython that is at hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from pool.image import runner_files
+from pool.protocol import Decoder, Ending, Exit, JobHeader, Kind, decode_exit, encode_job
+from pool.spec import RUNNER_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMES = ("python3", *(f"python3.{minor}" for minor in range(8, 16)))
+DEADLINE_S = 20
+
+
+def interpreters() -> list[str]:
+    """Return one interpreter for each version that starts, and that any user may run."""
+    found = {}
+    tell = (
+        "import sys; print(sys.version_info[:2] >= (3, 8) and sys.executable, sys.version_info[:2])"
+    )
+    names = [*NAMES, "/usr/bin/python3"]
+    candidates = [sys.executable, *(path for name in names if (path := shutil.which(name)))]
+    for path in candidates:
+        told = subprocess.run([path, "-c", tell], capture_output=True, text=True, check=False)
+        executable, _, version = told.stdout.strip().partition(" ")
+        if told.returncode == 0 and executable not in ("False", "") and _is_public(executable):
+            found.setdefault(version, os.path.realpath(executable))
+    return list(found.values())
+
+
+def _is_public(executable: str) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in Path(executable).resolve().parents)
+
+
+class Ran(NamedTuple):
+    """What came back for one job."""
+
+    stdout: bytes
+    stderr: bytes
+    ending: Exit
+    report: Kind
+
+
+class Runner:
+    """A runner in namespaces of its own, spoken to over pipes."""
+
+    def __init__(self, python: str, directory: Path) -> None:
+        home, code = directory / "runner", directory / "code"
+        code.mkdir()
+        for name, text in runner_files().items():
+            path = home / name.removeprefix(f"{RUNNER_DIR}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        config = {
+            "script": f"{code}/Main.py",
+            "uid": 40_000,
+            "mounts": [str(code)],
+            "layer": "/nonexistent",
+            "preimport": ["json", "random"],
+            "guard": None,
+            "job_limit": 1 << 20,
+        }
+        directory.chmod(0o755)
+        mount = 'mount -t tmpfs -o mode=1777,size=8m tmpfs "$1" && exec "$2" "$1/Main.py"'
+        self.process = subprocess.Popen(
+            [
+                *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+                *("sh", "-c", mount, "sh", str(code), python),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={
+                "PATH": os.defpath,
+                "PYTHONPATH": str(home),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PGEXEC_RUNNER": json.dumps(config),
+            },
+        )
+        self._decoder = Decoder(1 << 20)
+        self._frames: list[tuple[Kind, bytes]] = []
+        self._run = 0
+        self.ready = json.loads(self._expect(Kind.READY))
+
+    def run(self, code: str) -> Ran:
+        self._run += 1
+        source = code.encode()
+        header = JobHeader(self._run, 10_000, 1 << 20, len(source), 0, last=False, layered=False)
+        assert self.process.stdin
+        self.process.stdin.write(encode_job(header, source, b""))
+        self.process.stdin.flush()
+        written = {Kind.STDOUT: b"", Kind.STDERR: b""}
+        while (frame := self._next())[0] in written:
+            written[frame[0]] += frame[1]
+        assert frame[0] is Kind.EXIT
+        ending = decode_exit(frame[1])
+        return Ran(written[Kind.STDOUT], written[Kind.STDERR], ending, self._next()[0])
+
+    def close(self) -> int:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.close()
+        try:
+            return self.process.wait(DEADLINE_S)
+        finally:
+            self.process.kill()
+            self.process.stdout.close()
+
+    def _expect(self, kind: Kind) -> bytes:
+        frame = self._next()
+        assert frame[0] is kind
+        return frame[1]
+
+    def _next(self) -> tuple[Kind, bytes]:
+        assert self.process.stdout
+        fd = self.process.stdout.fileno()
+        deadline = time.monotonic() + DEADLINE_S
+        while not self._frames:
+            readable, _, _ = select.select([fd], [], [], max(0, deadline - time.monotonic()))
+            assert readable, "the runner says nothing"
+            data = os.read(fd, 65536)
+            assert data, "the runner has gone"
+            self._frames += self._decoder.feed(data)
+        return self._frames.pop(0)
+
+
+def _can_unshare() -> bool:
+    attempt = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"]
+    return bool(shutil.which("unshare")) and subprocess.run(attempt, check=False).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not _can_unshare(), reason="namespaces need root on Linux")
+
+
+@pytest.fixture(params=interpreters(), ids=os.path.basename, scope="module")
+def runner(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runner]:
+    """Start the runner in one interpreter; see it leave when its stdin ends."""
+    directory = tmp_path_factory.mktemp("runner", numbered=True)
+    for parent in (directory, *directory.parents[:2]):
+        parent.chmod(0o755)
+    runner = Runner(request.param, directory)
+    yield runner
+    assert runner.close() == 0
+
+
+def test_runs_a_snippet_and_resets_clean(runner: Runner) -> None:
+    for word in ("one", "two", "three"):
+        ran = runner.run(f"print({word!r})")
+        assert (ran.stdout, ran.stderr) == (word.encode() + b"\n", b"")
+        assert (ran.ending.ending, ran.ending.status) == (Ending.EXITED, 0)
+        assert ran.report is Kind.CLEAN
+
+
+def test_gives_the_exit_status_of_every_way_to_leave(runner: Runner) -> None:
+    for code, status in (
+        ("import sys; sys.exit(7)", 7),
+        ("raise SystemExit('words')", 1),
+        ("1/0", 1),
+        ("import os; os._exit(9)", 9),
+        ("import atexit; atexit.register(print, 'late')", 0),
+    ):
+        ran = runner.run(code)
+        assert (ran.ending.ending, ran.ending.status) == (Ending.EXITED, status), code
+
+
+def test_shows_only_the_frames_of_the_snippet(runner: Runner) -> None:
+    ran = runner.run("def f():\n    raise KeyError('k')\nf()\n")
+    assert ran.stderr.count(b"  File ") == 2
+    assert runner.run("import sys; print(sys._getframe().f_back)").stdout == b"None\n"
+
+
+def test_runs_finalizers_as_the_interpreter_would(runner: Runner) -> None:
+    ran = runner.run("class A:\n    def __del__(self): print('gone')\na = A()\n")
+    assert ran.stdout == b"gone\n"
+
+
+def test_keeps_the_order_of_the_two_streams_in_each_frame_sequence(runner: Runner) -> None:
+    ran = runner.run("import sys\nfor i in range(50):\n  print(i); print(-i, file=sys.stderr)\n")
+    assert ran.stdout.split() == [b"%d" % i for i in range(50)]
+    assert ran.stderr.split() == [b"%d" % -i for i in range(50)]
+
+
+def test_refuses_to_start_outside_a_namespace(tmp_path: Path) -> None:
+    for name, text in runner_files().items():
+        path = tmp_path / name.removeprefix(f"{RUNNER_DIR}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    told = subprocess.run(
+        [sys.executable, "-c", "print('went on')"],
+        env={"PYTHONPATH": str(tmp_path), "PGEXEC_RUNNER": "{}"},
+        capture_output=True,
+        check=False,
+    )
+    assert (told.returncode, told.stdout) == (64, b"")
+    assert b"PID 1" in told.stderr
