@@ -1,9 +1,11 @@
-"""The command line: `pgexec serve`."""
+"""The command line: `pgexec serve` and `pgexec doctor`."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
+EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,8 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="pgexec", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("serve", help="serve over HTTP in the foreground (the default)")
+    doctor = commands.add_parser("doctor", help="check what the server stands on, by trying it")
+    doctor.add_argument("--json", action="store_true", help="print findings for machines")
     options = parser.parse_args(arguments)
     match options.command:
+        case "doctor":
+            return doctor_command(as_json=options.json)
         case _:
             return serve_command()
 
@@ -38,6 +45,41 @@ def serve_command() -> int:
     from pgexec.backend import DockerBackend  # noqa: PLC0415  # other commands need no engine
 
     return run_server(DockerBackend)
+
+
+def doctor_command(*, as_json: bool) -> int:
+    """Print a finding for each check; the status is 0 unless one of them failed."""
+    from pgexec.doctor.examination import examine  # noqa: PLC0415  # serving needs none of it
+    from pgexec.doctor.findings import (  # noqa: PLC0415
+        Finding,
+        exit_status,
+        fail,
+        render,
+        render_json,
+    )
+
+    def tell(finding: Finding) -> None:
+        if not as_json:
+            print(render(finding), flush=True)
+
+    try:
+        settings, warnings = load_settings()
+    except SettingsError as error:
+        finding = fail(str(error), "correct it in settings.local.env or the environment")
+        findings, status = [finding.of("settings")], EXIT_MISCONFIGURED
+        tell(findings[0])
+    else:
+        try:
+            findings = asyncio.run(examine(settings, warnings, tell))
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:  # whoever read the findings has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_FAILED
+        status = exit_status(findings)
+    if as_json:
+        print(render_json(findings))
+    return status
 
 
 def run_server(backend: Callable[[Settings], Backend]) -> int:

@@ -65,6 +65,7 @@ def pool_config(settings: Settings) -> PoolConfig:
         min_idle=settings.pool_min_idle,
         max_containers=settings.pool_max_containers,
         max_waiting=settings.pool_max_waiting,
+        tenant_max_running=settings.tenant_max_running,
         lease_timeout_s=settings.lease_timeout_s,
         max_uses=settings.max_uses,
         max_age_s=settings.max_age_s,

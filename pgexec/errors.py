@@ -22,6 +22,8 @@ MAX_LINE_BYTES = 8190
 MAX_FIELD_BYTES = MAX_LINE_BYTES + 1
 CLOSING = frozenset({408, 413, 414, 431})
 """After these, what follows on the connection need not be the next request."""
+COME_BACK = frozenset({429, 503})
+"""These say when, in `Retry-After`."""
 NEUTRAL = "something went wrong inside pgexec; its log knows more under this request's id"
 
 
@@ -56,6 +58,7 @@ class RequestError(Exception):
 POOL: tuple[tuple[type[pool.PoolError], int, str], ...] = (
     (pool.PoolClosed, 503, "draining"),
     (pool.LeaseTimeout, 503, "lease_timeout"),
+    (pool.TenantSaturated, 429, "too_many_runs"),
     (pool.PoolSaturated, 503, "saturated"),
     (pool.InstallError, 422, "install_failed"),
     (pool.ImageMissing, 503, "image_missing"),
@@ -99,7 +102,7 @@ def _pool_problem(error: pool.PoolError) -> Problem:
     if isinstance(error, pool.InstallError) and error.log:
         sentence = f"{sentence}\n{error.log}"
     headers = {}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in COME_BACK:
         wait_s = error.retry_after_s if isinstance(error, pool.PoolSaturated) else 1.0
         headers["Retry-After"] = str(max(1, math.ceil(min(wait_s, 3600.0))))
     return Problem(status, code, sentence, headers)

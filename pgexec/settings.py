@@ -213,6 +213,9 @@ class Settings(BaseSettings):
     pool_max_containers: Count = 16
     pool_max_waiting: Count = 256
     lease_timeout_s: Seconds = 10
+    tenant_max_running: Annotated[
+        int, Field(ge=0, le=10**6, description="a whole number from 0 to 1000000")
+    ] = 0
     max_uses: Annotated[
         int, Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
     ] = 100

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+_MAY_BE_0 = frozenset({"min_idle", "tenant_max_running", "drain_timeout_s"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
@@ -16,6 +18,7 @@ class PoolConfig:
     min_idle: int = 4
     max_containers: int = 16
     max_waiting: int = 256
+    tenant_max_running: int = 0  # no limit
     lease_timeout_s: float = 10.0
     max_uses: int = 100
     max_age_s: float = 3600.0
@@ -31,7 +34,7 @@ class PoolConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name in {"min_idle", "drain_timeout_s"} else 1
+            least = 0 if field.name in _MAY_BE_0 else 1
             if field.name.endswith("_s") and not (value >= 0 and math.isfinite(value)):
                 raise ValueError(f"{field.name} is {value}, but must be a number of seconds")
             if (value < least) if isinstance(value, int) else (least and value <= 0):

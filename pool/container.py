@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from pool.errors import ContainerLost, EngineError, PoolError, RunnerProtocolError
+from pool.cleanup import see_through, until_removed
+from pool.errors import ContainerLost, PoolError, RunnerProtocolError
 from pool.job import ResetReport, Result, Status
 from pool.protocol import (
     Decoder,
@@ -23,12 +23,10 @@ from pool.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pool.engine import CreateDocument, Engine, Stream
     from pool.job import Job
-
-logger = logging.getLogger(__name__)
 
 MAX_PAYLOAD_BYTES = 1 << 20
 GRACE_S = 5.0
@@ -60,7 +58,7 @@ class Container:
         self._engine = engine
         self._stream = stream
         self._run = 0
-        self._chunks: list[tuple[Kind, bytes]] = []
+        self._output = _Output()
         self._room = 0
         self._answer: asyncio.Future[Exit] | None = None
         self._report: asyncio.Future[ResetReport] | None = None
@@ -77,8 +75,8 @@ class Container:
     ) -> Container:
         """Start a container and wait until its runner reports READY.
 
-        Raises `EngineError` or `RunnerProtocolError`; a failure or cancellation leaves no
-        container behind.
+        Raises `EngineError` or `RunnerProtocolError`; a failure or cancellation ends when no
+        container is left, which may take long where the engine hangs.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -86,11 +84,7 @@ class Container:
                 try:
                     await container._ready
                 except BaseException:
-                    cleanup = asyncio.create_task(container.destroy())
-                    try:
-                        await asyncio.shield(cleanup)
-                    except EngineError as error:
-                        logger.warning("%s is left to the sweep: %s", container.id[:12], error)
+                    await see_through(until_removed(container.id, container.destroy))
                     raise
         except TimeoutError as error:
             message = f"the container was not ready within {timeout_s:g} s"
@@ -114,7 +108,7 @@ class Container:
         if self._answer is not None:
             raise RuntimeError("a container runs one job at a time")
         self._run += 1
-        self._chunks = []
+        output = self._output = _Output()
         self._room = job.output_limit_bytes
         loop = asyncio.get_running_loop()
         self._report = loop.create_future()
@@ -137,8 +131,7 @@ class Container:
             raise RunnerProtocolError(message) from error
         finally:
             self._answer = None
-        chunks, self._chunks = self._chunks, []
-        return _result(ending, chunks)
+        return output.result(ending)
 
     async def reset(self, *, timeout_s: float) -> ResetReport:
         """Wait for the runner's report on the reset that follows every run. Never raises.
@@ -188,7 +181,7 @@ class Container:
             self._room -= len(payload)
             if self._answer is None or self._room < 0:
                 raise FrameError("output that no run asked for")
-            self._chunks.append((kind, payload))
+            self._output.add(kind, payload)
         elif kind is Kind.EXIT:
             ending = decode_exit(payload)
             if self._answer is None or self._answer.done() or ending.run != self._run:
@@ -217,22 +210,30 @@ class Container:
             self.on_lost(self)
 
 
-def _result(ending: Exit, chunks: Sequence[tuple[Kind, bytes]]) -> Result:
-    stdout = b"".join(data for kind, data in chunks if kind is Kind.STDOUT)
-    stderr = b"".join(data for kind, data in chunks if kind is Kind.STDERR)
-    exited = ending.ending is Ending.EXITED
-    return Result(
-        status=_status(ending),
-        exit_code=ending.status if exited else None,
-        signal=None if exited else ending.status,
-        data=b"".join(data for _, data in chunks) if stdout and stderr else stdout or stderr,
-        stdout=stdout,
-        stderr=stderr,
-        duration_s=ending.duration_us / 1e6,
-        cpu_s=ending.cpu_us / 1e6,
-        peak_memory_bytes=ending.peak_memory_bytes,
-        truncated=ending.truncated,
-    )
+class _Output:
+    """What one run has written so far: both streams together, and each alone."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._alone = {Kind.STDOUT: bytearray(), Kind.STDERR: bytearray()}
+
+    def add(self, kind: Kind, payload: bytes) -> None:
+        self._data += payload
+        self._alone[kind] += payload
+
+    def result(self, ending: Exit) -> Result:
+        return Result(
+            status=_status(ending),
+            exit_code=ending.status if ending.status >= 0 else None,
+            signal=-ending.status if ending.status < 0 else None,
+            data=bytes(self._data),
+            stdout=bytes(self._alone[Kind.STDOUT]),
+            stderr=bytes(self._alone[Kind.STDERR]),
+            duration_s=ending.duration_us / 1e6,
+            cpu_s=ending.cpu_us / 1e6,
+            peak_memory_bytes=ending.peak_memory_bytes,
+            truncated=ending.truncated,
+        )
 
 
 def _status(ending: Exit) -> Status:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
+import socket
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
+from pool.cleanup import see_through, until_removed
 from pool.engine import CreateDocument, ExecResult, Owned
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
 
@@ -22,39 +26,63 @@ if TYPE_CHECKING:
     from aiodocker.containers import DockerContainer
     from aiodocker.stream import Stream as DockerStream
 
+logger = logging.getLogger(__name__)
+
 _STDOUT = 1
 _LAST_WORDS_BYTES = 1000
 _CANNOT_CONNECT = 900
 _NOT_FOUND = 404
 _CONFLICT = 409
 _DOWN = frozenset({"created", "exited", "dead"})
-_SETTLE_S = 10.0
-"""How long closing waits for the removal of what was being created when it was cancelled."""
+_CREATE_TIMEOUT_S = 600.0
+"""An engine that hangs creates what it was asked for when it goes on: wait for that."""
+_REMOVE_TIMEOUT_S = 60.0
+_PROBE_TIMEOUT_S = 1.0
 
-_SOCKETS = (
-    "/run/docker.sock",
-    "/var/run/docker.sock",
-    "~/.docker/run/docker.sock",
-    "/run/podman/podman.sock",
-)
+
+def _sockets() -> list[str]:
+    """List the usual sockets, best guess first, as `deploy/setup/engine_api.py` does."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return [
+        "/var/run/docker.sock",
+        f"{runtime}/docker.sock",
+        f"{Path.home()}/.docker/run/docker.sock",
+        "/run/podman/podman.sock",
+        f"{runtime}/podman/podman.sock",
+    ]
+
+
+def _listening(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_TIMEOUT_S)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
 
 
 def find_engine(configured: str) -> str:
     """Return the engine's URL: the configured one, `DOCKER_HOST`, or a usual socket's.
 
-    Where none exists, the first usual socket is returned: the engine may come up later.
+    Where nobody listens, the first usual socket is returned: the engine may come up later.
     """
     if configured:
         return configured if "://" in configured else f"unix://{configured}"
     if host := os.environ.get("DOCKER_HOST"):
         return host
-    runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
-    rootless = [f"{runtime_dir}/docker.sock", f"{runtime_dir}/podman/podman.sock"]
-    for name in (*_SOCKETS, *(rootless if runtime_dir else ())):
-        path = Path(name).expanduser()
-        if path.is_socket():
-            return f"unix://{path}"
-    return f"unix://{_SOCKETS[0]}"
+    sockets = _sockets()
+    return f"unix://{next(filter(_listening, sockets), sockets[0])}"
+
+
+def _tls(url: str) -> ssl.SSLContext | None:
+    """Return how to talk to an engine that wants certificates; `OSError` if there are none."""
+    if not url.startswith("https://") and not os.environ.get("DOCKER_TLS_VERIFY"):
+        return None
+    certs = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    context = ssl.create_default_context(cafile=certs / "ca.pem")
+    context.load_cert_chain(certs / "cert.pem", certs / "key.pem")
+    return context
 
 
 @contextlib.contextmanager
@@ -89,7 +117,7 @@ class AttachedStream:
     async def read(self) -> bytes:
         """Return what the runner wrote next.
 
-        Where it said on stderr why it died, the end is a `ContainerLost` with those words.
+        Where it said on stderr why it died, the end is a `ContainerLost` with its last line.
         """
         with _mapped_errors("read"):
             while message := await self._stream.read_out():
@@ -98,7 +126,10 @@ class AttachedStream:
                 self._last_words = (self._last_words + message.data)[-_LAST_WORDS_BYTES:]
         if self._last_words:
             words = self._last_words.decode("utf-8", "replace").strip()
-            raise ContainerLost(f"the container ended: {words}")
+            if "\n" in words:
+                logger.warning("a runner's last words: %s", words)
+            last = words.rpartition("\n")[2].strip()
+            raise ContainerLost(f"the container ended: {last}" if last else "the container ended")
         return b""
 
     async def write(self, data: bytes) -> None:
@@ -118,7 +149,8 @@ class DockerEngine:
     """A Docker (or Podman) engine.
 
     `streams` is how many containers may be attached at once: each holds a connection.
-    Every method raises `EngineError` or one of its children.
+    Every method raises `EngineError` or one of its children, making one `OSError`
+    where the certificates that the address needs cannot be read.
     """
 
     def __init__(self, url: str, *, streams: int, timeout_s: float = 60.0) -> None:
@@ -129,7 +161,10 @@ class DockerEngine:
             connector = aiohttp.UnixConnector(url.removeprefix("unix://"), limit=limit)
             url = "unix://localhost"
         else:
-            connector = aiohttp.TCPConnector(limit=limit)
+            tls = _tls(url)
+            scheme = "http" if tls is None else "https"
+            url = f"{scheme}://{url.partition('://')[2]}"
+            connector = aiohttp.TCPConnector(limit=limit, ssl=True if tls is None else tls)
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         self.docker = Docker(
@@ -138,12 +173,9 @@ class DockerEngine:
             session=self._session,
             timeout=timeout,
         )
-        self._unwanted: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Close every connection to the engine."""
-        if self._unwanted:
-            await asyncio.wait(self._unwanted, timeout=_SETTLE_S)
         await self.docker.close()
         await self._session.close()
 
@@ -155,18 +187,16 @@ class DockerEngine:
     async def info(self) -> dict[str, object]:
         """Return what the engine says of its machine and its configuration."""
         with _mapped_errors("info"):
-            return await self.docker.system.info()
+            return dict(await self.docker.system.info())
 
     async def start(self, document: CreateDocument) -> tuple[str, AttachedStream]:
-        """Create, attach to and start a container; whatever fails, none is left behind."""
-        creation = asyncio.ensure_future(self._create(document))
+        """Create, attach to and start a container; fail only when none of it is left."""
+        creation = asyncio.create_task(self._create(document), name="create a container")
         try:
             container = await asyncio.shield(creation)
         except asyncio.CancelledError:
             # The engine may be creating it all the same: see that through, then remove it.
-            removal = asyncio.create_task(self._discard(creation), name="discard a container")
-            self._unwanted.add(removal)
-            removal.add_done_callback(self._unwanted.discard)
+            await see_through(self._discard(creation))
             raise
         stream = AttachedStream(container.attach(stdin=True, stdout=True, stderr=True))
         try:
@@ -175,20 +205,22 @@ class DockerEngine:
             with _mapped_errors("start"):
                 await container.start()
         except BaseException:
-            await stream.close()
-            await asyncio.shield(self._remove_quietly(container.id))
+            await see_through(self._give_up(container.id, stream))
             raise
         return container.id, stream
 
     async def remove(self, container_id: str) -> None:
         """Kill and remove a container, or find it gone or already on its way out."""
         try:
-            await self.docker.containers.container(container_id).delete(force=True, v=True)
+            async with asyncio.timeout(_REMOVE_TIMEOUT_S):
+                await self.docker.containers.container(container_id).delete(force=True, v=True)
         except DockerError as error:
             if error.status in (_NOT_FOUND, _CONFLICT):
                 return
             with _mapped_errors("remove"):
                 raise
+        except TimeoutError as error:
+            raise EngineUnavailable(f"remove: no answer in {_REMOVE_TIMEOUT_S:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnavailable(f"remove: {_words(error)}") from error
 
@@ -274,16 +306,32 @@ class DockerEngine:
                 while message := await stream.read_out():
                     output += message.data
             about = await execution.inspect()
-        return ExecResult(int(about["ExitCode"] or 0), bytes(output))
+        if about["ExitCode"] is None:
+            raise ContainerLost("the container ended while a command ran in it")
+        return ExecResult(int(about["ExitCode"]), bytes(output))
+
+    async def limit_memory(self, container_id: str, limit_bytes: int) -> None:
+        """Change the memory limit of a running container, swap included."""
+        limits = {"Memory": limit_bytes, "MemorySwap": limit_bytes}
+        with _mapped_errors("update"):
+            await self.docker._query_json(  # noqa: SLF001 - aiodocker has no name for it
+                f"containers/{container_id}/update", "POST", data=limits
+            )
 
     async def _create(self, document: CreateDocument) -> DockerContainer:
         with _mapped_errors("create"):
-            return await self.docker.containers.create(config=dict(document))  # type: ignore[arg-type]
+            return await self.docker.containers.create(
+                config=dict(document),  # type: ignore[arg-type]
+                timeout=_CREATE_TIMEOUT_S,
+            )
 
     async def _discard(self, creation: asyncio.Future[DockerContainer]) -> None:
-        with contextlib.suppress(EngineError):
-            await self.remove((await creation).id)
+        try:
+            container_id = (await creation).id
+        except EngineError:
+            return
+        await until_removed(container_id, lambda: self.remove(container_id))
 
-    async def _remove_quietly(self, container_id: str) -> None:
-        with contextlib.suppress(EngineError):
-            await self.remove(container_id)
+    async def _give_up(self, container_id: str, stream: AttachedStream) -> None:
+        await stream.close()
+        await until_removed(container_id, lambda: self.remove(container_id))

@@ -51,7 +51,7 @@ class Engine(Protocol):
     async def start(self, document: CreateDocument) -> tuple[str, Stream]:
         """Create, attach to, and start a container; return its id and its stream.
 
-        A failure, or a cancellation, at any point leaves no container behind.
+        A failure, or a cancellation, at any point ends only when no container is left.
         """
         ...
 
@@ -72,4 +72,8 @@ class Engine(Protocol):
         environment: Mapping[str, str],
     ) -> ExecResult:
         """Run a command in a running container and wait for its end (no timeout of its own)."""
+        ...
+
+    async def limit_memory(self, container_id: str, limit_bytes: int) -> None:
+        """Change the memory limit of a running container, swap included."""
         ...

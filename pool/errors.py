@@ -12,11 +12,15 @@ class PoolClosed(PoolError):
 
 
 class PoolSaturated(PoolError):
-    """The queue of waiters is full; `retry_after_s` says when to come back."""
+    """There is no place to wait in; `retry_after_s` says when to come back."""
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TenantSaturated(PoolSaturated):
+    """The tenant has as many runs in progress or waiting as it may have."""
 
 
 class LeaseTimeout(PoolSaturated):

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LAST_TRIES = 4
+"""How often the removal of a container is tried while the fleet closes: for 3.5 seconds."""
 _CANCEL_S = 1.0
 """How long a cancelled task may take to end before the fleet closes without it."""
 
@@ -211,6 +213,8 @@ class Fleet:
         failures = 0
         while not await self._removed(container, failures):
             failures += 1
+            if self.closing and failures >= _LAST_TRIES:
+                return  # its stream is closed, so that its runner ends it; `finish` names it
             if failures == 1:
                 self.stuck.add(container)
                 self._on_change()

@@ -15,6 +15,7 @@ Runs inside the container, in PID 1: standard library only, any CPython since 3.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -67,7 +68,9 @@ def close_off(plan: dict[str, list[str]]) -> str:
     own = subnets if gateway is None else [*subnets, (socket.AF_INET, gateway, 32)]
     try:
         kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_XFRM)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EPROTONOSUPPORT:
+            raise
         strength = "routes"  # a kernel without IPsec
     else:
         with kernel:

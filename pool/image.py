@@ -31,14 +31,30 @@ LABEL_PURPOSE = "pgexec.purpose"
 LABEL_BUILD = "pgexec.build"
 PREPARE_TIMEOUT_S = 600.0
 
-_MODULES = ("protocol", "child", "snippet", "reset", "guard", "runner")
-_START = "from pool import runner\nrunner.install()\n"
+_MODULES = ("protocol", "child", "leave", "snippet", "reset", "guard", "runner")
 
-# Runs in the container that becomes the image. It waits for the end of stdin, so that the
-# container, and with it everything unfinished, goes when the server does.
+# An interpreter imports this as `sitecustomize`. So does a subinterpreter that a snippet makes,
+# which is to have what it would have had without us.
+_START = f"""
+import os, sys
+if "PGEXEC_RUNNER" in os.environ:
+    from pool import runner
+    runner.install()
+else:
+    sys.path.remove({RUNNER_DIR!r})
+    del sys.modules[__name__]
+    import sitecustomize
+"""
+
+# Runs in the container that becomes the image. Its end is that of stdin, at whatever point, so
+# that the container, and with it everything unfinished, goes when the server does.
 _PREPARE = """
-import compileall, json, os, py_compile, sys
+import compileall, json, os, py_compile, sys, threading
 work = json.loads(sys.stdin.readline())
+def leave_with_the_server():
+    sys.stdin.read()
+    os._exit(1)
+threading.Thread(target=leave_with_the_server).start()
 for path, text in work["files"].items():
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
@@ -58,7 +74,6 @@ for number, path in enumerate(entries):
     elif path.endswith(".py"):
         compileall.compile_file(path, quiet=2, invalidation_mode=mode)
 print("done", flush=True)
-sys.stdin.read()
 """
 
 # Where no image can be committed: write the runner to a tmpfs and become it.
@@ -118,7 +133,7 @@ async def prepare(
     work = {"files": files, "directories": [*directories, LAYER_DIR], "runner": RUNNER_DIR}
     # Only what this one replaces is removed: others may serve servers with other settings.
     purpose = hashlib.sha256(json.dumps([base, directories, ca_bundle]).encode()).hexdigest()[:24]
-    labels = {LABEL_BASE: base, LABEL_PURPOSE: purpose}
+    labels = {LABEL_BASE: base, LABEL_PURPOSE: purpose, LABEL_BUILD: ""}
     try:
         async with asyncio.timeout(PREPARE_TIMEOUT_S):
             await _derive(engine, base, tag, work, labels)

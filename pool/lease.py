@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pool.job import Job, Result
 
 Launcher = Callable[[int], Awaitable["Container"]]
-"""Starts a container, given its number in the pool, and leaves none behind if it fails."""
+"""Starts a container, given its number in the pool; fails only when none of it is left."""
 
 
 class Lease:

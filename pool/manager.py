@@ -17,11 +17,18 @@ from typing import TYPE_CHECKING, Self
 from pool import policy
 from pool.config import PoolConfig
 from pool.container import State
-from pool.errors import EngineUnavailable, LeaseTimeout, PoolClosed, PoolSaturated
+from pool.errors import (
+    EngineUnavailable,
+    LeaseTimeout,
+    PoolClosed,
+    PoolSaturated,
+    TenantSaturated,
+)
 from pool.fleet import Fleet
 from pool.lease import Launcher, Lease
 from pool.observer import Observer, Rejection, Snapshot, Source
 from pool.policy import Outcome, Reason, Use, verdict
+from pool.tenants import Queue, Quota
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -41,7 +48,8 @@ class PoolManager:
         self.config = config
         self._observer = observer or Observer()
         self._fleet = Fleet(launcher, config, self._observer, self._settle)
-        self._waiting: dict[Lease, asyncio.Future[Container | None]] = {}
+        self._waiting = Queue(config.max_waiting)
+        self._quota = Quota(config.tenant_max_running)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
@@ -87,9 +95,11 @@ class PoolManager:
         the caller's own kind. `timeout_s` bounds the wait for a container, or for the slot
         of a dedicated one, but not the dedicated launcher.
 
-        Entering raises `PoolClosed`; `PoolSaturated` at once when the queue is full;
-        `LeaseTimeout`, or `EngineUnavailable` when there are no containers at all because
-        none can be started; and whatever the dedicated launcher raises.
+        Entering raises `PoolClosed`; `TenantSaturated` at once when the tenant has as many
+        runs as it may have; `PoolSaturated` at once when the queue is full, or later when a
+        tenant with fewer waiters needs the place; `LeaseTimeout`, or `EngineUnavailable`
+        when there are no containers at all because none can be started; and whatever the
+        dedicated launcher raises.
         """
         return Lease(
             tenant=tenant,
@@ -147,6 +157,8 @@ class PoolManager:
         if self._loop is None or fleet.closing:
             self._observer.rejected(Rejection.CLOSED)
             raise PoolClosed("the pool takes no new leases")
+        if not self._quota.take(lease.tenant):
+            raise self._over_quota()
         # The common path: nothing is awaited, no future is made. Whoever waits comes first.
         if not self._waiting and not lease.dedicated:
             index = policy.pick(fleet.idle, lease)
@@ -157,19 +169,23 @@ class PoolManager:
                 self._observer.leased(Source.IDLE, 0.0)
                 return container, Source.IDLE
         asked_at = time.perf_counter()
-        container = await self._wait(lease, self._loop)
+        try:
+            container = await self._wait(lease, self._loop)
+        except BaseException:
+            self._quota.give_back(lease.tenant)
+            raise
         source = Source.WAITED if container.uses else Source.STARTED
         self._observer.leased(source, time.perf_counter() - asked_at)
         return container, source
 
     async def _wait(self, lease: Lease, loop: asyncio.AbstractEventLoop) -> Container:
         """Queue up for a container, or for a slot to launch a dedicated one in."""
-        if len(self._waiting) >= self.config.max_waiting:
-            self._observer.rejected(Rejection.SATURATED)
-            message = f"{len(self._waiting)} runs are already waiting for a container"
-            raise PoolSaturated(message, retry_after_s=self._retry_after())
+        if self._waiting.refuses(lease.tenant):
+            raise self._saturated()
         future: asyncio.Future[Container | None] = loop.create_future()
-        self._waiting[lease] = future
+        shed = self._waiting.join(lease, future)
+        if shed is not None and not shed.done():
+            shed.set_exception(self._saturated())
         self._settle()
         deadline = loop.call_later(lease.timeout_s, self._expire, lease)
         try:
@@ -188,7 +204,7 @@ class PoolManager:
 
     def _give_up(self, lease: Lease, future: asyncio.Future[Container | None]) -> None:
         """Hand on what a cancelled waiter may already have been given."""
-        self._waiting.pop(lease, None)
+        self._waiting.remove(lease)
         if future.done() and not future.cancelled() and future.exception() is None:
             container = future.result()
             if container is None:
@@ -198,12 +214,11 @@ class PoolManager:
         self._settle()
 
     def _expire(self, lease: Lease) -> None:
-        future = self._waiting.get(lease)
-        if future is None or future.done():
-            return
         reason = self._fleet.start_failure
         retry_after_s = self._retry_after()
-        del self._waiting[lease]
+        future = self._waiting.remove(lease)
+        if future is None or future.done():
+            return
         message = f"no container came free within {lease.timeout_s:g} s"
         if reason is not None:
             message += f"; containers fail to start: {reason}"
@@ -218,6 +233,7 @@ class PoolManager:
     # --- leaving a lease ----------------------------------------------------------------------
 
     def _leave(self, lease: Lease) -> None:
+        self._quota.give_back(lease.tenant)
         container = lease.container
         if container.state is not State.LEASED:
             return  # destroyed by a drain meanwhile
@@ -276,10 +292,10 @@ class PoolManager:
             fleet.destroy(container, reason)
         for lease, container in plan.serve:
             fleet.hold(container, lease.tenant)
-            self._waiting.pop(lease).set_result(container)
+            self._waiting.serve(lease).set_result(container)
         for lease in plan.grant:
             fleet.reserved += 1
-            self._waiting.pop(lease).set_result(None)
+            self._waiting.serve(lease).set_result(None)
         for _ in range(plan.start):
             fleet.start()
         self._set_alarm(plan.wake_at, loop)
@@ -293,12 +309,12 @@ class PoolManager:
         fleet = self._fleet
         return policy.View(
             idle=fleet.idle,
-            # A waiter whose task was just cancelled has not had its turn to give up.
-            waiting=(lease for lease, future in self._waiting.items() if not future.done()),
+            waiting=self._waiting,
             resetting=[container.tenant for container in fleet.resetting],
             starting=len(fleet.starts),
             reserved=fleet.reserved,
             leased=len(fleet.leased),
+            holders=(container.tenant for container in fleet.leased),
             destroying=len(fleet.destroying),
             stuck=len(fleet.stuck),
             failures=fleet.failures,
@@ -327,8 +343,7 @@ class PoolManager:
                 handle.cancel()
         self._alarm = self._soon = None
         self._fleet.refuse()
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
+        for future in self._waiting.clear():
             if not future.done():
                 self._observer.rejected(Rejection.CLOSED)
                 future.set_exception(PoolClosed("the pool is being closed"))
@@ -348,9 +363,24 @@ class PoolManager:
             return f"containers fail to start: {fleet.start_failure}"
         if not self._warmed:
             return f"warming up: {fleet.usable} of {self.config.min_idle} containers are ready"
-        if len(self._waiting) >= self.config.max_waiting:
-            return f"{len(self._waiting)} runs are already waiting for a container"
+        if self._waiting.refuses(""):  # whoever asks has not said for whom
+            return self._queue_is_full()
         return None
+
+    def _queue_is_full(self) -> str:
+        return f"{len(self._waiting)} runs are already waiting for a container"
+
+    def _saturated(self) -> PoolSaturated:
+        self._observer.rejected(Rejection.SATURATED)
+        return PoolSaturated(self._queue_is_full(), retry_after_s=self._retry_after())
+
+    def _over_quota(self) -> TenantSaturated:
+        self._observer.rejected(Rejection.TENANT_SATURATED)
+        limit = self._quota.limit
+        at_once = min(limit, self.config.max_containers)
+        message = f"this tenant has {limit} runs in progress or waiting already, as many as it may"
+        retry_after_s = policy.retry_after(0, self._turn(), at_once)
+        return TenantSaturated(message, retry_after_s=retry_after_s)
 
     def _note_turn(self, lease: Lease, *, restart: bool) -> None:
         turn_s = time.perf_counter() - lease.entered_at
@@ -358,6 +388,9 @@ class PoolManager:
             turn_s += self._fleet.start_s
         self._turn_s = turn_s if not self._turn_s else 0.9 * self._turn_s + 0.1 * turn_s
 
+    def _turn(self) -> float:
+        return self._turn_s or self._fleet.start_s
+
     def _retry_after(self) -> float:
-        turn_s = self._turn_s or self._fleet.start_s
-        return policy.retry_after(len(self._waiting), turn_s, self.config)
+        at_once = self.config.max_containers
+        return policy.retry_after(len(self._waiting), self._turn(), at_once)

@@ -23,6 +23,7 @@ class Rejection(StrEnum):
     """Why a lease was refused."""
 
     SATURATED = "saturated"
+    TENANT_SATURATED = "tenant_saturated"
     TIMEOUT = "timeout"
     UNAVAILABLE = "unavailable"
     CLOSED = "closed"

@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
     from pool.config import PoolConfig
     from pool.job import ResetReport
+
+LINGER_S = 1.0
+"""How long an idle container is kept for its tenant from one that has its share and wants more."""
 
 
 class Outcome(StrEnum):
@@ -120,12 +125,13 @@ def backoff(failures: int, config: PoolConfig) -> float:
     return min(config.backoff_max_s, config.backoff_first_s * 2.0**doublings)
 
 
-def retry_after(waiting: int, turn_s: float, config: PoolConfig) -> float:
+def retry_after(waiting: int, turn_s: float, containers: int) -> float:
     """Estimate in how many seconds a queue of `waiting` will have been served, at least 1.
 
-    `turn_s` is how long one use keeps a container busy, a replacement's start included.
+    `turn_s` is how long one use keeps one of the `containers` busy, a replacement's start
+    included.
     """
-    return max(1.0, (waiting + 1) * turn_s / config.max_containers)
+    return max(1.0, (waiting + 1) * turn_s / containers)
 
 
 class Warm(Protocol):
@@ -160,11 +166,11 @@ N = TypeVar("N", bound=Need)
 class View(Generic[W, N]):
     """The pool at one moment, as `plan` needs to see it.
 
-    `idle` is least recently used first, `waiting` first come first; `resetting` holds the
-    tenant of each container that is being reset. `starting` are the pool's own, `reserved`
-    the slots of dedicated containers that are not there yet, `stuck` those of `destroying`
-    that the engine has failed to remove. After `failures` in a row nothing is started
-    before `retry_at`.
+    `idle` is least recently used first, `waiting` in the order of service; `resetting` and
+    `holders` are the tenants of the containers that are being reset and leased. `starting`
+    are the pool's own, `reserved` the slots of dedicated containers that are not there yet,
+    `stuck` those of `destroying` that the engine has failed to remove. After `failures` in a
+    row nothing is started before `retry_at`.
     """
 
     idle: Sequence[W] = ()
@@ -173,6 +179,7 @@ class View(Generic[W, N]):
     starting: int = 0
     reserved: int = 0
     leased: int = 0
+    holders: Iterable[str | None] = ()
     destroying: int = 0
     stuck: int = 0
     failures: int = 0
@@ -238,6 +245,7 @@ class _Planner(Generic[W, N]):
         self.now = now
         self.plan: Plan[W, N] = Plan()
         self.idle = list(view.idle)
+        self.patient: list[N] = []
         self.coming = view.starting
         self.returning = Counter(view.resetting)
         self.free = config.max_containers - view.total
@@ -261,12 +269,23 @@ class _Planner(Generic[W, N]):
             self._evict(container, Reason.MAX_AGE)
 
     def serve(self) -> None:
-        """Give to each who waits, in order, what suits or is on its way; else make room."""
+        """Give to each who waits, in order, what suits or is on its way; else make room.
+
+        A tenant that has its share is served by its own containers as they come back. If each
+        turn took another's, nearly each run would cost a start.
+        """
         for need in self.view.waiting:
-            if self._serve(need) or self._promise(need) or self._make_room():
+            if self._serve(need) or self._promise(need):
+                continue
+            if not self._is_due(need):
+                self.patient.append(need)
+            elif self._make_room(need):
                 continue
             if not self.idle:
                 return
+        for need in self.patient:
+            if self.idle and self.idle[0].idle_since <= self.now - LINGER_S:
+                self._make_room(need)
 
     def replenish(self) -> None:
         """Start what is missing to `min_idle`, besides what those who wait need."""
@@ -288,6 +307,8 @@ class _Planner(Generic[W, N]):
         times = [one.started_at + self.config.max_age_s for one in self.idle]
         if len(self.idle) > self.config.min_idle:
             times.append(self.idle[0].idle_since + self.config.idle_timeout_s)
+        if self.idle and self.patient:
+            times.append(self.idle[0].idle_since + LINGER_S)
         if self.blocked:
             times.append(self.view.retry_at)
         # What is overdue waits for an event, such as the end of another's replacement.
@@ -301,30 +322,45 @@ class _Planner(Generic[W, N]):
         return True
 
     def _promise(self, need: N) -> bool:
-        if not need.dedicated:
-            if not need.fresh and self.returning[need.tenant] > 0:
-                self.returning[need.tenant] -= 1
-                return True
-            if self.coming > 0:
-                self.coming -= 1
-                return True
-        if self.free > 0:
+        if not need.dedicated and not need.fresh and self.returning[need.tenant] > 0:
+            self.returning[need.tenant] -= 1
+            return True
+        if self.coming > 0 and not need.dedicated:
+            self.coming -= 1
+        elif self.free > 0:
             self.free -= 1
             if need.dedicated:
                 self.plan.grant.append(need)
             else:
                 self.plan.start += 1
-            return True
-        if self.freeing > 0:
+        elif self.freeing > 0:
             self.freeing -= 1
-            return True
-        return False
+        else:
+            return False
+        self.held[need.tenant] += 1
+        return True
 
-    def _make_room(self) -> bool:
+    @cached_property
+    def held(self) -> Counter[str | None]:
+        """How many containers each tenant has, or is promised in this plan."""
+        view = self.view
+        return Counter(chain(view.holders, view.resetting, (one.tenant for one in view.idle)))
+
+    def _is_due(self, need: N) -> bool:
+        """Whether the tenant has none, or two fewer than who would lose one, or none of use."""
+        if not self.idle or need.fresh or need.dedicated:
+            return True
+        held = self.held[need.tenant]
+        return held == 0 or held + 1 < self.held[self.idle[0].tenant]
+
+    def _make_room(self, need: N) -> bool:
         if not (self.idle and self.evictable):
             return False
         self.evictable -= 1
-        self._evict(self.idle.pop(0), Reason.EVICTED, promised=True)
+        evicted = self.idle.pop(0)
+        self.held[evicted.tenant] -= 1
+        self.held[need.tenant] += 1
+        self._evict(evicted, Reason.EVICTED, promised=True)
         return True
 
     def _evict(self, container: W, reason: Reason, *, promised: bool = False) -> None:

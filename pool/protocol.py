@@ -59,7 +59,7 @@ class JobHeader(NamedTuple):
 
 
 class Exit(NamedTuple):
-    """The end of a run: `status` is the exit code, or the signal's number."""
+    """The end of a run: `status` is the exit code, or the negative number of a signal."""
 
     run: int
     ending: Ending

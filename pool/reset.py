@@ -5,11 +5,11 @@ Runs inside the container, in PID 1: standard library only, any CPython since 3.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
 import time
-from typing import List, Tuple
 
 TIMEOUT_S = 4.0
 SETTLE_S = 0.2
@@ -19,19 +19,18 @@ flight between two sockets, for one."""
 
 def kill_all() -> None:
     """Kill every process that this one, as PID 1 and root, can see."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 class Baseline:
     """What the container looked like before it ran anything."""
 
-    def __init__(self, mounts: List[str]) -> None:
+    def __init__(self, mounts: list[str]) -> None:
         self._mounts = mounts
         for mount in mounts:
-            os.chmod(mount, 0o1777)  # runc gives a tmpfs the mode of what it covers
+            # runc gives a tmpfs the mode of what it covers
+            os.chmod(mount, 0o1777)  # noqa: S103 - as /tmp has it
             _wipe(mount, time.monotonic() + TIMEOUT_S)
         self._state = self._measure()
 
@@ -56,9 +55,9 @@ class Baseline:
                 return f"{name}: {after} where {before} was"
         return ""
 
-    def _measure(self) -> List[Tuple[int, ...]]:
+    def _measure(self) -> list[tuple[int, ...]]:
         """Count our descriptors, and each mount's free blocks and inodes; note who owns it."""
-        state: List[Tuple[int, ...]] = [(len(os.listdir("/proc/self/fd")),)]
+        state: list[tuple[int, ...]] = [(len(os.listdir("/proc/self/fd")),)]
         for mount in self._mounts:
             free, root = os.statvfs(mount), os.stat(mount)
             state.append((free.f_bfree, free.f_ffree, root.st_mode, root.st_uid, root.st_gid))

@@ -14,7 +14,6 @@ Runs inside the container: standard library only, any CPython since 3.8.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import importlib
@@ -28,7 +27,7 @@ import time
 import traceback
 from typing import TypedDict
 
-from pool import guard, reset, snippet
+from pool import guard, leave, reset, snippet
 from pool.child import Child, OomCounter, unread_bytes
 from pool.protocol import (
     HEADER,
@@ -80,7 +79,7 @@ def install() -> None:
     if os.getpid() != 1:
         os.write(2, b"the pgexec runner only runs as PID 1 of a container\n")
         os._exit(64)
-    atexit.register(snippet.finish)  # the first to be registered is the last to be called
+    leave.register()
     config: Config = json.loads(os.environ.pop(CONFIG))
     home = os.environ.pop("PYTHONPATH")
     sys.path.remove(home)
@@ -212,17 +211,15 @@ class Runner:
         child.deliver(layered=header.layered, code=self.job[code_at:stdin_at])
         relay = _Relay(self, header, self.job[stdin_at : stdin_at + header.stdin_size])
         ending = relay.until(started + header.timeout_ms / 1000)
-        status, cpu_s, peak_bytes = self.exited or (signal.SIGKILL, 0.0, 0)
+        wait_status, cpu_s, peak_bytes = self.exited or (signal.SIGKILL, 0.0, 0)
         self.exited = None
-        if ending is Ending.EXITED:
-            killed = os.WIFSIGNALED(status)
-            if status != 0 and self.oom.risen():
+        killed = os.WIFSIGNALED(wait_status)
+        status = -os.WTERMSIG(wait_status) if killed else os.WEXITSTATUS(wait_status)
+        if ending is Ending.EXITED and status != 0:
+            if self.oom.risen():
                 ending = Ending.MEMORY_LIMIT
             elif killed:
                 ending = Ending.SIGNALED
-            status = os.WTERMSIG(status) if killed else os.WEXITSTATUS(status)
-        if ending in (Ending.TIMEOUT, Ending.OUTPUT_LIMIT, Ending.MEMORY_LIMIT):
-            status = signal.SIGKILL
         return Exit(
             header.run,
             ending,

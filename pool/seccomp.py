@@ -75,6 +75,7 @@ _INT = 0xFFFFFFFF  # the kernel looks at the low half of an `int`, whatever the 
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _ANY_PROTOCOL, _TCP, _UDP = 0, 6, 17
 _NETLINK_ROUTE = 0  # how libc lists interfaces and addresses
+_NETLINK_XFRM = 6  # how the network guard sets its policies; useless without NET_ADMIN
 
 
 def profile() -> str:
@@ -87,15 +88,14 @@ def profile() -> str:
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS},
         _rule(["socket"], _masked(0, _INT, _AF_UNIX)),
         _rule(["socket"], _masked(0, _INT, _AF_NETLINK), _masked(2, _INT, _NETLINK_ROUTE)),
+        _rule(["socket"], _masked(0, _INT, _AF_NETLINK), _masked(2, _INT, _NETLINK_XFRM)),
     ]
     rules += [
         _rule(["socket"], _masked(0, _INT, family), _masked(2, _INT, protocol))
         for family in (_AF_INET, _AF_INET6)
         for protocol in (_ANY_PROTOCOL, _TCP, _UDP)
     ]
-    return json.dumps(
-        {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}, separators=(",", ":")
-    )
+    return json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}, separators=(",", ":"))
 
 
 def _rule(names: list[str], *conditions: dict[str, object]) -> dict[str, object]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pool import seccomp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 LABEL = "pgexec"
 """Every container of ours carries it; its value is the name of the owning installation."""
@@ -183,7 +186,7 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
         "CapDrop": ["ALL"],
         "CapAdd": [*CAPABILITIES, *(GUARD_CAPABILITIES if spec.guard else ())],
         "SecurityOpt": [
-            "no-new-privileges:true",
+            "no-new-privileges",
             *([f"seccomp={_SECCOMP_PROFILE}"] if spec.seccomp else []),
         ],
         "MaskedPaths": list(MASKED_PATHS),

@@ -31,7 +31,7 @@ def available_images() -> list[str]:
     """Return the test images that the engine has: `make test` sees to it that one is there."""
     if named := os.environ.get("PGEXEC_TEST_IMAGES"):
         return named.split(",")
-    has = [sys.executable, ROOT / "deploy/setup/engine_api.py", "has"]
+    has = [sys.executable, str(ROOT / "deploy/setup/engine_api.py"), "has"]
     return [name for name in IMAGES if subprocess.run([*has, name], check=False).returncode == 0]
 
 
@@ -72,7 +72,8 @@ async def start_container(engine: DockerEngine, image: Image) -> AsyncIterator[S
     started: list[Container] = []
 
     async def start(*, sequence: int = 0, **changes: object) -> Container:
-        spec = ContainerSpec(image.name, image.prepared, preimport=PREIMPORT, **changes)  # type: ignore[arg-type]
+        changes = {"preimport": PREIMPORT, **changes}
+        spec = ContainerSpec(image.name, image.prepared, **changes)  # type: ignore[arg-type]
         document = create_document(spec, labels={LABEL: owner}, sequence=sequence)
         container = await Container.start(engine, document)
         started.append(container)

@@ -73,10 +73,8 @@ build_stand_in() {
 }
 
 ensure_stock() {
-  if [[ -r $rootfs ]]; then
-    import_rootfs && return
-  fi
   pull "$stock" && return
+  [[ ! -r $rootfs ]] || { import_rootfs && return; }
   [[ -z ${PGEXEC_IMAGE-} ]] || die "$stock is not there and cannot be pulled."
   say "$stock cannot be pulled here; $stand_in will take its place"
   engine has "$stand_in" || build_stand_in || die "no image to run snippets in: let the engine pull" \

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pgexec.backend import prepare_spec
-from pgexec.doctor import machine, trials
+from pgexec.doctor import inside, machine, trials
 from pgexec.doctor.facts import Info, Inside, Version
 from pgexec.doctor.findings import Finding, Outcome, fail, ok, skip, warn
 from pgexec.doctor.machine import EngineReport, Machine
 from pgexec.doctor.sandbox import Laboratory, Sandbox, ask
 from pool.docker_engine import DockerEngine, find_engine
+from pool.errors import EngineUnavailable
 from pool.spec import SYSCTLS
 
 if TYPE_CHECKING:
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
     from pgexec.settings import Settings
     from pool.spec import ContainerSpec
 
+    Stage = Awaitable[tuple[Outcome, "T | None"]]
+
 T = TypeVar("T")
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 15.0
 PREPARE_TIMEOUT_S = 90.0
 """For the image alone, and only the first time: preparing it takes 4 to 60 seconds."""
-OLDEST_PYTHON = (3, 8)
 STREAMS = 4
 
 
@@ -62,9 +65,9 @@ OF_A_CONTAINER: Sequence[Check[Sandbox]] = (
     Check("runner", trials.separation),
     Check("CPU quota", trials.cpu),
     Check("network guard", trials.guard),
-    Check("internet", trials.internet),
     Check("trust", trials.trust),
     Check("recycling", trials.recycling),
+    Check("internet", trials.internet),
 )
 OF_MORE_CONTAINERS: Sequence[Check[Laboratory]] = (
     Check("memory limit", trials.memory),
@@ -72,9 +75,19 @@ OF_MORE_CONTAINERS: Sequence[Check[Laboratory]] = (
 )
 
 
-class Examination:
-    """One visit: tells each finding as it is made, and keeps them all."""
+async def examine(
+    settings: Settings, warnings: Sequence[str], tell: Callable[[Finding], None]
+) -> list[Finding]:
+    """Make every check, tell of each as it is made, and return all findings.
 
+    However it ends, it leaves no container behind. `warnings` are those of the settings.
+    """
+    examination = _Examination(settings, warnings, tell)
+    await examination.run()
+    return examination.findings
+
+
+class _Examination:
     def __init__(
         self, settings: Settings, warnings: Sequence[str], tell: Callable[[Finding], None]
     ) -> None:
@@ -83,19 +96,109 @@ class Examination:
         self._machine = Machine(settings, warnings, find_engine(settings.docker_host))
         self._tell = tell
 
-    async def run(self) -> list[Finding]:
-        """Make every check, and return what was found. Leaves no container behind."""
-        for check in OF_THE_MACHINE:
-            await self._make(check, self._machine)
-        async with contextlib.AsyncExitStack() as stack:
-            engine = DockerEngine(self._machine.url, streams=STREAMS)
-            stack.push_async_callback(engine.close)
-            report = await self._engine(engine)
-            await self._make_all(OF_THE_ENGINE, report)
-            spec = await self._image(engine) if report else self._skip("image")
+    async def run(self) -> None:
+        """Make every check; what finds nothing to look at is skipped."""
+        await self._make(OF_THE_MACHINE, self._machine)
+        async with _connected(self._machine.url) as engine:
+            report = await self._stage("engine", self._report(engine), TIMEOUT_S)
+            await self._make(OF_THE_ENGINE, report)
+            spec = await self._stage("image", self._spec(engine, report), PREPARE_TIMEOUT_S)
             laboratory = Laboratory(engine, self._settings, spec) if spec else None
-            sandbox = await self._container(stack, laboratory)
-            await self._make_all(OF_A_CONTAINER, sandbox)
-            await stack.pop_all().aclose() if False else None
-            await self._make_all(OF_MORE_CONTAINERS, laboratory)
-        return self.findings
+            async with contextlib.AsyncExitStack() as stack:
+                start = self._sandbox(laboratory, stack)
+                sandbox = await self._stage("container", start, 2 * TIMEOUT_S)
+                await self._make(OF_A_CONTAINER, sandbox)
+            await self._make(OF_MORE_CONTAINERS, laboratory)
+
+    async def _make(self, checks: Sequence[Check[T]], subject: T | None) -> None:
+        for check in checks:
+            if subject is None:
+                outcome = _nothing_there()
+            else:
+                outcome, _ = await _attempt(_alone(check.look(subject)), check.timeout_s)
+            self._note(check.name, outcome)
+
+    async def _stage(self, name: str, look: Stage[T], timeout_s: float) -> T | None:
+        """Make a check whose subject later checks need; `None` without it."""
+        outcome, subject = await _attempt(look, timeout_s)
+        self._note(name, outcome)
+        return subject
+
+    def _note(self, name: str, outcome: Outcome) -> None:
+        finding = outcome.of(name)
+        self.findings.append(finding)
+        self._tell(finding)
+
+    async def _report(self, engine: DockerEngine) -> tuple[Outcome, EngineReport | None]:
+        stuck = f"{engine.url} takes connections, but does not answer"
+        try:
+            async with asyncio.timeout(TIMEOUT_S / 2):
+                version = await engine.version()
+                # Asks for locks that a request for the version does without.
+                stuck = f"{version.get('Version')} tells its version, but then answers nothing"
+                info = await engine.info()
+        except TimeoutError:
+            return fail(f"{stuck}: it is stuck", "see its log, and restart it"), None
+        except EngineUnavailable as error:
+            remedy = "start Docker or Podman (make setup does), or set PGEXEC_DOCKER_HOST"
+            return fail(str(error), remedy), None
+        report = EngineReport(
+            self._settings, engine.url, Version.model_validate(version), Info.model_validate(info)
+        )
+        return await machine.engine(report), report
+
+    async def _spec(
+        self, engine: DockerEngine, report: EngineReport | None
+    ) -> tuple[Outcome, ContainerSpec | None]:
+        if report is None:
+            return _nothing_there(), None
+        name = self._settings.image
+        if not await engine.image_id(name):
+            return fail(f"{name} is not there", f"docker pull {name}, or set PGEXEC_IMAGE"), None
+        spec = await prepare_spec(engine, self._settings)
+        if not spec.prepared:
+            remedy = "see that the engine can commit containers, and has room for images"
+            return warn(
+                f"{name} serves as it is, which makes starts and imports slow", remedy
+            ), spec
+        return ok(f"{name}, prepared as {spec.image}"), spec
+
+    async def _sandbox(
+        self, laboratory: Laboratory | None, stack: contextlib.AsyncExitStack
+    ) -> tuple[Outcome, Sandbox | None]:
+        if laboratory is None:
+            return _nothing_there(), None
+        started = time.monotonic()
+        container = await stack.enter_async_context(laboratory.container())
+        took_ms = (time.monotonic() - started) * 1000
+        seen = await ask(container, Inside, inside.report, list(SYSCTLS))
+        python = f"{container.runner.get('implementation')} {container.runner.get('python')}"
+        return ok(f"{python}, ready in {took_ms:.0f} ms"), Sandbox(laboratory, container, seen)
+
+
+@contextlib.asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[DockerEngine]:
+    engine = DockerEngine(url, streams=STREAMS)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def _alone(look: Awaitable[Outcome]) -> tuple[Outcome, None]:
+    return await look, None
+
+
+async def _attempt(look: Stage[T], timeout_s: float) -> tuple[Outcome, T | None]:
+    """Await a check; one that raises, or takes too long, is one that failed."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await look
+    except TimeoutError:
+        return fail(f"no result within {timeout_s:g} s", "see the engine's log"), None
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+        return fail(str(error) or type(error).__name__, "see the engine's log"), None
+
+
+def _nothing_there() -> Outcome:
+    return skip("what it looks at is not there")

@@ -46,22 +46,22 @@ class Outcome:
 
 
 def ok(finding: str) -> Outcome:
-    """Nothing to do."""
+    """Say that there is nothing to do."""
     return Outcome(Verdict.OK, finding)
 
 
 def warn(finding: str, remedy: str) -> Outcome:
-    """The server works, but something is less safe or slower than it could be."""
+    """Say that the server works, but less safely or slower than it could."""
     return Outcome(Verdict.WARN, finding, remedy)
 
 
 def fail(finding: str, remedy: str) -> Outcome:
-    """The server does not work, or does not hold what it promises."""
+    """Say that the server does not work, or does not hold what it promises."""
     return Outcome(Verdict.FAIL, finding, remedy)
 
 
 def skip(finding: str) -> Outcome:
-    """What the check needs is not there; another finding says why."""
+    """Say that the check has nothing to look at; another finding says why."""
     return Outcome(Verdict.SKIP, finding)
 
 

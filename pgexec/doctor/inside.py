@@ -7,29 +7,20 @@ which prints a JSON document. Standard library only, any CPython since 3.8.
 from __future__ import annotations
 
 import ctypes
-import errno
-import ipaddress
 import json
 import mmap
 import os
-import select
 import signal
 import socket
 import ssl
-import struct
 import subprocess
 import time
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Callable, List, Tuple
 
 _WAIT_S = 1.0
 _STEP = 4 << 20
-_PKTINFO = 8  # IP_PKTINFO, which the socket module lacks
-_HTTP, _DISCARD = 80, 9
-_ARRIVED = (errno.ECONNREFUSED, errno.ECONNRESET)
+_SETUID_AND_EXECUTABLE = 0o104001
 _SYSTEM_DIRECTORIES = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin")
-
-Attempt = Tuple[str, str, Callable[[], socket.socket]]
-"""The way, the address, and what tries it: an open socket, or an `OSError` if refused."""
 
 
 def report(sysctls: List[str]) -> None:
@@ -109,38 +100,6 @@ def reach(name: str, port: int) -> None:
     print(json.dumps({"address": address, "refusal": refusal}))
 
 
-def trespass(addresses: List[str], allowed: List[str]) -> None:
-    """Try every way to addresses, the gateway and the neighbours; say which were not refused.
-
-    A packet that leaves counts as much as an answer: what was refused, was refused here.
-    """
-    device, gateway, subnet = _route()
-    own = [gateway, str(subnet.broadcast_address), str(subnet.network_address + 5)]
-    exceptions = [ipaddress.ip_network(text) for text in allowed]
-    targets = [
-        target
-        for target in dict.fromkeys([*own, *addresses])
-        if not any(ipaddress.ip_address(target) in exception for exception in exceptions)
-    ]
-    attempts = [attempt for target in targets for attempt in _ways(target, device)]
-    attempts += _broadcasts(device)
-    through, pending = [], {}
-    for way, target, attempt in attempts:
-        try:
-            connection = attempt()
-        except OSError as error:
-            if error.errno in _ARRIVED:
-                through.append("%s by %s (answered)" % (target, way))
-            continue
-        if connection.type == socket.SOCK_DGRAM:
-            connection.close()
-            through.append("%s by %s (sent)" % (target, way))
-        else:
-            pending[connection] = "%s by %s" % (target, way)
-    through += _outcomes(pending)
-    print(json.dumps({"attempts": len(attempts), "through": through}))
-
-
 def _read(path: str) -> str:
     try:
         with open(path) as file:
@@ -192,7 +151,7 @@ def _try_setuid_program() -> str:
     for directory in _SYSTEM_DIRECTORIES:
         for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
             about = os.lstat(os.path.join(directory, name))
-            if about.st_mode & 0o104001 == 0o104001 and about.st_uid == 0:
+            if ~about.st_mode & _SETUID_AND_EXECUTABLE == 0 and about.st_uid == 0:
                 return _run_setuid(os.path.join(directory, name))
     return "none"
 
@@ -223,11 +182,16 @@ def _run_setuid(path: str) -> str:
 
 
 def _succeeds(attack: Callable[[], object]) -> bool:
-    try:
-        attack()
-    except (OSError, AttributeError):
-        return False
-    return True
+    """Attack from a process of its own: one that succeeds would change what comes after."""
+    pid = os.fork()
+    if pid == 0:
+        failed = 1
+        try:
+            attack()
+            failed = 0
+        finally:
+            os._exit(failed)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def _open(path: str) -> Callable[[], object]:
@@ -260,112 +224,3 @@ _INTO_KERNEL: List[Tuple[str, Callable[[], object]]] = [
     ("AF_ALG", lambda: socket.socket(38, socket.SOCK_SEQPACKET).close()),
     ("a raw socket", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).close()),
 ]
-
-
-def _route() -> Tuple[str, str, ipaddress.IPv4Network]:
-    """Return the interface and the address of the default route, and the connected subnet."""
-    device, gateway, subnet = "lo", "0.0.0.0", ipaddress.IPv4Network("127.0.0.0/8")  # noqa: S104
-    for line in _read("/proc/net/route").splitlines()[1:]:
-        name, destination, via, flags, _, _, _, mask, *_ = line.split()
-        if int(destination, 16) == 0 and int(via, 16):
-            device, gateway = name, _dotted(via)
-        elif not int(via, 16) and name != "*" and not int(flags, 16) & 0x200:
-            subnet = ipaddress.IPv4Network((_dotted(destination), bin(int(mask, 16)).count("1")))
-    return device, gateway, subnet
-
-
-def _dotted(word: str) -> str:
-    return socket.inet_ntoa(struct.pack("=I", int(word, 16)))
-
-
-def _ways(target: str, device: str) -> Iterator[Attempt]:
-    bind = (socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
-    straight = (socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
-    yield "TCP", target, lambda: _connect(target, device)
-    yield "TCP with SO_DONTROUTE", target, lambda: _connect(target, device, straight)
-    yield "TCP with SO_BINDTODEVICE", target, lambda: _connect(target, device, bind)
-    yield "UDP", target, lambda: _send(target, device)
-    yield "UDP with SO_DONTROUTE", target, lambda: _send(target, device, straight)
-    yield "UDP with SO_BINDTODEVICE", target, lambda: _send(target, device, bind)
-    if ":" not in target:
-        yield "UDP with IP_PKTINFO", target, lambda: _send_by(target, device)
-
-
-def _broadcasts(device: str) -> Iterator[Attempt]:
-    loud = (socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-    bind = (socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
-    here = struct.pack("=4s4si", bytes(4), bytes(4), socket.if_nametoindex(device))
-    group = (socket.IPPROTO_IP, socket.IP_MULTICAST_IF, here)
-    everyone, names = "255.255.255.255", "224.0.0.251"
-    yield "broadcast", everyone, lambda: _send(everyone, device, loud)
-    yield "broadcast with SO_BINDTODEVICE", everyone, lambda: _send(everyone, device, loud, bind)
-    yield "multicast", names, lambda: _send(names, device)
-    yield "multicast with IP_MULTICAST_IF", names, lambda: _send(names, device, group)
-
-
-def _socket(target: str, kind: int, options: Tuple[Any, ...]) -> socket.socket:
-    family = socket.AF_INET6 if ":" in target else socket.AF_INET
-    made = socket.socket(family, kind)
-    try:
-        made.setblocking(False)
-        if kind == socket.SOCK_DGRAM:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        for option in options:
-            made.setsockopt(*option)
-    except OSError:
-        made.close()
-        raise
-    return made
-
-
-def _address(target: str, port: int, device: str) -> Tuple[Any, ...]:
-    if ":" not in target:
-        return target, port
-    scope = socket.if_nametoindex(device) if target.startswith("fe80") else 0
-    return target, port, 0, scope
-
-
-def _connect(target: str, device: str, *options: Any) -> socket.socket:
-    made = _socket(target, socket.SOCK_STREAM, options)
-    try:
-        made.connect(_address(target, _HTTP, device))
-    except BlockingIOError:
-        pass
-    except OSError:
-        made.close()
-        raise
-    return made
-
-
-def _send(target: str, device: str, *options: Any) -> socket.socket:
-    made = _socket(target, socket.SOCK_DGRAM, options)
-    try:
-        made.sendto(b"", _address(target, _DISCARD, device))
-    except OSError:
-        made.close()
-        raise
-    return made
-
-
-def _send_by(target: str, device: str) -> socket.socket:
-    made = _socket(target, socket.SOCK_DGRAM, ())
-    info = struct.pack("=i4s4s", socket.if_nametoindex(device), bytes(4), bytes(4))
-    try:
-        made.sendmsg([b""], [(socket.IPPROTO_IP, _PKTINFO, info)], 0, (target, _DISCARD))
-    except OSError:
-        made.close()
-        raise
-    return made
-
-
-def _outcomes(pending: Dict[socket.socket, str]) -> List[str]:
-    """Wait for answers to connections that were not refused at once."""
-    outcomes = []
-    deadline = time.monotonic() + _WAIT_S
-    while pending and time.monotonic() < deadline:
-        _, ready, _ = select.select([], list(pending), [], max(0, deadline - time.monotonic()))
-        for connection in ready:
-            error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            answered = "answered" if error == 0 or error in _ARRIVED else "sent"
-            outcomes.append("%s (%s)" % (pending.pop(connection), answered))
-    return outcomes + ["%s (sent)" % way for way in pending.values()]

@@ -45,14 +45,14 @@ class EngineReport:
 
 
 async def settings(machine: Machine) -> Outcome:
-    """Wrong values have ended the program before; unknown names come to nothing."""
+    """Name what is no setting; wrong values have ended the program before."""
     if machine.warnings:
         return warn("; ".join(machine.warnings), "correct or remove these names")
     return ok("every name is known and every value is allowed")
 
 
 async def exposure(machine: Machine) -> Outcome:
-    """Whoever may POST may run code."""
+    """Say who may run code."""
     settings = machine.settings
     if settings.exposed:
         return warn(
@@ -64,11 +64,11 @@ async def exposure(machine: Machine) -> Outcome:
 
 
 async def log_disk(machine: Machine) -> Outcome:
-    """The log needs room for its file and those rotated away."""
+    """See that the log has room for its file and those rotated away."""
     settings = machine.settings
     if not settings.generate_log_file:
         return ok("no log file is asked for")
-    directory = Path(settings.log_file).absolute().parent
+    directory = _log_directory(settings)
     wanted = FILE_BYTES * (FILES_KEPT + 1)
     if not os.access(directory, os.W_OK):
         return fail(f"{directory} is not a directory that can be written", "set PGEXEC_LOG_FILE")
@@ -78,7 +78,7 @@ async def log_disk(machine: Machine) -> Outcome:
 
 
 async def ca_bundle(machine: Machine) -> Outcome:
-    """The file must hold certificates, or every container trusts nobody."""
+    """Read the certificates, without which every container trusts nobody."""
     path = machine.settings.ca_bundle
     if not path:
         return ok("none is configured: containers trust what their image does")
@@ -92,9 +92,11 @@ async def ca_bundle(machine: Machine) -> Outcome:
 
 
 async def engine(report: EngineReport) -> Outcome:
-    """An engine that answers over the network without TLS answers to anyone there."""
+    """Say what the engine is, and whether it answers to anyone on the network."""
     version, info = report.version, report.info
-    finding = f"{version.version}, API {version.api_version}, storage {info.driver}, at {report.url}"
+    finding = (
+        f"{version.version}, API {version.api_version}, storage {info.driver}, at {report.url}"
+    )
     if report.url.startswith(("tcp://", "http://")):
         remedy = "use its Unix socket or https://: who reaches its port owns its machine"
         return warn(f"{finding}, without TLS", remedy)
@@ -104,7 +106,7 @@ async def engine(report: EngineReport) -> Outcome:
 
 
 async def runc(report: EngineReport) -> Outcome:
-    """The program between a snippet and the host while a container starts."""
+    """Compare the program that starts containers with the known escapes."""
     runtime = report.settings.runtime
     if runtime and "runc" not in runtime:
         return ok(f"containers are started by {runtime}, not by runc")
@@ -116,7 +118,7 @@ async def runc(report: EngineReport) -> Outcome:
 
 
 async def containerd(report: EngineReport) -> Outcome:
-    """What keeps the containers' shims."""
+    """Compare what manages containers with the known escapes."""
     component = report.version.component("containerd")
     if component is None:
         return ok("the engine has no containerd")
@@ -124,7 +126,7 @@ async def containerd(report: EngineReport) -> Outcome:
 
 
 async def kernel(report: EngineReport) -> Outcome:
-    """All containers share it: what it lets through, nothing above can hold."""
+    """Say which kernel all containers share: what it lets through, nothing above can hold."""
     release = report.info.kernel_version or report.version.kernel_version
     version = parse(release)
     finding = f"{release}, {report.info.operating_system}"
@@ -134,7 +136,7 @@ async def kernel(report: EngineReport) -> Outcome:
 
 
 async def cgroup(report: EngineReport) -> Outcome:
-    """What the kernel can limit, as the engine sees it."""
+    """Say what the kernel can limit, as the engine sees it."""
     info = report.info
     finding = f"version {info.cgroup_version}"
     limits = {"memory": info.memory_limit, "pids": info.pids_limit, "CPU": info.cpu_cfs_quota}
@@ -146,6 +148,10 @@ async def cgroup(report: EngineReport) -> Outcome:
         finding += ", without swap accounting: snippets may swap past their memory limit"
         return warn(finding, "boot with swapaccount=1, or switch swap off")
     return ok(f"{finding}, with limits on memory, swap, pids and CPU")
+
+
+def _log_directory(settings: Settings) -> Path:
+    return Path(settings.log_file).absolute().parent
 
 
 def _escapes(program: str, version: str, fixes: Mapping[str, Iterable[str]]) -> Outcome:

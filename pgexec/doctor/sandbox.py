@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import itertools
+import sys
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from pgexec.backend import container_labels
-from pgexec.doctor import inside
 from pool.container import Container
 from pool.errors import PoolError
 from pool.job import Job, Status
@@ -20,7 +20,7 @@ from pool.spec import create_document
 from pool.sweep import instance_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from pgexec.doctor.facts import Inside
     from pgexec.settings import Settings
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RUN_TIMEOUT_S = 6.0
+RUN_TIMEOUT_S = 10.0
 OUTPUT_BYTES = 256 << 10
 CODE_BYTES = 1 << 20
+MEMORY_BYTES = 64 << 20
 DESTROY_TIMEOUT_S = 5.0
 
 
@@ -51,8 +52,12 @@ class Laboratory:
 
     @contextlib.asynccontextmanager
     async def container(self, limits: Limits | None = None) -> AsyncIterator[Container]:
-        """Lend a container with these limits, or the settings' own; it is removed afterwards."""
-        limits = limits or self.spec.limits
+        """Lend a container with these limits, or the settings' own; it is removed afterwards.
+
+        Where the settings' own are so small that our snippets do not fit, they get more.
+        """
+        own = self.spec.limits
+        limits = limits or replace(own, memory_bytes=max(own.memory_bytes, MEMORY_BYTES))
         spec = replace(self.spec, limits=replace(limits, code_bytes=CODE_BYTES))
         document = create_document(
             spec,
@@ -82,16 +87,18 @@ class Sandbox:
         return self.laboratory.settings
 
 
-async def run(container: Container, function: str, *arguments: object) -> Result:
-    """Run one of the functions of `inside` as a snippet."""
-    source = await asyncio.to_thread(Path(inside.__file__).read_text, "utf-8")
-    call = f"{function}({', '.join(map(repr, arguments))})\n"
-    job = Job(f"{source}\n\n{call}".encode(), timeout_s=RUN_TIMEOUT_S)
-    return await container.run(replace(job, output_limit_bytes=OUTPUT_BYTES))
+async def run(container: Container, function: Callable[..., None], *arguments: object) -> Result:
+    """Run the text of a function's module as a snippet, and then a call of the function."""
+    source = await asyncio.to_thread(inspect.getsource, sys.modules[function.__module__])
+    call = f"{function.__name__}({', '.join(map(repr, arguments))})"
+    job = Job(f"{source}\n\n{call}\n".encode(), b"", RUN_TIMEOUT_S, OUTPUT_BYTES)
+    return await container.run(job)
 
 
-async def ask(container: Container, shape: type[T], function: str, *arguments: object) -> T:
-    """Run one of the functions of `inside`, reset, and return what it printed.
+async def ask(
+    container: Container, shape: type[T], function: Callable[..., None], *arguments: object
+) -> T:
+    """Run a function as `run` does, reset, and return what it printed.
 
     Raises `ProbeError` where it ended otherwise, or the container is not clean after it.
     """

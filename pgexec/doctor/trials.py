@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgexec.backend import network_plan
+from pgexec.doctor import inside, trespass
 from pgexec.doctor.facts import Left, Reached, Trespasses
 from pgexec.doctor.findings import Outcome, fail, ok, warn
-from pgexec.doctor.sandbox import ask, run
+from pgexec.doctor.sandbox import ProbeError, ask, run
 from pool.job import Status
 from pool.spec import RUNNER_DIR, SYSCTLS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MEMORY_TRIED_BYTES = 256 << 20
 PIDS_TRIED = 64
+PIDS_MEMORY_BYTES = 256 << 20
 PUBLIC_NAME, PUBLIC_PORT = "pypi.org", 443
 METADATA = "169.254.169.254"
 SHOWN = 3
@@ -40,7 +42,7 @@ async def memory(laboratory: Laboratory) -> Outcome:
     limits = laboratory.spec.limits
     limit = min(limits.memory_bytes, MEMORY_TRIED_BYTES)
     async with laboratory.container(replace(limits, memory_bytes=limit)) as container:
-        result = await run(container, "allocate", 2 * limit)
+        result = await run(container, inside.allocate, 2 * limit)
     finding = f"twice the limit of {limit >> 20} MiB"
     if result.status is Status.MEMORY_LIMIT:
         return ok(f"{finding} was not to be had: memory_limit")
@@ -58,8 +60,10 @@ async def pids(laboratory: Laboratory) -> Outcome:
     """Fork one process after another."""
     limits = laboratory.spec.limits
     limit = min(limits.pids, PIDS_TRIED)
-    async with laboratory.container(replace(limits, pids=limit)) as container:
-        count = await ask(container, int, "multiply", 2 * limit)
+    async with laboratory.container(
+        replace(limits, pids=limit, memory_bytes=PIDS_MEMORY_BYTES)
+    ) as container:
+        count = await ask(container, int, inside.multiply, 2 * limit)
     if count > limit:
         return fail(f"{count} processes started where {limit} may", "enable the pids cgroup")
     return ok(f"forking ended at {count} of {limit} processes")
@@ -69,10 +73,12 @@ async def cpu(sandbox: Sandbox) -> Outcome:
     """Read the quota where it holds."""
     wanted, found = sandbox.settings.cpus, sandbox.inside.cpus
     if found < 0:
-        return warn("the container cannot see its CPU quota", "none, where the engine sets it")
+        return warn(
+            "the container cannot see its CPU quota", "see that the engine mounts cgroup in it"
+        )
     if found == 0 or found > wanted * 1.01:
         return fail(f"{found or 'all'} processors where {wanted:g} are allowed", "enable CPU quota")
-    return ok(f"{found:g} processors")
+    return ok(f"the quota is {found:g} CPU")
 
 
 async def seccomp(sandbox: Sandbox) -> Outcome:
@@ -91,7 +97,7 @@ async def seccomp(sandbox: Sandbox) -> Outcome:
 
 
 async def confinement(sandbox: Sandbox) -> Outcome:
-    """AppArmor or SELinux is the layer that still holds when a mount or a mask does not."""
+    """See whether a layer is left that holds when a mount or a mask does not."""
     profile = sandbox.inside.confinement
     if profile and "unconfined" not in profile:
         return ok(profile)
@@ -102,7 +108,7 @@ async def confinement(sandbox: Sandbox) -> Outcome:
 
 
 async def user_namespace(sandbox: Sandbox) -> Outcome:
-    """Whether root of a container is root of the host, should it ever get out."""
+    """See whether root of a container is root of the host, should it ever get out."""
     first = sandbox.inside.uid_map[:2]
     if first != ("0", "0"):
         return ok(f"user 0 of a container is user {first[1] if first[1:] else '?'} outside")
@@ -139,27 +145,27 @@ async def read_only_root(sandbox: Sandbox) -> Outcome:
 
 async def privileges(sandbox: Sandbox) -> Outcome:
     """Start a setuid program of the image and look whose process it is."""
-    inside = sandbox.inside
-    if not inside.no_new_privileges or inside.setuid == "gained":
-        gained = ", and a setuid program got root" if inside.setuid == "gained" else ""
+    seen = sandbox.inside
+    if not seen.no_new_privileges or seen.setuid == "gained":
+        gained = ", and a setuid program got root" if seen.setuid == "gained" else ""
         return fail(f"no-new-privileges is not in force{gained}", "use a runtime that sets it")
     tried = "a setuid program stayed its user's"
-    if inside.setuid == "none":
+    if seen.setuid == "none":
         tried = "the image has no setuid program to try"
     return ok(f"no-new-privileges is in force; {tried}")
 
 
 async def separation(sandbox: Sandbox) -> Outcome:
     """Try what would make a snippet the runner, or show it the runner's secrets."""
-    inside = sandbox.inside
+    seen = sandbox.inside
     remedy = "report this, with the output of docker info"
-    if inside.uid == 0 or inside.against_runner:
-        could = ", ".join(inside.against_runner) or "do all that the runner may"
-        return fail(f"user {inside.uid} of a snippet could {could}", remedy)
-    if any(set(held) - set(_NO_CAPABILITIES) for held in inside.capabilities):
-        return fail(f"a snippet holds capabilities: {' '.join(inside.capabilities)}", remedy)
+    if seen.uid == 0 or seen.against_runner:
+        could = ", ".join(seen.against_runner) or "do all that the runner may"
+        return fail(f"user {seen.uid} of a snippet could {could}", remedy)
+    if any(set(held) - set(_NO_CAPABILITIES) for held in seen.capabilities):
+        return fail(f"a snippet holds capabilities: {' '.join(seen.capabilities)}", remedy)
     finding = "without capabilities, cannot signal, read or become the runner"
-    return ok(f"a snippet is user {inside.uid}, {finding}")
+    return ok(f"a snippet is user {seen.uid}, {finding}")
 
 
 async def guard(sandbox: Sandbox) -> Outcome:
@@ -175,16 +181,16 @@ async def guard(sandbox: Sandbox) -> Outcome:
             f"PGEXEC_NETWORK is {network}, which pgexec does not guard",
             "set PGEXEC_NETWORK=egress, or see that this network reaches nothing private",
         )
-    strength = str(sandbox.container.runner.get("guard", ""))
+    strength = str(sandbox.container.runner.get("guard") or "no guard")
     addresses = [_within(text) for text in plan.blocked]
     found = await ask(
-        sandbox.container, Trespasses, "trespass", [METADATA, *addresses], list(plan.allowed)
+        sandbox.container, Trespasses, trespass.trespass, [METADATA, *addresses], list(plan.allowed)
     )
     if found.through:
-        shown = ", ".join(found.through[:SHOWN])
-        more = len(found.through) - SHOWN
+        through = sorted(found.through, key=lambda way: "answered" not in way)
+        more = f" and {len(through) - SHOWN} more" if len(through) > SHOWN else ""
         return fail(
-            f"{strength}: not refused: {shown}{f' and {more} more' if more > 0 else ''}",
+            f"{strength}: not refused: {', '.join(through[:SHOWN])}{more}",
             "use a kernel with IPsec policies (modprobe xfrm_user), or set PGEXEC_NETWORK=none",
         )
     finding = f"{strength}: {found.attempts} attempts refused at the gateway, this machine, "
@@ -196,7 +202,10 @@ async def internet(sandbox: Sandbox) -> Outcome:
     """Resolve and reach a public name, as pip would; what stops that may well be on purpose."""
     if sandbox.settings.network == "none":
         return ok("PGEXEC_NETWORK is none: dependencies cannot be installed")
-    found = await ask(sandbox.container, Reached, "reach", PUBLIC_NAME, PUBLIC_PORT)
+    try:
+        found = await ask(sandbox.container, Reached, inside.reach, PUBLIC_NAME, PUBLIC_PORT)
+    except ProbeError:
+        found = Reached(address="", refusal="no answer")
     if not found.address:
         return warn(
             f"{PUBLIC_NAME} cannot be resolved: {found.refusal}",
@@ -226,8 +235,8 @@ async def trust(sandbox: Sandbox) -> Outcome:
 async def recycling(sandbox: Sandbox) -> Outcome:
     """Leave a file and a process behind, and look for them in the next run."""
     path = f"{sandbox.laboratory.spec.root_dir}/left-behind"
-    before = await ask(sandbox.container, Left, "leave_behind", path)
-    after = await ask(sandbox.container, Left, "look_around", path)
+    before = await ask(sandbox.container, Left, inside.leave_behind, path)
+    after = await ask(sandbox.container, Left, inside.look_around, path)
     found = ["its file"] if after.file else []
     found += [f"process {pid}" for pid in after.processes]
     if before.uid == after.uid:

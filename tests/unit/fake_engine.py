@@ -27,7 +27,7 @@ from pool.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pool.engine import CreateDocument
     from pool.lease import Launcher
@@ -37,10 +37,10 @@ DOCUMENT: CreateDocument = {"Image": "fake"}
 # What a runner may do with a job, besides running it: the text of the snippet says which.
 _ENDINGS = {
     b"error": (Ending.EXITED, 1),
-    b"killed": (Ending.SIGNALED, 11),
-    b"timeout": (Ending.TIMEOUT, 9),
-    b"output_limit": (Ending.OUTPUT_LIMIT, 9),
-    b"memory_limit": (Ending.MEMORY_LIMIT, 9),
+    b"killed": (Ending.SIGNALED, -11),
+    b"timeout": (Ending.TIMEOUT, -9),
+    b"output_limit": (Ending.OUTPUT_LIMIT, -9),
+    b"memory_limit": (Ending.MEMORY_LIMIT, -9),
 }
 _MUTE = {b"dirty", b"slow reset", b"die in reset"}
 _FIGURES = {"duration_us": 1500, "cpu_us": 1000, "peak_memory_bytes": 1 << 20}
@@ -252,9 +252,8 @@ class FakeEngine:
     ) -> ExecResult:
         return ExecResult(0, b"")
 
-    async def events(self) -> AsyncIterator[None]:
-        return
-        yield
+    async def limit_memory(self, container_id: str, limit_bytes: int) -> None:
+        pass
 
     async def _delay(self, seconds: float, gate: asyncio.Event | None) -> None:
         if gate is not None:

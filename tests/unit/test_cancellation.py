@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pool.errors import ContainerLost, EngineError, PoolClosed, PoolError
+from pool.errors import ContainerLost, EngineError, PoolClosed, PoolError, TenantSaturated
 from pool.job import Job, Status
 from pool.observer import Source
 from pool.policy import Reason
@@ -228,7 +228,7 @@ clients = st.builds(
     Client,
     comes_at=moments,
     stays_s=st.none() | moments,
-    tenant=st.sampled_from("aab"),
+    tenant=st.sampled_from("aaabc"),
     kind=st.sampled_from(["plain", "plain", "plain", "fresh", "dedicated"]),
     code=st.sampled_from(CODES),
     timeout_s=st.sampled_from([0.5, 5.0, 30.0]),
@@ -248,7 +248,8 @@ configs = st.fixed_dictionaries(
     {
         "min_idle": st.integers(0, 2),
         "max_containers": st.integers(2, 4),
-        "max_waiting": st.sampled_from([2, 100]),
+        "max_waiting": st.sampled_from([2, 3, 100]),
+        "tenant_max_running": st.sampled_from([0, 0, 1, 3]),
         "max_uses": st.sampled_from([1, 3, 100]),
         "max_age_s": st.sampled_from([3.0, 1000.0]),
         "idle_timeout_s": st.sampled_from([1.0, 1000.0]),
@@ -265,6 +266,7 @@ class Crowd:
         self.came: dict[tuple[str, str], list[int]] = {}
         self.served: dict[tuple[str, str], list[int]] = {}
         self.held: set[str] = set()
+        self.present: Counter[str] = Counter()
 
     async def visit(self, number: int, client: Client) -> None:
         await asyncio.sleep(client.comes_at)
@@ -281,7 +283,19 @@ class Crowd:
             pass
 
     async def _visit(self, number: int, client: Client) -> None:
-        pool = self.pool
+        limit = self.pool.pool.config.tenant_max_running
+        self.present[client.tenant] += 1
+        try:
+            await self._run(number, client)
+        except TenantSaturated:
+            assert limit
+            assert self.present[client.tenant] > limit
+            raise
+        finally:
+            self.present[client.tenant] -= 1
+
+    async def _run(self, number: int, client: Client) -> None:
+        pool, limit = self.pool, self.pool.pool.config.tenant_max_running
         queue = (client.tenant, client.kind)
         self.came.setdefault(queue, []).append(number)
         async with pool.pool.lease(
@@ -291,6 +305,7 @@ class Crowd:
             timeout_s=client.timeout_s,
         ) as lease:
             self.served.setdefault(queue, []).append(number)
+            assert 0 < pool.pool._quota._runs.get(client.tenant, 1) <= (limit or 1)
             container = lease.container
             assert container.id not in self.held
             assert container.uses == 0 or lease.source is not Source.STARTED
@@ -325,6 +340,8 @@ async def scenario(engine: FakeEngine, config: dict[str, Any], visits: list[Clie
         await asyncio.sleep(200)  # whatever was scripted to fail has failed
         assert pool.now.waiting == 0
         assert pool.now.leased == 0
+        assert pool.pool._quota._runs == {}
+        assert list(pool.pool._waiting) == []
         if config["min_idle"]:
             assert pool.now.ready
             assert pool.now.idle >= config["min_idle"] or config["max_age_s"] < 100
@@ -339,7 +356,9 @@ async def scenario(engine: FakeEngine, config: dict[str, Any], visits: list[Clie
 
 
 async def still_serves_slowly(pool: Rig) -> None:
-    count = min(pool.pool.config.max_containers, pool.pool.config.max_waiting)
+    config = pool.pool.config
+    limit = config.tenant_max_running or config.max_containers
+    count = min(config.max_containers, config.max_waiting, limit)
     visits = [await pool.client(b"hang", tenant="z", timeout_s=100) for _ in range(count)]
     await asyncio.sleep(20)
     assert pool.now.leased == count

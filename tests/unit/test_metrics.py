@@ -66,6 +66,7 @@ def test_what_the_pool_reports_is_counted() -> None:
     metrics.start_failed("engine")
     metrics.leased(Source.IDLE, 0.0)
     metrics.rejected(Rejection.SATURATED)
+    metrics.rejected(Rejection.TENANT_SATURATED)
     metrics.reset(0.001, ResetReport(clean=True, detail=""))
     metrics.reset(0.001, ResetReport(clean=False, detail="a file is left"))
     metrics.recycled()
@@ -75,6 +76,7 @@ def test_what_the_pool_reports_is_counted() -> None:
     assert value(metrics, "pgexec_container_start_failures_total", reason="engine") == 1
     assert value(metrics, "pgexec_leases_total", source="idle") == 1
     assert value(metrics, "pgexec_rejections_total", reason="saturated") == 1
+    assert value(metrics, "pgexec_rejections_total", reason="tenant_saturated") == 1
     assert value(metrics, "pgexec_container_resets_total", outcome="clean") == 1
     assert value(metrics, "pgexec_container_resets_total", outcome="dirty") == 1
     assert value(metrics, "pgexec_container_recycled_total") == 1

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pool.config import PoolConfig
 from pool.job import ResetReport, Status
 from pool.policy import (
+    LINGER_S,
     RECYCLE,
     Outcome,
     Reason,
@@ -174,6 +175,60 @@ def test_a_later_waiter_is_served_when_the_earlier_ones_need_is_on_its_way() -> 
     assert plan(view, CONFIG, 0.0).serve == [(Waiter("a"), Idle("a", 1))]
 
 
+MANY = 1000.0  # long after anything in the views below was used last
+
+
+@pytest.mark.parametrize(
+    ("waiter", "holders", "evicted"),
+    [
+        (Waiter("b"), "aaa", True),  # who has none
+        (Waiter("b"), "aab", True),  # two fewer
+        (Waiter("b"), "abb", False),  # as many
+        (Waiter("b"), "bbb", False),  # more
+        (Waiter("b", fresh=True), "bbb", True),  # no use for its own
+        (Waiter("b", dedicated=True), "bbb", True),
+    ],
+)
+def test_a_container_that_may_soon_be_needed_goes_to_whom_has_less_than_its_share(
+    waiter: Waiter, holders: str, *, evicted: bool
+) -> None:
+    idle = [Idle("a", 1, MANY, MANY)]
+    view = View(idle=idle, leased=3, holders=iter(holders), waiting=[waiter])
+    decided = plan(view, CONFIG, MANY)
+    assert decided.evict == ([(idle[0], Reason.EVICTED)] if evicted else [])
+    assert evicted or decided.wake_at == MANY + LINGER_S
+
+
+def test_a_container_that_its_tenant_has_not_needed_for_a_while_goes_to_whoever_waits() -> None:
+    idle = [Idle("a", 1, MANY, MANY)]
+    view = View(idle=idle, leased=3, holders=list("bbb"), waiting=[Waiter("b"), Waiter("b")])
+    decided = plan(view, CONFIG, MANY + LINGER_S)
+    assert decided.evict == [(idle[0], Reason.EVICTED)]
+
+
+def test_who_has_its_share_holds_up_nobody_behind_it() -> None:
+    idle = [Idle("a", 1, MANY, MANY)]
+    view = View(
+        idle=idle, leased=3, holders=list("bbb"), waiting=[Waiter("b"), Waiter("b"), Waiter("a")]
+    )
+    decided = plan(view, CONFIG, MANY)
+    assert (decided.serve, decided.evict) == ([(Waiter("a"), idle[0])], [])
+
+
+def test_what_is_on_its_way_to_a_tenant_counts_as_its_own() -> None:
+    idle = [Idle("a", 1, MANY, MANY), Idle("a", 2, MANY, MANY)]
+    view = View(idle=idle, leased=1, holders="c", destroying=1, waiting=[Waiter("b")] * 2)
+    assert plan(view, CONFIG, MANY).evict == []
+    view = View(idle=idle, leased=2, holders="cc", waiting=[Waiter("b")] * 2)
+    assert plan(view, CONFIG, MANY).evict == [(idle[0], Reason.EVICTED)]
+
+
+def test_what_a_tenant_loses_counts_as_its_own_no_more() -> None:
+    idle = [Idle("a", uses, MANY, MANY) for uses in (1, 2, 3)]
+    view = View(idle=idle, leased=1, holders="c", waiting=[Waiter("b")] * 3)
+    assert plan(view, CONFIG, MANY).evict == [(idle[0], Reason.EVICTED)]
+
+
 def test_nobody_is_evicted_while_starts_are_held_back() -> None:
     view = View(
         idle=[Idle("a", 1)], leased=3, waiting=[Waiter("b"), Waiter("a")], failures=1, retry_at=9
@@ -229,6 +284,7 @@ views = st.builds(
     starting=st.integers(0, 2),
     reserved=st.integers(0, 1),
     leased=st.integers(0, 3),
+    holders=st.lists(st.sampled_from("ab"), max_size=3),
     destroying=st.integers(0, 2),
     failures=st.integers(0, 2),
     retry_at=st.floats(0, 200),

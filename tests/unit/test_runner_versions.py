@@ -27,7 +27,7 @@ DEADLINE_S = 20
 
 def interpreters() -> list[str]:
     """Return one interpreter for each version that starts, and that any user may run."""
-    found = {}
+    found: dict[str, str] = {}
     tell = (
         "import sys; print(sys.version_info[:2] >= (3, 8) and sys.executable, sys.version_info[:2])"
     )

@@ -55,6 +55,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (settings.memory_limit, settings.disk_limit) == (256 << 20, 64 << 20)
     assert (settings.pool_min_idle, settings.pool_max_containers) == (4, 16)
     assert (settings.pool_max_waiting, settings.lease_timeout_s) == (256, 10)
+    assert settings.tenant_max_running == 0
     assert (settings.max_uses, settings.max_age_s, settings.idle_timeout_s) == (100, 3600, 300)
     assert settings.start_concurrency == len(os.sched_getaffinity(0))
 
@@ -121,6 +122,7 @@ def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("PGEXEC_CODE_LIMIT", "1TB"),
         ("PGEXEC_CPUS", "0"),
         ("PGEXEC_MAX_USES", "1.5"),
+        ("PGEXEC_TENANT_MAX_RUNNING", "-1"),
         ("PGEXEC_START_CONCURRENCY", "0"),
         ("PGEXEC_NETWORK", "host"),
         ("PGEXEC_NETWORK", "container:db"),

@@ -88,7 +88,7 @@ class App:
 
     async def until_ready(self) -> None:
         async with asyncio.timeout(20):
-            while (await self.get("/readyz"))[0] != 200:  # noqa: ASYNC110  # nobody tells
+            while (await self.get("/readyz"))[0] != 200:  # nobody tells
                 await asyncio.sleep(0)  # the answer is the synchronisation
 
 
@@ -143,13 +143,13 @@ async def test_a_leased_run_ends_before_the_server_does(app: App) -> None:
     await app.until_ready()
     run = asyncio.create_task(app.post(code="hang"))
     async with asyncio.timeout(20):
-        while app.backend.pool.snapshot().leased != 1:  # noqa: ASYNC110  # nobody tells
+        while app.backend.pool.snapshot().leased != 1:  # nobody tells
             await asyncio.sleep(0)
     (busy,) = [one for one in app.backend.engine.containers.values() if one.busy]
     await app.get("/ping")  # leaves a connection that is kept alive
     os.kill(os.getpid(), signal.SIGTERM)
     async with asyncio.timeout(20):
-        while not app.backend.pool.snapshot().draining:  # noqa: ASYNC110  # nobody tells
+        while not app.backend.pool.snapshot().draining:  # nobody tells
             await asyncio.sleep(0)
     assert (await app.get("/readyz"))[0] == 503
     with pytest.raises(OSError, match="Connect call failed"):
@@ -160,6 +160,39 @@ async def test_a_leased_run_ends_before_the_server_does(app: App) -> None:
     await app.task
 
 
+async def test_a_tenant_with_its_share_of_runs_gets_429_and_others_go_on() -> None:
+    port, backend = free_port(), FakeBackend()
+    settings = settings_of(port, tenant_max_running=1, api_keys="alice:one,bob:two")
+    task = asyncio.create_task(serve(settings, backend, lambda: None))
+    await backend.attending.wait()
+    alice, bob = ({"Authorization": f"Bearer {key}"} for key in ("one", "two"))
+    async with ClientSession(headers=alice) as first, ClientSession(headers=bob) as second:
+        app, other = App(port, backend, task, first), App(port, backend, task, second)
+        await app.until_ready()
+        run = asyncio.create_task(app.post(code="hang"))
+        async with asyncio.timeout(20):
+            while backend.pool.snapshot().leased != 1:
+                await asyncio.sleep(0)
+        body = {"language": "python", "code": "x"}
+        async with first.post(app.url + "/run", json=body) as response:
+            assert response.status == 429
+            assert int(response.headers["Retry-After"]) >= 1
+            assert await response.json() == {
+                "data": None,
+                "error": "this tenant has 1 runs in progress or waiting already, as many as it may",
+                "code": "too_many_runs",
+            }
+        async with first.get(app.url + "/metrics") as response:
+            assert 'pgexec_rejections_total{reason="tenant_saturated"} 1.0' in await response.text()
+        assert (await other.post())[0] == 200
+        (busy,) = [one for one in backend.engine.containers.values() if one.busy]
+        busy.finish()
+        assert (await run)[0] == 200
+        assert (await app.post())[0] == 200
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+
+
 async def test_the_server_listens_before_there_is_an_engine() -> None:
     port, backend = free_port(), FakeBackend()
     backend.away = True
@@ -168,7 +201,7 @@ async def test_the_server_listens_before_there_is_an_engine() -> None:
     async with ClientSession() as session:
         app = App(port, backend, task, session)
         async with asyncio.timeout(20):
-            while "does not answer" not in (await app.get("/readyz"))[1]["error"]:  # noqa: ASYNC110  # nobody tells
+            while "does not answer" not in (await app.get("/readyz"))[1]["error"]:  # nobody tells
                 await asyncio.sleep(0)
         assert (await app.get("/healthz"))[0] == 200
         backend.away = False

@@ -109,6 +109,7 @@ async def test_data_is_stderr_when_there_is_nothing_else(server: Running) -> Non
         (pool.PoolClosed("draining"), 503, "draining"),
         (pool.PoolSaturated("the queue is full", retry_after_s=2.2), 503, "saturated"),
         (pool.LeaseTimeout("no container came free", retry_after_s=0), 503, "lease_timeout"),
+        (pool.TenantSaturated("8 runs already", retry_after_s=2.2), 429, "too_many_runs"),
         (pool.EngineUnavailable("no engine"), 503, "engine_unavailable"),
         (pool.EngineError("no"), 503, "engine_error"),
         (pool.ImageMissing("no image"), 503, "image_missing"),
@@ -128,8 +129,8 @@ async def test_each_error_of_the_pool_has_its_answer(
     assert answer.json["data"] is None
     assert answer.json["code"] == code
     assert answer.json["error"].startswith(str(error))
-    assert ("Retry-After" in answer.headers) == (status == 503)
-    if status == 503:
+    assert ("Retry-After" in answer.headers) == (status in {429, 503})
+    if status in {429, 503}:
         assert int(answer.headers["Retry-After"]) >= 1
 
 

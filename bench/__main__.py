@@ -1,0 +1,140 @@
+"""Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
+
+Sections: latency, throughput, fresh, breakdown, soak; all of them by default. What is
+compared is measured in turns within one run: ratios hold where absolute figures do not.
+Exit status 1 when something could not be measured or the soak found a wrong answer or a
+leak; with --strict also when a figure misses its bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from bench import breakdown, latency, throughput
+from bench.bed import test_bed
+from bench.errors import BenchError
+from bench.facts import facts, load_average
+from bench.report import Section, write_json
+from bench.soak import soak
+from pgexec.settings import SettingsError
+from pool.errors import PoolError
+
+if TYPE_CHECKING:
+    from bench.bed import Bed
+
+SECTIONS = ("latency", "throughput", "fresh", "breakdown", "soak")
+SOAK_RUNS = 1000
+SECTION_TIMEOUT_S, SOAK_RUN_S = 240.0, 0.25
+FAILURES = (BenchError, SettingsError, PoolError)
+
+
+def main() -> int:
+    """Measure and print; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("section", nargs="*", help=f"some of: {', '.join(SECTIONS)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=int(os.environ.get("BENCH_SOAK_RUNS") or SOAK_RUNS),
+        help=f"of the soak; by default BENCH_SOAK_RUNS, else {SOAK_RUNS}",
+    )
+    parser.add_argument("--seed", type=int, help="of the soak, to repeat its mix of runs")
+    parser.add_argument("--strict", action="store_true", help="fail when a bound is missed")
+    options = parser.parse_args()
+    if unknown := set(options.section) - set(SECTIONS):
+        parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    if options.seed is None:
+        options.seed = random.randrange(10_000)
+    try:
+        return uvloop.run(until_stopped(options))
+    except (*FAILURES, ExceptionGroup) as error:
+        print(f"bench: {_sentence(error)}", file=sys.stderr)
+        return 1
+
+
+async def until_stopped(options: argparse.Namespace) -> int:
+    """Measure; SIGTERM cancels that, so that server and containers do not outlive the bench."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await measure(options)
+    except asyncio.CancelledError:
+        print("bench: stopped", file=sys.stderr)
+        return 128 + signal.SIGTERM
+
+
+async def measure(options: argparse.Namespace) -> int:
+    """Measure the chosen sections."""
+    chosen = options.section or SECTIONS
+    began = time.monotonic()
+    sections: list[Section] = []
+    sound = True
+
+    def done(*new: Section) -> None:
+        for section in new:
+            section.show()
+        sections.extend(new)
+
+    async with test_bed() as bed:
+        about = await facts(bed)
+        for name, fact in about.items():
+            print(f"{name + ':':14} {fact}", flush=True)
+        for name in SECTIONS:
+            if name not in chosen:
+                continue
+            try:
+                async with asyncio.timeout(_limit_s(name, options.runs)):
+                    if name == "soak":
+                        section, clean = await soak(bed, options.runs, options.seed)
+                        done(section)
+                        sound = sound and clean
+                    else:
+                        done(*await _measure(name, bed))
+            except (*FAILURES, TimeoutError, ExceptionGroup) as error:
+                print(f"\nbench: no figures for {name}: {_sentence(error)}", file=sys.stderr)
+                sound = False
+    about["load average at the end"] = load_average()
+    print(f"\nload average at the end: {load_average()}; took {time.monotonic() - began:.0f} s")
+    if options.json:
+        write_json(options.json, about, sections)
+    missed = [one for section in sections for one in section.wanted if not one.met]
+    return int(not sound or (options.strict and bool(missed)))
+
+
+async def _measure(name: str, bed: Bed) -> list[Section]:
+    match name:
+        case "latency":
+            return [await latency.measure(bed)]
+        case "throughput":
+            return [await throughput.measure_recycled(bed)]
+        case "fresh":
+            return [await throughput.measure_fresh(bed)]
+        case _:
+            return await breakdown.measure(bed)
+
+
+def _limit_s(name: str, runs: int) -> float:
+    """Return how long a section may take before the engine must be taken to hang."""
+    return SECTION_TIMEOUT_S + (runs * SOAK_RUN_S if name == "soak" else 0)
+
+
+def _sentence(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

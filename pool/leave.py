@@ -1,0 +1,290 @@
+"""The way out of a snippet's interpreter: at once, where finalising it could show nothing.
+
+Finalising an interpreter costs 2 to 5 ms, and whoever waits for the snippet waits for that,
+too. Most often it is for nothing: nothing is left that would print, or write, or change the
+exit status. Where that is certain, the child leaves by `os._exit`; else the ordinary way.
+
+Runs inside the container: standard library only, any CPython since 3.8.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import gc
+import sys
+import warnings
+from gc import get_objects
+from itertools import compress, starmap
+from opcode import opmap
+from os import _exit
+from sys import _getframe
+from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
+from typing import Any, Callable
+from weakref import CallableProxyType, ProxyType, ref
+
+try:
+    import ctypes
+    from _ctypes import CFuncPtr
+
+    _libc = ctypes.CDLL(None)
+    # Looked up before the fork: functions of C that are new are the snippet's.
+    prctl: Callable[..., int] | None = _libc.prctl
+    _fflush: Callable[..., int] | None = _libc.fflush
+    _OF_C: tuple[type, ...] = (ctypes.CDLL, CFuncPtr)
+except (ImportError, OSError, AttributeError):
+    prctl, _fflush, _OF_C = None, None, ()
+
+# What runs here comes after the snippet, which may have put something else in their place.
+__builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
+
+_EXCEPTHOOK = sys.excepthook
+_MONITORING_TOOL = 4
+_RETURNS = {opmap.get("RETURN_VALUE"), opmap.get("RETURN_CONST")}
+_MANY_OBJECTS = 20_000
+_HEAP_TYPE = 1 << 9
+_COLLECTED = 1 << 14
+
+_WATCHED = (type, ref, ModuleType)
+_WITH_HIDDEN_ENDINGS = (ProxyType, CallableProxyType, *_OF_C)
+_SUBINTERPRETERS = ("_interpreters", "_xxsubinterpreters")
+
+# Attributes are read past whatever a class may define: it may print when it is asked.
+_mro: Any = type.__dict__["__mro__"].__get__
+_class_attributes: Any = type.__dict__["__dict__"].__get__
+_class_flags: Any = type.__dict__["__flags__"].__get__
+_weakref_callback: Any = ref.__dict__["__callback__"].__get__
+_module_attributes: Any = vars(ModuleType)["__dict__"].__get__
+
+_runs: list[Run] = []
+"""The run to come; nothing in the child, where the `atexit` callbacks alone own it."""
+
+
+def register() -> None:
+    """Have `finish` called last at exit, with tracing and profiling suspended around it.
+
+    Callbacks are called in reverse, the first to be registered last. All but `finish` are
+    functions of C that only functions of C call, so that no tracer sees any of this.
+    """
+    run = Run()
+    _runs.append(run)
+    set_profile: Any = sys.setprofile
+    set_trace: Any = sys.settrace
+    ignored: list[None] = []
+    atexit.register(ignored.extend, map(set_profile, filter(callable, run.profilers)))
+    atexit.register(ignored.extend, map(set_trace, filter(callable, run.tracers)))
+    atexit.register(finish, run)
+    atexit.register(set_profile, None)
+    atexit.register(set_trace, None)
+    atexit.register(run.profilers.extend, starmap(sys.getprofile, [()]))
+    atexit.register(run.tracers.extend, starmap(sys.gettrace, [()]))
+
+
+def prepare() -> None:
+    """Note in PID 1 what the interpreter is like before any snippet."""
+    _runs[0].teardown = Teardown()
+
+
+def warm_up() -> None:
+    """Do what `finish` does, so that the pages of memory for it are there."""
+    _runs[0].teardown.shows()
+
+
+def begin(script: str, code: bytearray) -> None:
+    """Take note of the script that this process is about to run."""
+    _runs.pop().begin(script, code)
+
+
+def finish(run: Run) -> None:
+    """Leave at once where finalising the interpreter would change nothing that shows.
+
+    Runs as the last `atexit` callback, after the interpreter has joined the threads.
+    """
+    if _getframe().f_back is not None:
+        return  # called by the script itself, which goes on
+    try:
+        status = run.status()
+        if status is None or run.is_traced() or run.teardown.shows():
+            return
+        if not run.streams_are_untouched():
+            return
+        run.stdout.flush()
+        run.stderr.flush()
+        if _fflush is not None:
+            _fflush(None)
+    except BaseException:  # noqa: BLE001 - the ordinary way out comes across it again
+        return
+    _exit(status)
+
+
+class Run:
+    """What tells how the script ended.
+
+    It belongs to the `atexit` callbacks: whatever else held the script's frame, its globals
+    or the streams would keep them from being finalised.
+    """
+
+    def __init__(self) -> None:
+        self.main: dict[str, Any] = {}
+        self.script = ""
+        self.stdin: Any = None
+        self.stdout: Any = None
+        self.stderr: Any = None
+        self.teardown: Teardown
+        self.frame: FrameType | None = None
+        self.uncertain = False
+        self.tracers: list[object] = []
+        self.profilers: list[object] = []
+
+    def begin(self, script: str, code: bytearray) -> None:
+        """Look at what is there, and for the script's frame where the interpreter can tell."""
+        self.script = script
+        self.main = _new_main()
+        self.stdin, self.stdout, self.stderr = sys.stdin, sys.stdout, sys.stderr
+        self.teardown.begin()
+        # A script could feign by these how it ended; one that only mentions them is slower.
+        self.uncertain = b"__cached__" in code or b"last_traceback" in code
+        if sys.version_info >= (3, 12):
+            self._watch_for_frame(script)
+
+    def _watch_for_frame(self, script: str) -> None:
+        """Keep the script's frame when it starts; nothing is being watched any more by then."""
+        monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
+        started = monitoring.events.PY_START
+
+        def on_start(code: CodeType, _offset: int) -> None:
+            if code.co_filename == script and code.co_name == "<module>":
+                monitoring.set_events(_MONITORING_TOOL, 0)
+                monitoring.register_callback(_MONITORING_TOOL, started, None)
+                monitoring.free_tool_id(_MONITORING_TOOL)
+                self.frame = _getframe(1)
+
+        monitoring.use_tool_id(_MONITORING_TOOL, "pgexec")
+        monitoring.register_callback(_MONITORING_TOOL, started, on_start)
+        monitoring.set_events(_MONITORING_TOOL, started)
+
+    def status(self) -> int | None:
+        """Return the exit status, where it is certain: 0, or 1 after an uncaught exception.
+
+        The interpreter deletes `__file__` and `__cached__` when the script has ended; before
+        3.12 not when it leaves by SystemExit, whose status only the interpreter knows.
+        """
+        main = self.main
+        if "__file__" in main or "__cached__" in main or "__name__" not in main or self.uncertain:
+            return None
+        if not hasattr(sys, "last_value"):
+            return 0 if sys.version_info < (3, 12) or self._has_returned() else None
+        trace: Any = sys.last_traceback
+        frame = trace.tb_frame
+        died = self._is_script(frame) and frame.f_lasti == trace.tb_lasti
+        kind: Any = sys.last_type
+        if died and sys.excepthook is _EXCEPTHOOK:
+            return None if issubclass(kind, (KeyboardInterrupt, SystemExit)) else 1
+        return None
+
+    def _is_script(self, frame: FrameType) -> bool:
+        if sys.version_info >= (3, 12):
+            return frame is self.frame
+        code = frame.f_code
+        return frame.f_back is None and (code.co_name, code.co_filename) == (
+            "<module>",
+            self.script,
+        )
+
+    def _has_returned(self) -> bool:
+        """Whether the last instruction of the script's own frame was a return."""
+        frame = self.frame
+        return frame is not None and frame.f_code.co_code[frame.f_lasti] in _RETURNS
+
+    def streams_are_untouched(self) -> bool:
+        """Whether the streams are the interpreter's, with no `close` or `flush` of another's."""
+        streams = self.stdin, self.stdout, self.stderr
+        if list(map(id, (sys.stdin, sys.stdout, sys.stderr))) != list(map(id, streams)):
+            return False
+        parts = [part for one in streams for part in (one, one.buffer, one.buffer.raw)]
+        return not any("close" in vars(part) or "flush" in vars(part) for part in parts)
+
+    def is_traced(self) -> bool:
+        """Whether a tracer or profiler would see what runs while the interpreter is torn down."""
+        return any(tracer is not None for tracer in self.tracers + self.profilers)
+
+
+class Teardown:
+    """Knows whether anything that the snippet made might show when it is torn down."""
+
+    def __init__(self) -> None:
+        self.harmless: set[int] = set()
+        for kind in set(map(type, get_objects())):
+            changeable = _class_flags(kind) & _HEAP_TYPE
+            if not changeable and not issubclass(kind, _WATCHED) and not _has_finalizer(kind):
+                self.harmless.add(id(kind))
+        self.foreign = any(map(_is_foreign, list(sys.modules.values())))
+        self.filters = list(map(id, warnings.filters))
+        self.marker: list[object] = []
+
+    def begin(self) -> None:
+        """Place something that only `gc.freeze()` can hide, along with everything else."""
+        self.marker = [object()]
+
+    def shows(self) -> bool:
+        """Whether finalisers, callbacks of weak references or foreign code would run."""
+        objects = get_objects()
+        if len(objects) > _MANY_OBJECTS or self.foreign:
+            return True
+        if gc.callbacks or gc.garbage or gc.get_debug():
+            return True
+        if list(map(id, warnings.filters)) != self.filters:
+            return True  # a ResourceWarning may come of what the collector does not track
+        kinds = list(map(type, objects))
+        ids = list(map(id, kinds))  # for a metaclass may define __hash__ and __eq__
+        watched = set()
+        for key, kind in dict(zip(ids, kinds)).items():
+            if key not in self.harmless:
+                if _has_finalizer(kind) or issubclass(kind, _WITH_HIDDEN_ENDINGS):
+                    return True
+                if issubclass(kind, _WATCHED):
+                    watched.add(key)
+        shows = map(_ends_visibly, compress(objects, map(watched.__contains__, ids)))
+        return any(shows) or id(self.marker) not in map(id, objects)
+
+
+def _new_main() -> dict[str, Any]:
+    """Replace the `__main__` that was frozen: the collector would not look into it at exit."""
+    old = sys.modules["__main__"]
+    new = sys.modules["__main__"] = ModuleType("__main__")
+    new.__dict__.update(old.__dict__)
+    return new.__dict__
+
+
+def _has_finalizer(kind: type) -> bool:
+    return any("__del__" in _class_attributes(base) for base in _mro(kind))
+
+
+def _ends_visibly(thing: object) -> bool:
+    """Whether the end of a class, a weak reference or a module might show."""
+    kind = type(thing)
+    if issubclass(kind, type):
+        # Of a class whose instances the collector does not track, there may be some.
+        return not _class_flags(thing) & _COLLECTED and _has_finalizer(thing)  # type: ignore[arg-type]
+    if issubclass(kind, ref):
+        callback = _weakref_callback(thing)
+        return callback is not None and not _cleans_abc_cache(callback)
+    return _is_foreign(thing)
+
+
+def _is_foreign(module: object) -> bool:
+    """Whether a module is of C, and not the standard library's, or makes subinterpreters."""
+    if not issubclass(type(module), ModuleType):
+        return False
+    attributes = _module_attributes(module)
+    path = attributes.get("__file__")
+    foreign = type(path) is str and path.endswith(".so") and "/lib-dynload/" not in path
+    return foreign or attributes.get("__name__") in _SUBINTERPRETERS
+
+
+def _cleans_abc_cache(callback: object) -> bool:
+    return (
+        type(callback) is BuiltinFunctionType
+        and callback.__name__ == "_destroy"
+        and type(callback.__self__) is ref
+    )

@@ -1,0 +1,120 @@
+"""What one tenant leaves to the others: turns and places in the queue, and a number of runs.
+
+The queue is first come, first served within a tenant, and the tenants take turns, so that a
+tenant is served after at most one turn of each other, however many wait there. When all
+places are taken, the tenant with the most gives up its newest for one that has at least two
+fewer: a tenant is refused only if it has `places // tenants` or more itself, and gives up
+only what it has beyond that. With one tenant all of this is a plain queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+
+    from pool.container import Container
+    from pool.lease import Lease
+
+    Answer = asyncio.Future[Container | None]
+
+
+class Queue:
+    """The leases that wait, each with the future that brings its container.
+
+    Iterates in the order of service, over those whose future is still open: a waiter whose
+    task was just cancelled has not had its turn to give up.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self._waiting: dict[str, dict[Lease, Answer]] = {}  # by tenant, the next turn's first
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Lease]:
+        turns = deque(iter(own.items()) for own in self._waiting.values())
+        while turns:
+            own = turns.popleft()
+            for lease, answer in own:
+                if not answer.done():
+                    turns.append(own)
+                    yield lease
+                    break
+
+    def refuses(self, tenant: str) -> bool:
+        """Whether a lease of this tenant would find no place, and nobody who has to make way."""
+        return self._size >= self.places and self._greediest(tenant) is None
+
+    def join(self, lease: Lease, answer: Answer) -> Answer | None:
+        """Add a lease that is not refused; return the answer of who made way for it, if any."""
+        shed = None
+        if self._size >= self.places:
+            greediest = self._greediest(lease.tenant)
+            if greediest is None:
+                raise RuntimeError("there is no place to wait in")
+            shed = self.remove(next(reversed(self._waiting[greediest])))
+        self._waiting.setdefault(lease.tenant, {})[lease] = answer
+        self._size += 1
+        return shed
+
+    def serve(self, lease: Lease) -> Answer:
+        """Take a lease out; its tenant has had its turn."""
+        answer = self.remove(lease)
+        if answer is None:
+            raise KeyError(lease)
+        if (own := self._waiting.pop(lease.tenant, None)) is not None:
+            self._waiting[lease.tenant] = own
+        return answer
+
+    def remove(self, lease: Lease) -> Answer | None:
+        """Take a lease out, if it is still in, without its having been served."""
+        own = self._waiting.get(lease.tenant, {})
+        answer = own.pop(lease, None)
+        if answer is not None:
+            self._size -= 1
+            if not own:
+                del self._waiting[lease.tenant]
+        return answer
+
+    def clear(self) -> list[Answer]:
+        """Take all out, and return their answers."""
+        answers = [answer for own in self._waiting.values() for answer in own.values()]
+        self._waiting.clear()
+        self._size = 0
+        return answers
+
+    def _greediest(self, tenant: str) -> str | None:
+        """Return who has the most places, unless `tenant` would then have as many."""
+        taken = {name: len(own) for name, own in self._waiting.items()}
+        greediest = max(taken, key=taken.__getitem__)
+        return greediest if taken[greediest] > taken.get(tenant, 0) + 1 else None
+
+
+class Quota:
+    """Counts the runs of each tenant, in progress and waiting, up to `limit`; 0 is no limit."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._runs: dict[str, int] = {}
+
+    def take(self, tenant: str) -> bool:
+        """Count another run of this tenant, and return whether it may have one."""
+        if self.limit:
+            runs = self._runs.get(tenant, 0)
+            if runs >= self.limit:
+                return False
+            self._runs[tenant] = runs + 1
+        return True
+
+    def give_back(self, tenant: str) -> None:
+        """Count a run less."""
+        if self.limit:
+            self._runs[tenant] -= 1
+            if not self._runs[tenant]:
+                del self._runs[tenant]

@@ -1,0 +1,4 @@
+import atexit
+
+atexit.register(lambda: [][0])
+raise KeyError("main")

@@ -1,0 +1,10 @@
+import atexit
+
+
+class A:
+    def __del__(self):
+        print("del")
+
+
+keep = []
+atexit.register(lambda: keep.append(A()))

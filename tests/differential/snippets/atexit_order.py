@@ -1,0 +1,5 @@
+import atexit
+
+for i in range(3):
+    atexit.register(print, "callback", i)
+print("main")

@@ -1,0 +1,4 @@
+import atexit
+import os
+
+atexit.register(os._exit, 13)

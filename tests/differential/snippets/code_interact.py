@@ -1,0 +1,4 @@
+import code
+
+code.interact(local={"x": 4})
+print("after")

@@ -1,0 +1,7 @@
+async def f():
+    pass
+
+
+f()
+c = f()
+print("main")

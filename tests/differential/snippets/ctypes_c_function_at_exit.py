@@ -1,0 +1,4 @@
+import ctypes
+
+print("aborts after everything else")
+ctypes.pythonapi.Py_AtExit(ctypes.pythonapi.abort)

@@ -1,0 +1,5 @@
+import ctypes
+
+libc = ctypes.CDLL(None)
+libc.puts(b"through C stdio")
+1 / 0

@@ -1,0 +1,4 @@
+it = iter(())
+for _ in range(15_000):
+    it = filter(None, it)
+print("built")

@@ -1,0 +1,9 @@
+import builtins
+
+
+class A:
+    def __del__(self):
+        print("del in builtins")
+
+
+builtins.mine = A()

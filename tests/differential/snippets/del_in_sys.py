@@ -1,0 +1,9 @@
+import sys
+
+
+class A:
+    def __del__(self):
+        print("del in sys")
+
+
+sys.mine = A()

@@ -1,0 +1,2 @@
+del __file__, __cached__
+print(sorted(globals()))

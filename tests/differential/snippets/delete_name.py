@@ -1,0 +1,2 @@
+del __name__
+print("a")

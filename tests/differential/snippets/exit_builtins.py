@@ -1,0 +1,2 @@
+print(exit, quit, copyright, credits, license)
+exit(4)

@@ -1,0 +1,9 @@
+import sys
+
+
+def g():
+    sys.exit(13)
+    yield
+
+
+list(g())

@@ -1,0 +1,5 @@
+import atexit
+import sys
+
+atexit.register(print, "registered first, printed last")
+atexit.register(sys.exit, 7)

@@ -1,0 +1,9 @@
+import os
+
+
+class A:
+    def __del__(self):
+        os._exit(5)
+
+
+a = A()

@@ -1,0 +1,4 @@
+class A:
+    import sys
+
+    sys.exit(15)

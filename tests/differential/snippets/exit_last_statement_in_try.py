@@ -1,0 +1,6 @@
+import sys
+
+try:
+    pass
+finally:
+    sys.exit(17)

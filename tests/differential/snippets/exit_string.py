@@ -1,0 +1,4 @@
+import sys
+
+print("to stdout")
+sys.exit("a message for stderr \udc80 ü")

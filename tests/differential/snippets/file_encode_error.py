@@ -1,0 +1,5 @@
+import sys
+
+sys.stdout.reconfigure(encoding="ascii", errors="strict")
+print("ok")
+print("größe")

@@ -1,0 +1,3 @@
+import sys
+
+print(sys.stderr.line_buffering, sys.stdin.line_buffering)

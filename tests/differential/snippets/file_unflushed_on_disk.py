@@ -1,0 +1,7 @@
+import atexit
+import os
+import subprocess
+
+f = open("out.txt", "w")
+f.write("text")
+print(os.path.getsize("out.txt"))

@@ -1,0 +1,10 @@
+def g():
+    while True:
+        try:
+            yield 1
+        except GeneratorExit:
+            print("ignored")
+
+
+it = g()
+next(it)

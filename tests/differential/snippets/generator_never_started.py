@@ -1,0 +1,8 @@
+def g():
+    try:
+        yield 1
+    finally:
+        print("never")
+
+
+it = g()

@@ -1,0 +1,5 @@
+import sys
+
+print("a")
+e = sys.exit
+globals().clear()

@@ -1,0 +1,6 @@
+def f(x):
+    """Does something."""
+
+
+help(f)
+help("nonsense-topic")

@@ -1,0 +1,5 @@
+import sys
+
+sys.displayhook(42)
+sys.displayhook("ü")
+sys.breakpointhook

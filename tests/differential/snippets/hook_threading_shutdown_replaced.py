@@ -1,0 +1,9 @@
+import threading
+
+
+def shutdown():
+    print("shutdown")
+    raise ValueError("in shutdown")
+
+
+threading._shutdown = shutdown

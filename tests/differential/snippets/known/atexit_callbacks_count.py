@@ -1,0 +1,4 @@
+# Those that end the run are callbacks, too.
+import atexit
+
+print(atexit._ncallbacks())

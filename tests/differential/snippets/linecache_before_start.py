@@ -1,0 +1,3 @@
+import linecache
+
+print(linecache.getline(__file__, 3))

@@ -1,0 +1,7 @@
+exec("print(__name__)")
+exec("print(__name__)", {"__name__": "given"})
+exec("print(sorted(k for k in globals()))", {})
+print(eval("__file__"))
+code = compile("x = 1\nx", __file__, "exec")
+print(code.co_filename, code.co_firstlineno)
+exec(compile("def f():\n    raise ValueError\nf()\n", __file__, "exec"))

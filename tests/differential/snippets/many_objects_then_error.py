@@ -1,0 +1,2 @@
+keep = [[i] for i in range(100_000)]
+{}["missing"]

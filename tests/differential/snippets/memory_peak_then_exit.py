@@ -1,0 +1,2 @@
+x = bytearray(100 << 20)
+print(len(x))

@@ -1,0 +1,9 @@
+import sys
+
+
+def __getattr__(name):
+    print("asked for", name)
+    raise AttributeError(name)
+
+
+print("x")

@@ -1,0 +1,2 @@
+__file__ = "other.py"
+print(__file__)

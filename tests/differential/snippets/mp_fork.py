@@ -1,0 +1,15 @@
+import multiprocessing as mp
+
+
+def work(q, x):
+    q.put((x * 2, mp.current_process().name, mp.parent_process().name, __name__))
+
+
+if __name__ == "__main__":
+    ctx = mp.get_context("fork")
+    q = ctx.Queue()
+    p = ctx.Process(target=work, args=(q, 21))
+    p.start()
+    print(q.get())
+    p.join()
+    print(p.exitcode, mp.current_process().name, mp.get_start_method())

@@ -1,0 +1,5 @@
+import os
+import signal
+
+print("x", flush=True)
+os.kill(os.getpid(), signal.SIGHUP)

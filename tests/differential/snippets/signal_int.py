@@ -1,0 +1,6 @@
+import os
+import signal
+
+print("x", flush=True)
+os.kill(os.getpid(), signal.SIGINT)
+print("not reached")

@@ -1,0 +1,3 @@
+import sys
+
+sys.stderr.buffer.write(b"bytes that nobody flushes")

@@ -1,0 +1,4 @@
+import getpass
+import warnings
+
+print(getpass.getpass("password: "))

@@ -1,0 +1,4 @@
+import subprocess
+
+p = subprocess.Popen(["sleep", "0.1"])
+print("left")

@@ -1,0 +1,4 @@
+import builtins
+
+print(dir(builtins))
+print(type(exit), type(copyright), repr(quit), help)

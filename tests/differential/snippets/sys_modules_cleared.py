@@ -1,0 +1,4 @@
+import sys
+
+print("main")
+sys.modules.clear()

@@ -1,0 +1,2 @@
+code = compile("def f():\n    1/0\nf()\n", "<made up>", "exec")
+exec(code)

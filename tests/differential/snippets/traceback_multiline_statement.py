@@ -1,0 +1,11 @@
+def f(*args):
+    raise ValueError(
+        "a message\nof two lines",
+        args,
+    )
+
+
+f(
+    1,
+    f"{'x' * 3}",
+)

@@ -1,0 +1,5 @@
+import _socket
+import warnings
+
+warnings.simplefilter("always")
+s = _socket.socket()

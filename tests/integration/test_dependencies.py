@@ -1,0 +1,151 @@
+"""Packages that a request asks for, installed for real from the index."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.server import EngineClient, run_request, running, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.server import Server, StartServer
+
+PROBE = ["python3", "-c", "import socket; socket.create_connection(('pypi.org', 443), 10)"]
+
+
+@pytest.fixture(scope="module")
+def installing(first_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server whose containers reach the package index, where there is a way to it."""
+    if asyncio.run(EngineClient().exit_code(first_image, PROBE)) != 0:
+        pytest.skip("an ordinary container of this engine cannot reach pypi.org")
+    settings = {"IMAGE": first_image, "POOL_MIN_IDLE": "1", "POOL_MAX_CONTAINERS": "4"}
+    with running(tmp_path_factory.mktemp("installing"), settings) as server:
+        yield server
+
+
+async def test_a_dependency_is_there_and_reaches_the_network(installing: Server) -> None:
+    code = "import requests; print(requests.get('https://pypi.org/simple/six/').status_code)"
+    assert await installing.output(code, dependencies=["requests"]) == "200\n"
+
+
+async def test_the_network_is_there_without_dependencies_and_trusts_the_ca_bundle(
+    installing: Server,
+) -> None:
+    code = """
+import urllib.request
+with urllib.request.urlopen("https://pypi.org/simple/six/") as page:
+    print(page.status, b"six" in page.read())
+"""
+    assert await installing.output(code) == "200 True\n"
+
+
+async def test_a_pinned_old_version_is_the_one_that_is_imported(installing: Server) -> None:
+    code = "import six; print(six.__version__)"
+    assert await installing.output(code, dependencies=["six==1.15.0"]) == "1.15.0\n"
+
+
+async def test_a_console_script_is_on_the_path(installing: Server) -> None:
+    code = """
+import subprocess
+print(subprocess.run(["tabulate"], input="a b", capture_output=True, text=True, check=True).stdout)
+"""
+    assert "a  b" in await installing.output(code, dependencies=["tabulate"])
+
+
+async def test_a_package_that_does_not_exist_is_a_422_with_the_last_lines_of_pip(
+    installing: Server,
+) -> None:
+    wanted = "pgexec-no-such-package-9f27"
+    answer = await installing.run("pass", dependencies=["six", wanted])
+    assert (answer.status, answer.code) == (422, "install_failed")
+    assert answer.error.startswith(f"could not install six, {wanted}\n")
+    assert f"No matching distribution found for {wanted}" in answer.error
+    assert answer.json["data"] is None
+    assert "Traceback" not in answer.error
+
+
+async def test_requirements_that_contradict_each_other_are_a_422(installing: Server) -> None:
+    answer = await installing.run("pass", dependencies=["six==1.16.0", "six==1.15.0"])
+    assert (answer.status, answer.code) == (422, "install_failed")
+    assert "conflict" in answer.error.lower() or "double requirement" in answer.error.lower()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "-r /etc/passwd",
+        "--index-url=http://127.0.0.1/",
+        " -e .",
+        "git+https://github.com/benjaminp/six",
+        "https://files.pythonhosted.org/six.whl",
+        "six @ file:///tmp/six",
+        "./six",
+        "/tmp/six",
+        "../six.whl",
+        "six.whl; rm -rf /",
+        "six\n--pre",
+        "$(id)",
+        "",
+    ],
+)
+async def test_options_addresses_and_paths_are_refused_before_anything_starts(
+    server: Server, item: str
+) -> None:
+    before = await server.containers()
+    answer = await server.run("pass", dependencies=[item])
+    assert (answer.status, answer.code) == (400, "bad_requirement")
+    assert "\n" not in answer.error
+    assert await server.containers() == before
+
+
+async def test_the_container_goes_after_the_run_and_is_nobody_elses(installing: Server) -> None:
+    answer = await installing.run("import six", dependencies=["six"])
+    container = await installing.container_of(answer)
+    missing = await installing.run("import six")
+    assert missing.json["stderr"].endswith("ModuleNotFoundError: No module named 'six'\n")
+    await installing.at_rest()
+    assert not [one for one in await installing.containers() if one.startswith(container)]
+    destroyed = "pgexec_container_destroyed_total{reason=dedicated}"
+    assert (await installing.metrics())[destroyed] >= 1
+
+
+async def test_a_failed_installation_leaves_nothing_behind(installing: Server) -> None:
+    await installing.run("pass", dependencies=["pgexec-no-such-package-9f27"])
+    await installing.at_rest()
+    await installing.works()
+
+
+async def test_a_snippet_with_dependencies_has_the_limits_of_any_other(installing: Server) -> None:
+    code = "kept = []\nwhile True: kept.append(b'x' * (8 << 20))"
+    answer = await installing.run(code, dependencies=["six"])
+    assert answer.json["status"] == "memory_limit"
+
+
+async def test_a_client_that_hangs_up_during_the_installation_ends_it(installing: Server) -> None:
+    await installing.at_rest()
+    before = set(await installing.containers())
+
+    async def installs() -> bool:
+        started = set(await installing.containers()) - before
+        commands = [await installing.engine.processes(one) for one in started]
+        return any("pip install" in command for command in commands)
+
+    async with installing.connection(run_request("pass", dependencies=["scipy"])):
+        await until(installs, "pip runs")
+    await installing.at_rest()
+    assert set(await installing.containers()) == before
+    await installing.logged("request", status=499, code="client_gone")
+    await installing.works()
+
+
+async def test_without_a_network_dependencies_are_a_422_that_says_so(start: StartServer) -> None:
+    server = await start(NETWORK="none")
+    answer = await server.run("pass", dependencies=["six"])
+    assert (answer.status, answer.code) == (422, "install_failed")
+    assert answer.error == "dependencies need a network, and PGEXEC_NETWORK is none"
+    await server.works()
+    await server.at_rest()

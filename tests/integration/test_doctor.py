@@ -1,0 +1,173 @@
+"""The doctor against the real engine: what it finds, what it misses nothing of, what it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgexec.backend import prepare_spec
+from pgexec.doctor import inside, trials
+from pgexec.doctor.facts import Inside
+from pgexec.doctor.findings import Verdict
+from pgexec.doctor.sandbox import Laboratory, Sandbox, ask
+from pgexec.settings import Settings
+from pool.container import Container
+from pool.spec import LABEL_INSTANCE, SYSCTLS, create_document
+from pool.sweep import instance_name, labels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pool.docker_engine import DockerEngine
+
+BOUND_S = 30
+"""How long the doctor may take, where the image is prepared and the engine answers."""
+
+
+def command(directory: Path, *arguments: str, **settings: str) -> tuple[list[str], dict[str, Any]]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **{name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ},
+        **{f"PGEXEC_{name}": value for name, value in settings.items()},
+    }
+    return [sys.executable, "-m", "pgexec", "doctor", *arguments], {
+        "cwd": directory,
+        "env": environment,
+        "text": True,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
+
+
+async def doctor(
+    directory: Path, *arguments: str, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    words, options = command(directory, *arguments, **settings)
+    return await asyncio.to_thread(lambda: subprocess.run(words, check=False, **options))
+
+
+async def owned(engine: DockerEngine, pid: int) -> list[str]:
+    """Return the containers of a process that has, or had, this pid."""
+    containers = await engine.owned(LABEL_INSTANCE)
+    return [one.id for one in containers if one.labels[LABEL_INSTANCE].split("/")[-2] == str(pid)]
+
+
+async def test_nothing_fails_here(base_image: str, tmp_path: Path) -> None:
+    done = await doctor(tmp_path, "--json", IMAGE=base_image)
+    findings = {one["check"]: one for one in json.loads(done.stdout)}
+    assert [one for one in findings.values() if one["status"] in ("fail", "skip")] == []
+    assert done.returncode == 0
+    for one in findings.values():
+        assert set(one) == {"check", "status", "finding", "remedy"}
+    assert all(bool(one["remedy"]) == (one["status"] == "warn") for one in findings.values())
+    for tried in ("memory limit", "pids limit", "network guard", "read-only root", "recycling"):
+        assert findings[tried]["status"] == "ok", findings[tried]
+    assert findings["network guard"]["finding"].startswith(("policies: ", "routes: "))
+
+
+async def test_it_says_one_line_for_each_check_and_is_done_soon(
+    first_image: str, tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    done = await doctor(tmp_path, IMAGE=first_image)
+    assert time.monotonic() - started < BOUND_S
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert len(lines) > 20
+    assert [line for line in lines if line.split()[0] not in ("ok", "warn")] == []
+
+
+async def test_without_a_network_there_is_nothing_to_guard(
+    first_image: str, tmp_path: Path
+) -> None:
+    done = await doctor(tmp_path, "--json", IMAGE=first_image, NETWORK="none")
+    findings = {one["check"]: one for one in json.loads(done.stdout)}
+    assert findings["network guard"]["status"] == "ok"
+    assert "no network" in findings["network guard"]["finding"]
+    assert done.returncode == 0
+
+
+async def test_without_an_engine_it_fails_in_a_sentence(tmp_path: Path) -> None:
+    done = await doctor(tmp_path, DOCKER_HOST=f"unix://{tmp_path}/no.sock")
+    assert done.returncode == 1
+    assert done.stderr == ""
+    (failure,) = [line for line in done.stdout.splitlines() if line.startswith("fail")]
+    assert failure.split()[1] == "engine"
+    assert "remedy: " in failure
+
+
+async def test_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = await doctor(tmp_path, IMAGE="pgexec-no-such-image:1")
+    assert done.returncode == 1
+    (failure,) = [line for line in done.stdout.splitlines() if line.startswith("fail")]
+    assert failure.split()[1] == "image"
+    assert "pgexec-no-such-image:1" in failure
+
+
+async def test_an_interrupted_doctor_leaves_no_container(
+    engine: DockerEngine, first_image: str, tmp_path: Path
+) -> None:
+    words, options = command(tmp_path, IMAGE=first_image)
+    with subprocess.Popen(words, **options) as process:  # noqa: ASYNC220 - to be interrupted
+        async with asyncio.timeout(BOUND_S):
+            while not await owned(engine, process.pid):
+                await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, words_of_error = await asyncio.to_thread(process.communicate, None, 10)
+    assert process.returncode == 130
+    assert words_of_error == ""
+    async with asyncio.timeout(10):
+        while await owned(engine, process.pid):
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def laboratory(engine: DockerEngine, base_image: str) -> Laboratory:
+    """Give the doctor's containers, to be weakened: one that notices passes."""
+    settings = Settings.of(image=base_image)
+    return Laboratory(engine, settings, await prepare_spec(engine, settings))
+
+
+async def test_it_notices_that_the_network_is_not_guarded(laboratory: Laboratory) -> None:
+    weak = replace(laboratory, spec=replace(laboratory.spec, guard=None))
+    async with weak.container() as container:
+        seen = await ask(container, Inside, inside.report, list(SYSCTLS))
+        outcome = await trials.guard(Sandbox(weak, container, seen))
+    assert outcome.status is Verdict.FAIL
+    assert "answered" in outcome.finding
+    assert "by TCP" in outcome.finding
+
+
+async def test_it_notices_missing_seccomp_privileges_and_limits(laboratory: Laboratory) -> None:
+    document = create_document(
+        laboratory.spec, labels=labels(instance_name(), time.time() + 60), sequence=0
+    )
+    host: dict[str, Any] = dict(document["HostConfig"])  # type: ignore[call-overload]
+    host |= {"SecurityOpt": ["seccomp=unconfined"], "ReadonlyRootfs": False, "Sysctls": {}}
+    host |= {"NanoCpus": 0}
+    container = await Container.start(laboratory.engine, {**document, "HostConfig": host})
+    try:
+        seen = await ask(container, Inside, inside.report, list(SYSCTLS))
+        sandbox = Sandbox(laboratory, container, seen)
+        for check in (
+            trials.seccomp,
+            trials.privileges,
+            trials.read_only_root,
+            trials.sysctls,
+            trials.cpu,
+        ):
+            outcome = await check(sandbox)
+            assert outcome.status is Verdict.FAIL, outcome
+        assert seen.setuid == "gained" or "debian" not in laboratory.settings.image
+    finally:
+        await container.destroy()
