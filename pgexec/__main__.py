@@ -102,6 +102,8 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
             await serve(settings, backend(settings), flush)
 
         uvloop.run(serve_backend())
+    except SettingsError as error:  # only to be found out where the engine is
+        return _fail(EXIT_MISCONFIGURED, str(error))
     except ListenError as error:
         return _fail(EXIT_FAILED, str(error))
     finally:

@@ -51,7 +51,10 @@ class Backend(Protocol):
         ...
 
     async def attend(self, pool: PoolManager) -> None:
-        """Sweep what earlier servers left, and tell the pool when the engine is back; forever."""
+        """Sweep what earlier servers left, and tell the pool when the engine is back; forever.
+
+        Its first step may pause the pool, which is not started yet.
+        """
         ...
 
     async def close(self) -> None:
@@ -100,9 +103,10 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     with _stop_signals(flush) as stop:
         try:
             await _listen(server, settings)
-            pool.start()
             attendant = asyncio.create_task(backend.attend(pool), name="attend the engine")
             try:
+                await asyncio.sleep(0)  # the attendant may pause the pool before it starts
+                pool.start()
                 await _first(stop, attendant)
             finally:
                 event(logger, logging.INFO, "draining", {"timeout_s": settings.drain_timeout_s})

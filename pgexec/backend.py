@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgexec.settings import SettingsError
 from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine
 from pool.egress import make_plan, own_addresses, own_resolvers
-from pool.errors import EngineError, ImageMissing, PoolError
+from pool.errors import EngineError, EngineUnavailable, ImageMissing, PoolError
 from pool.image import bootstrap_command, prepare
 from pool.installer import Installer
 from pool.spec import CA_BUNDLE, LABEL, LABEL_INSTANCE, ContainerSpec, Limits, create_document
@@ -32,6 +33,7 @@ logger = logging.getLogger("pgexec")
 NETWORK = "pgexec-egress"
 SWEEP_EVERY_S = 60.0
 LOOK_EVERY_S = 1.0
+PREPARE_PAUSE_S = 30.0
 EXPIRY_SLACK_S = 3600.0
 CLEAR_S = 10.0
 
@@ -41,11 +43,15 @@ class DockerBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._engine = DockerEngine(
-            find_engine(settings.docker_host), streams=settings.pool_max_containers
-        )
+        url = find_engine(settings.docker_host)
+        try:
+            self._engine = DockerEngine(url, streams=settings.pool_max_containers)
+        except OSError as error:
+            sentence = f"the certificates for {url} in DOCKER_CERT_PATH cannot be used: {error}"
+            raise SettingsError(sentence) from error
         self._instance = instance_name()
         self._preparation: asyncio.Task[ContainerSpec] | None = None
+        self._outdated = asyncio.Event()  # what was prepared has been removed since
         trust = _trust(CA_BUNDLE) if settings.ca_bundle else {}
         self._installer = Installer(
             self._engine, trust, settings.install_timeout_s, settings.start_timeout_s
@@ -54,7 +60,7 @@ class DockerBackend:
         self._sweep_at = -math.inf
 
     async def launch(self, number: int) -> Container:
-        """Start a warm container. The first one also prepares image and network."""
+        """Start a warm container, once image and network are prepared."""
         spec = await self._spec()
         document = create_document(spec, labels=self._labels(), sequence=number)
         try:
@@ -78,7 +84,40 @@ class DockerBackend:
         return launch
 
     async def attend(self, pool: PoolManager) -> None:
-        """Remove what earlier servers left, and tell the pool when the engine is back."""
+        """Prepare the image, remove what earlier servers left, tell when the engine is back."""
+        pool.pause(self._preparing)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_prepared(pool), name="keep the image prepared")
+            group.create_task(self._look_after(pool), name="look after the engine")
+
+    async def _keep_prepared(self, pool: PoolManager) -> None:
+        """Let the pool start containers only while there is what they are started from."""
+        while True:
+            pool.pause(self._preparing)
+            await self._until_prepared(pool)
+            pool.resume()
+            await self._outdated.wait()
+            self._outdated.clear()
+
+    async def _until_prepared(self, pool: PoolManager) -> None:
+        pause_s, told = LOOK_EVERY_S, ""
+        while True:
+            try:
+                await self._spec()
+            except (PoolError, OSError) as error:
+                sentence = f"cannot prepare the image {self._settings.image}: {error}"
+                if sentence != told:
+                    logger.warning(sentence)
+                told = sentence
+                pool.pause(sentence)
+                # An engine that is away is asked again soon; a registry is left in peace.
+                away = isinstance(error, EngineUnavailable)
+                pause_s = LOOK_EVERY_S if away else min(PREPARE_PAUSE_S, 2 * pause_s)
+                await asyncio.sleep(pause_s)
+            else:
+                return
+
+    async def _look_after(self, pool: PoolManager) -> None:
         while True:
             try:
                 if time.monotonic() >= self._sweep_at:
@@ -100,7 +139,7 @@ class DockerBackend:
             async with asyncio.timeout(CLEAR_S):
                 # What the pool knew of is gone; this is what it could not know of.
                 for container in await self._engine.owned(f"{LABEL_INSTANCE}={self._instance}"):
-                    await self._engine.remove(container.id)
+                    await self._remove(container.id)
         await self._engine.close()
 
     async def _spec(self) -> ContainerSpec:
@@ -128,6 +167,7 @@ class DockerBackend:
             gone = False
         if gone:
             self._preparation = None
+            self._outdated.set()
 
     async def _sweep(self) -> None:
         """Remove containers whose server is gone, and our own that the pool cannot know of."""
@@ -140,7 +180,17 @@ class DockerBackend:
                 logger.info("removing %s, which never came up", container.id[:12])
             else:
                 continue
-            await self._engine.remove(container.id)
+            await self._remove(container.id)
+
+    async def _remove(self, container_id: str) -> None:
+        try:
+            await self._engine.remove(container_id)
+        except EngineError as error:
+            logger.warning("cannot remove container %s: %s", container_id[:12], error)
+
+    @property
+    def _preparing(self) -> str:
+        return f"preparing the image {self._settings.image}"
 
     @property
     def _lifetime_s(self) -> float:

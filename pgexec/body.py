@@ -7,6 +7,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from aiohttp import HttpVersion11
 from aiohttp.helpers import parse_mimetype
 from aiohttp.web_protocol import RequestPayloadError
 
@@ -26,7 +27,8 @@ def check_json(request: web.Request) -> None:
             "not_json",
             "the Content-Type must be application/json, in UTF-8",
         )
-    if headers.get("Content-Encoding", "identity") != "identity":
+    encoding = headers.get("Content-Encoding")
+    if encoding and encoding.lower() != "identity":
         raise RequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "encoded_body",
@@ -45,7 +47,17 @@ def _is_json(content_type: str) -> bool:
 
 
 async def read_body(request: web.Request, limit_bytes: int, timeout_s: float) -> bytes:
-    """Return the body. Raises `RequestError`: 413 over the limit, 408 past the time."""
+    """Return the body, for which a client that waits for `100 Continue` is told to go on.
+
+    Raises `RequestError`: 413 over the limit, 408 past the time, 400 where it breaks off.
+    """
+    try:
+        return await _read(request, limit_bytes, timeout_s)
+    except RequestPayloadError as error:
+        raise RequestError(HTTPStatus.BAD_REQUEST, "bad_request", str(error)) from error
+
+
+async def _read(request: web.Request, limit_bytes: int, timeout_s: float) -> bytes:
     if (request.content_length or 0) > limit_bytes:
         raise _too_large(limit_bytes)
     content = request.content
@@ -55,6 +67,10 @@ async def read_body(request: web.Request, limit_bytes: int, timeout_s: float) ->
         if len(whole) > limit_bytes:
             raise _too_large(limit_bytes)
         return whole
+    if request.version >= HttpVersion11 and "Expect" in request.headers:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await request.writer.drain()
+        request.writer.output_size = 0  # nothing of the answer itself is on its way yet
     body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
@@ -65,10 +81,6 @@ async def read_body(request: web.Request, limit_bytes: int, timeout_s: float) ->
     except TimeoutError as error:
         sentence = f"the body did not arrive within {timeout_s:g} s"
         raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", sentence) from error
-    except RequestPayloadError as error:
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST, "bad_request", "the body is not framed as HTTP has it"
-        ) from error
     return bytes(body)
 
 

@@ -30,11 +30,12 @@ class Connection(web.RequestHandler):
 
     - A head must be complete `request_timeout_s` after the connection was made or, on a
       connection kept alive, after its first bytes; else 408.
-    - A body that breaks off in the middle of bad framing is told to whoever reads it.
+    - A body that breaks off, by bad framing or by the client's end of sending, is told to
+      whoever reads it.
     - Each answer, also to what is no HTTP, is JSON and is reported to `answered`.
     """
 
-    __slots__ = ("_answered", "_head_timeout_s", "_head_timer", "_some_head")
+    __slots__ = ("_answered", "_head_timeout_s", "_head_timer", "_last_content", "_some_head")
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Connection(web.RequestHandler):
         self._head_timeout_s = request_timeout_s
         self._head_timer: asyncio.TimerHandle | None = None
         self._some_head = False
+        self._last_content = EMPTY_PAYLOAD
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first head."""
@@ -76,11 +78,32 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         if self._request_count != seen:
             self._stop_waiting()
+            if self._messages:
+                self._last_content = self._messages[-1][1]
             self._hand_over_body_error()
         elif data and (self._head_timer is not None or self._idle()):
             self._some_head = True
             if self._head_timer is None:
                 self._head_timer = self._loop.call_later(self._head_timeout_s, self._head_is_late)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes a bool
+        """Have a body that ends too early answered; else let the connection go.
+
+        The end of sending looks the same whether the client closed or only half-closed, and
+        nothing but writing tells which. Behind a whole request it counts as hanging up, which
+        ends its run: clients that give up are common, those that half-close are not. Behind
+        half a body nothing runs, so that answering somebody who is gone costs nothing.
+        """
+        request = self._current_request
+        content = self._last_content
+        if content.is_eof() or self._close or self._force_close:
+            return False
+        if request is not None and request.content is not content:
+            return False  # a whole request is being answered, half of another one waits behind it
+        content.set_exception(RequestPayloadError("the body ended before it was complete"))
+        content.feed_eof()
+        self.close()
+        return True
 
     def _idle(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
@@ -118,7 +141,9 @@ class Connection(web.RequestHandler):
             return
         if isinstance(self._messages[-1][0], _ErrInfo):
             self._messages.pop()
-            request.content.set_exception(RequestPayloadError("bad framing"))
+            request.content.set_exception(
+                RequestPayloadError("the body is not framed as HTTP has it")
+            )
             request.content.feed_eof()
             self.close()
 
@@ -139,7 +164,15 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Write the answer; those that aiohttp made up itself become ours."""
         if isinstance(resp, web.HTTPException):
-            resp = problem_of(resp).response()
+            problem = problem_of(resp)
+            resp = problem.response()
+            if RECORD not in request:
+                # Raised before our middleware got to see the request.
+                sent = request.headers.get("X-Request-ID")
+                record = request[RECORD] = Record(request_id(sent), code=problem.code)
+                resp.headers["X-Request-ID"] = record.id
+            if not request.content.is_eof():
+                resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
     def handle_error(

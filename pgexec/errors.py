@@ -65,7 +65,7 @@ POOL: tuple[tuple[type[pool.PoolError], int, str], ...] = (
     (pool.ContainerLost, 503, "container_lost"),
     (pool.EngineUnavailable, 503, "engine_unavailable"),
     (pool.EngineError, 503, "engine_error"),
-    (pool.RunnerProtocolError, 500, "runner_error"),
+    (pool.RunnerProtocolError, 503, "runner_error"),
 )
 """Children before parents: the first that matches counts."""
 

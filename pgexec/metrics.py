@@ -157,9 +157,9 @@ class Metrics(Observer):
         self._starts.inc()
         self._start_s.observe(seconds)
 
-    def start_failed(self, reason: str) -> None:
+    def start_failed(self, kind: str) -> None:
         """Count a container that did not become ready."""
-        self._start_failures.labels(reason).inc()
+        self._start_failures.labels(kind).inc()
 
     def leased(self, source: Source, waited_s: float) -> None:
         """Count a lease and how long it took to get."""

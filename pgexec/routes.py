@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from pgexec import metrics as prometheus
 from pgexec.body import check_json, read_body
@@ -61,7 +61,7 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
     app.add_routes(
         [
             web.get("/ping", ping),
-            web.post("/run", run),
+            web.post("/run", run, expect_handler=expect),
             web.get("/metrics", metrics_text),
             web.get("/healthz", healthz),
             web.get("/readyz", readyz),
@@ -86,8 +86,17 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             logger.exception("unexpected error", extra={"fields": fields})
         record.code = problem.code
         response = problem.response()
+        if "Expect" in request.headers and not request.content.is_eof():
+            # Whether the body comes nevertheless is up to the client.
+            response.force_close()
     response.headers["X-Request-ID"] = record.id
     return response
+
+
+async def expect(request: web.Request) -> None:
+    """Refuse unknown expectations; `read_body` says `100 Continue` once the head is checked."""
+    if request.headers["Expect"].lower() != "100-continue" and request.version >= HttpVersion11:
+        raise web.HTTPExpectationFailed
 
 
 async def run(request: web.Request) -> web.Response:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
+from pgexec import bulk
 from pgexec.errors import RequestError
 from pgexec.quantities import format_size
 from pool.job import Status
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 MAX_DEPENDENCIES = 64
 MAX_REQUIREMENT_CHARS = 256
 _QUOTED_CHARS = 80
+_SHOWN_BITS = 128
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF = re.compile("unexpected end of hex escape|lone leading surrogate in hex escape")
+_ARCHIVES = (
+    *(".zip", ".whl", ".tar", ".tgz", ".tbz", ".txz", ".tlz"),
+    *(".tar.gz", ".tar.bz2", ".tar.xz", ".tar.lz", ".tar.lzma"),
+)
+"""What pip takes for a file (its `utils/filetypes.py`), wherever it may be."""
 
 BAD = HTTPStatus.BAD_REQUEST
 
@@ -62,6 +70,8 @@ def parse_run(body: bytes, limits: Limits) -> RunRequest:
     Raises `RequestError`: 400 with one sentence on the first thing that is wrong, 413 for
     code or stdin over their limits.
     """
+    if len(body) > bulk.SMALL_BYTES and (start := bulk.cut(body)) is not None:
+        raise _bulk_refusal(start)
     try:
         request = RunRequest.model_validate_json(body)
     except ValidationError as error:
@@ -76,7 +86,7 @@ def parse_run(body: bytes, limits: Limits) -> RunRequest:
     if request.stdin:
         _check_size("stdin", request.stdin, limits.stdin_limit_bytes)
     if request.timeout_s is not None and not 0 < request.timeout_s <= limits.run_timeout_s:
-        raise _bad_timeout(limits, f"{request.timeout_s:g}")
+        raise _bad_timeout(limits, request.timeout_s)
     for item in request.dependencies:
         check_requirement(item)
     return request
@@ -97,12 +107,19 @@ def check_requirement(item: str) -> None:
         sentence = "has characters that a requirement cannot have"
     else:
         try:
-            if Requirement(item).url is not None:
+            requirement = Requirement(item)
+            if _is_archive(requirement.name) or _is_archive(item.partition(";")[0]):
+                sentence = "is a file's name; only packages of the index can be installed"
+            elif requirement.url is not None:
                 sentence = "names an address; only packages of the index can be installed"
         except InvalidRequirement:
             sentence = "is not a requirement such as 'requests' or 'numpy>=2,<3'"
     if sentence is not None:
         raise RequestError(BAD, "bad_requirement", f"dependency {_quote(item)} {sentence}")
+
+
+def _is_archive(name: str) -> bool:
+    return name.strip().lower().endswith(_ARCHIVES)
 
 
 def render_result(result: Result, error: str | None) -> bytes:
@@ -168,12 +185,20 @@ def _check_size(field: str, text: str, limit_bytes: int) -> None:
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{field}_too_large", sentence)
 
 
-def _bad_timeout(limits: Limits, value: str) -> RequestError:
+def _bad_timeout(limits: Limits, value: float) -> RequestError:
     sentence = (
-        f"field 'timeout_s' must be a number above 0 and at most {limits.run_timeout_s:g}, "
-        f"not {value}"
+        f"field 'timeout_s' must be a number above 0 and at most {_number(limits.run_timeout_s)}, "
+        f"not {_number(value)}"
     )
     return RequestError(BAD, "invalid_field", sentence)
+
+
+def _number(value: float) -> str:
+    """Write a number so that it can be told from any other, unless it is out of all bounds."""
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= _SHOWN_BITS else "one of hundreds of digits"
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 _EXPECTED = {
@@ -195,6 +220,20 @@ _JSON_TYPES = {
 }
 
 
+def _bulk_refusal(start: bytes) -> RequestError:
+    """Say what is wrong with a body that has too many parts, by what it starts with."""
+    try:
+        RunRequest.model_validate(from_json(start, allow_partial=True))
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        # What is missing here may come later.
+        if present := [detail for detail in details if detail["type"] != "missing"]:
+            return _refusal(present, start)
+    except ValueError as error:
+        return RequestError(BAD, "invalid_json", f"the body is not valid JSON: {error}")
+    return RequestError(BAD, "invalid_json", "the body has more fields than a request can have")
+
+
 def _refusal(details: Iterable[ErrorDetails], body: bytes) -> RequestError:
     first = next(iter(details))
     kind = first["type"]
@@ -203,7 +242,7 @@ def _refusal(details: Iterable[ErrorDetails], body: bytes) -> RequestError:
             return RequestError(BAD, "invalid_json", "the body is empty; it must be a JSON object")
         reason = first["ctx"]["error"]
         if "hex escape" in reason and _SURROGATE.search(body):
-            reason = reason.replace("unexpected end of hex escape", "half of a surrogate pair")
+            reason = _HALF.sub("half of a surrogate pair", reason)
         return RequestError(BAD, "invalid_json", f"the body is not valid JSON: {reason}")
     if not first["loc"]:
         got = _JSON_TYPES.get(type(first["input"]), "something else")
@@ -219,7 +258,7 @@ def _refusal(details: Iterable[ErrorDetails], body: bytes) -> RequestError:
     if kind == "too_long":
         sentence = f"field '{field}' may have at most {MAX_DEPENDENCIES} items"
     elif kind == "finite_number":
-        sentence = f"field '{field}' must be {_EXPECTED[field]}, not {first['input']}"
+        sentence = f"field '{field}' must be {_EXPECTED[field]}, not {_number(first['input'])}"
     else:
         got = _JSON_TYPES.get(type(first["input"]), "something else")
         item = " with " + got + " in it" if len(first["loc"]) > 1 else ""

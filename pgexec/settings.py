@@ -7,21 +7,40 @@ import ipaddress
 import math
 import os
 import re
+import ssl
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from pgexec.auth import Keyring, parse_keyring
 from pgexec.quantities import parse_size
+from pool.spec import LAYER_DIR, RUNNER_DIR
 
 PREFIX = "PGEXEC_"
 FILES = ("settings.env", "settings.local.env")
 _SECRET = frozenset({"api_keys"})
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+_TAKEN = (
+    *("/tmp", "/dev", RUNNER_DIR, LAYER_DIR),  # noqa: S108  # mounts of our own
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/proc", "/sys"),
+)
+"""Where PGEXEC_ROOT_DIR would hide something, or be hidden by it."""
+
+
+ENGINE_ADDRESS = r"^$|^/.+|^(unix|tcp|http|https)://.+"
+ENGINE_ADDRESSES = "empty, unix:///path, tcp://host:port or https://host:port"
 
 
 class SettingsError(ValueError):
@@ -63,9 +82,15 @@ def _keyring(value: object) -> object:
     return parse_keyring(value) if isinstance(value, str) else value
 
 
-def _readable(value: object) -> object:
-    if isinstance(value, str) and value and not os.access(value, os.R_OK):
-        raise ValueError("not readable")
+def _certificates(value: object) -> object:
+    if isinstance(value, str) and value:
+        try:
+            if not Path(value).is_file():
+                raise ValueError("not a file")
+            Path(value).read_text(encoding="utf-8")
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
+        except OSError as error:  # ssl.SSLError, too
+            raise ValueError("not certificates") from error
     return value
 
 
@@ -89,6 +114,14 @@ Flag = Annotated[bool, Field(description="true or false")]
 Text = Annotated[str, Field(description="text")]
 
 
+class _Files(DotEnvSettingsSource):
+    """pydantic-settings' files without `${NAME}`: a `$` in a value is a `$`."""
+
+    def _read_env_file(self, file_path: Path) -> dict[str, str | None]:
+        values = dotenv_values(file_path, interpolate=False, encoding="utf-8")
+        return {name.lower(): value for name, value in values.items()}
+
+
 class Settings(BaseSettings):
     """All settings, immutable. Names, units and advice are those of `settings.env`."""
 
@@ -109,8 +142,8 @@ class Settings(BaseSettings):
     docker_host: Annotated[
         str,
         Field(
-            pattern=r"^$|^/.+|^(unix|tcp|http|https)://.+",
-            description="empty, unix:///path or tcp://host:port",
+            pattern=ENGINE_ADDRESS,
+            description=ENGINE_ADDRESSES,
         ),
     ] = ""
     image: Annotated[str, Field(pattern=r"^[^\s-]\S*$", description="an image's name")] = (
@@ -153,7 +186,9 @@ class Settings(BaseSettings):
         ),
     ] = "Main"
     ca_bundle: Annotated[
-        str, BeforeValidator(_readable), Field(description="empty or a readable file")
+        str,
+        BeforeValidator(_certificates),
+        Field(description="empty or a readable file of PEM certificates"),
     ] = ""
     network: Annotated[
         str,
@@ -246,6 +281,20 @@ class Settings(BaseSettings):
         """Return the defaults with these values, whatever files and environment say."""
         return cls(_env_file=None, _env_prefix="\0", **values)  # type: ignore[call-arg, arg-type]
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read files as they are written; see `_Files`."""
+        given = cast("DotEnvSettingsSource", dotenv_settings)
+        files = _Files(settings_cls, env_file=given.env_file, env_prefix=given.env_prefix)
+        return init_settings, env_settings, files, file_secret_settings
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.pool_min_idle > self.pool_max_containers:
@@ -261,6 +310,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"PGEXEC_ROOT_DIR is {self.root_dir!r}, but must be an absolute path without dots"
             )
+        for taken in _TAKEN:
+            if f"{self.root_dir}/".startswith(f"{taken}/") or taken.startswith(f"{self.root_dir}/"):
+                raise ValueError(
+                    f"PGEXEC_ROOT_DIR is {self.root_dir!r}, but must be a directory of its own "
+                    f"apart from {taken}, which the container needs"
+                )
         return self
 
     @property
@@ -295,6 +350,9 @@ def load_settings() -> tuple[Settings, list[str]]:
         raise SettingsError(_sentence(error)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the settings cannot be read: {error}") from error
+    host = os.environ.get("DOCKER_HOST", "")
+    if not settings.docker_host and not re.match(ENGINE_ADDRESS, host):
+        raise SettingsError(f"DOCKER_HOST is {host!r}, but must be {ENGINE_ADDRESSES}")
     return settings, _unknown(names)
 
 

@@ -320,10 +320,13 @@ class DockerEngine:
 
     async def _create(self, document: CreateDocument) -> DockerContainer:
         with _mapped_errors("create"):
-            return await self.docker.containers.create(
-                config=dict(document),  # type: ignore[arg-type]
-                timeout=_CREATE_TIMEOUT_S,
+            created = await self.docker._query_json(  # noqa: SLF001 - `create` knows no timeout
+                "containers/create",
+                method="POST",
+                data=json.dumps(document).encode(),
+                timeout=aiohttp.ClientTimeout(total=_CREATE_TIMEOUT_S),
             )
+        return self.docker.containers.container(created["Id"])
 
     async def _discard(self, creation: asyncio.Future[DockerContainer]) -> None:
         try:

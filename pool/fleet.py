@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import time
 from typing import TYPE_CHECKING, assert_never
 
@@ -51,6 +52,7 @@ class Fleet:
         self.destroying: set[Container] = set()
         self.stuck: set[Container] = set()  # of those, what the engine failed to remove
         self.starts: dict[int, asyncio.Task[None]] = {}  # by number
+        self.abandoned: set[asyncio.Task[Container]] = set()  # launches that are cleaning up
         self.reserved = 0  # slots of dedicated containers that are not there yet
         self.failures = 0
         self.retry_at = -math.inf
@@ -127,10 +129,11 @@ class Fleet:
         container: Container | None = None
         self._sequence += 1
         scope = asyncio.timeout(None)
+        task = self._launch(launcher, self._sequence)
         try:
             async with scope:
                 self._launches.add(scope)
-                container = await launcher(self._sequence)
+                container = await asyncio.shield(task)
         except TimeoutError as error:
             if scope.expired():
                 raise PoolClosed("the pool was closed") from error
@@ -140,6 +143,7 @@ class Fleet:
             self._launches.discard(scope)
             self.reserved -= 1
             if container is None:
+                self._abandon(task)
                 self._on_change()
             else:
                 self._adopt(container)
@@ -170,8 +174,8 @@ class Fleet:
 
     async def finish(self, timeout_s: float) -> None:
         """Wait for the tasks; after `timeout_s` cancel them and say what is left behind."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
+        if self._tasks or self.abandoned:
+            await asyncio.wait({*self._tasks, *self.abandoned}, timeout=timeout_s)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -179,21 +183,28 @@ class Fleet:
         if self.destroying:
             left = ", ".join(sorted(container.id[:12] for container in self.destroying))
             logger.error("could not remove these containers: %s", left)
+        if self.abandoned:
+            logger.error("%d failed starts could not be cleaned up", len(self.abandoned))
 
     # --- the slow parts -----------------------------------------------------------------------
 
     async def _start(self, number: int) -> None:
         began = time.perf_counter()
+        task = self._launch(self._launcher, number)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
-                container = await self._launcher(number)
+                container = await asyncio.shield(task)
         except PoolError as error:
-            self._start_failed(str(error) or type(error).__name__)
+            self._start_failed(_kind(error), str(error) or type(error).__name__)
         except TimeoutError:
-            self._start_failed(f"not ready within {self._config.start_timeout_s:g} s")
+            self._abandon(task)
+            self._start_failed("timeout", f"not ready within {self._config.start_timeout_s:g} s")
+        except asyncio.CancelledError:
+            self._abandon(task)
+            raise
         except Exception as error:
             logger.exception("an unexpected error while starting a container")
-            self._start_failed(f"{type(error).__name__}: {error}")
+            self._start_failed("unexpected", f"{type(error).__name__}: {error}")
         else:
             self._adopt(container)
             self._started(time.perf_counter() - began)
@@ -201,6 +212,24 @@ class Fleet:
         finally:
             # In the same step as the above: whoever counts sees the one or the other.
             self.starts.pop(number, None)
+        self._on_change()
+
+    def _launch(self, launcher: Launcher, number: int) -> asyncio.Task[Container]:
+        async def launch() -> Container:
+            return await launcher(number)
+
+        return asyncio.create_task(launch(), name=f"launch {number}")
+
+    def _abandon(self, task: asyncio.Task[Container]) -> None:
+        """Cancel a launch, which keeps its slot until nothing is left of its container."""
+        self.abandoned.add(task)
+        task.cancel()
+        task.add_done_callback(self._cleaned_up)
+
+    def _cleaned_up(self, task: asyncio.Task[Container]) -> None:
+        self.abandoned.discard(task)
+        if not task.cancelled() and task.exception() is None:  # it was ready after all
+            self.destroy(task.result(), Reason.CANCELLED)
         self._on_change()
 
     async def _reset(self, container: Container, then: Callable[[ResetReport], None]) -> None:
@@ -251,7 +280,7 @@ class Fleet:
         logger.warning("idle container %s was lost", container.id[:12])
         if container.uses == 0:
             # Else a container that dies right after its start would be replaced in a hot loop.
-            self._start_failed("a container ended before its first use")
+            self._start_failed("lost", "a container ended before its first use")
         self.destroy(container, Reason.LOST)
         self._on_change()
 
@@ -263,7 +292,7 @@ class Fleet:
         self.start_s = seconds if not self.start_s else 0.8 * self.start_s + 0.2 * seconds
         self._observer.started(seconds)
 
-    def _start_failed(self, reason: str) -> None:
+    def _start_failed(self, kind: str, reason: str) -> None:
         now = _now()
         if now >= self.retry_at:  # several at once are one failure
             self.failures += 1
@@ -271,7 +300,7 @@ class Fleet:
         if reason != self.start_failure:
             logger.warning("containers fail to start: %s", reason)
         self.start_failure = reason
-        self._observer.start_failed(reason)
+        self._observer.start_failed(kind)
 
     def _strike(self, container: Container) -> None:
         """Take a container off the list of its present state."""
@@ -294,6 +323,11 @@ class Fleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _kind(error: PoolError) -> str:
+    """Return the class of an error as one word, such as `engine_unavailable`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
 
 
 def _now() -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pool.cleanup import see_through, until_removed
 from pool.container import Container
-from pool.errors import InstallError
+from pool.errors import EngineError, InstallError
 from pool.spec import LAYER_DIR, create_document
 
 if TYPE_CHECKING:

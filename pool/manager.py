@@ -54,6 +54,7 @@ class PoolManager:
         self._alarm: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._unused = asyncio.Event()  # no lease holds anything; kept only while draining
+        self._paused: str | None = None
         self._warmed = False
         self._closed = False
         self._turn_s = 0.0
@@ -119,7 +120,7 @@ class PoolManager:
             idle=len(fleet.idle),
             leased=len(fleet.leased),
             resetting=len(fleet.resetting),
-            destroying=len(fleet.destroying),
+            destroying=len(fleet.destroying) + len(fleet.abandoned),
             waiting=len(self._waiting),
             draining=fleet.closing,
             closed=self._closed,
@@ -131,6 +132,16 @@ class PoolManager:
         """Forget the back-off: the engine is known to answer again."""
         self._fleet.retry_at = -math.inf
         self._settle()
+
+    def pause(self, reason: str) -> None:
+        """Start no containers of the pool's own kind before `resume`, for the reason given."""
+        self._paused = reason
+        self._settle()
+
+    def resume(self) -> None:
+        """Start containers again, at once."""
+        self._paused = None
+        self.retry()
 
     async def close(self) -> None:
         """Destroy everything now, what is leased included."""
@@ -214,14 +225,14 @@ class PoolManager:
         self._settle()
 
     def _expire(self, lease: Lease) -> None:
-        reason = self._fleet.start_failure
+        reason = self._start_failure()
         retry_after_s = self._retry_after()
         future = self._waiting.remove(lease)
         if future is None or future.done():
             return
         message = f"no container came free within {lease.timeout_s:g} s"
         if reason is not None:
-            message += f"; containers fail to start: {reason}"
+            message += f"; {reason}"
         if reason is not None and self._fleet.usable == 0:
             self._observer.rejected(Rejection.UNAVAILABLE)
             future.set_exception(EngineUnavailable(message))
@@ -315,10 +326,10 @@ class PoolManager:
             reserved=fleet.reserved,
             leased=len(fleet.leased),
             holders=(container.tenant for container in fleet.leased),
-            destroying=len(fleet.destroying),
-            stuck=len(fleet.stuck),
-            failures=fleet.failures,
-            retry_at=fleet.retry_at,
+            destroying=len(fleet.destroying) + len(fleet.abandoned),
+            stuck=len(fleet.stuck) + len(fleet.abandoned),
+            failures=fleet.failures if self._paused is None else max(1, fleet.failures),
+            retry_at=fleet.retry_at if self._paused is None else math.inf,
         )
 
     def _set_alarm(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
@@ -359,13 +370,20 @@ class PoolManager:
         fleet = self._fleet
         if self._closed or fleet.closing or self._loop is None:
             return "the pool takes no new leases"
-        if fleet.start_failure is not None and (not self._warmed or fleet.usable == 0):
-            return f"containers fail to start: {fleet.start_failure}"
+        reason = self._start_failure()
+        if reason is not None and (not self._warmed or fleet.usable == 0):
+            return reason
         if not self._warmed:
             return f"warming up: {fleet.usable} of {self.config.min_idle} containers are ready"
         if self._waiting.refuses(""):  # whoever asks has not said for whom
             return self._queue_is_full()
         return None
+
+    def _start_failure(self) -> str | None:
+        if self._paused is not None:
+            return self._paused
+        failure = self._fleet.start_failure
+        return None if failure is None else f"containers fail to start: {failure}"
 
     def _queue_is_full(self) -> str:
         return f"{len(self._waiting)} runs are already waiting for a container"

@@ -35,8 +35,11 @@ class Observer:
     def started(self, seconds: float) -> None:
         """Hear that a container of the pool's own kind became ready after so long."""
 
-    def start_failed(self, reason: str) -> None:
-        """Hear that a container failed to start, or ended before its first use."""
+    def start_failed(self, kind: str) -> None:
+        """Hear that a container failed to start, or ended before its first use.
+
+        `kind` is one word of few: an error's class, `lost`, `timeout` or `unexpected`.
+        """
 
     def leased(self, source: Source, waited_s: float) -> None:
         """Hear that a lease got its container."""

@@ -89,7 +89,7 @@ case ${host:-default} in
   *) die "no container engine answers at the configured address: $reason." ;;
 esac
 ((EUID == 0)) || die "no container engine answers ($reason): install and start Docker or Podman" \
-  "(see the README), or run this once as root, or set DOCKER_HOST."
+  "(on Debian or Ubuntu: apt install docker.io), or run this once as root, or set DOCKER_HOST."
 if ! type -P dockerd >/dev/null; then
   can_install || die "no container engine answers ($reason): install Docker, start it, and try again."
   install_packages docker.io iptables ca-certificates

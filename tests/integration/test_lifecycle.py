@@ -272,7 +272,7 @@ async def test_an_engine_that_comes_later_is_waited_for(
     assert str(proxy.path) in refusal.error
     ready = await server.get("/readyz")
     assert (ready.status, ready.code) == (503, "not_ready")
-    assert "containers fail to start" in ready.error
+    assert "cannot prepare the image" in ready.error
     assert (await server.get("/healthz")).status == 200
     assert (await server.get("/ping")).status == 200
     await proxy.up()

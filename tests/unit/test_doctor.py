@@ -165,7 +165,9 @@ async def test_a_log_file_in_no_directory_fails(tmp_path: Path) -> None:
 async def test_a_ca_bundle_without_certificates_fails(tmp_path: Path) -> None:
     bundle = tmp_path / "ca.pem"
     bundle.write_text("no certificate\n")
-    finding = await found("CA bundle", ca_bundle=str(bundle))
+    # It had some when the settings were read.
+    settings = Settings.of().model_copy(update={"ca_bundle": str(bundle)})
+    finding = await machine.ca_bundle(Machine(settings, [], NOWHERE))
     assert finding.status is Verdict.FAIL
     assert "\n" not in finding.finding
 

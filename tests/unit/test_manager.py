@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pool.cleanup import see_through, until_removed
 from pool.errors import (
     ContainerLost,
     EngineError,
@@ -28,6 +29,8 @@ from tests.unit.rig import quiet, rig
 
 if TYPE_CHECKING:
     from pool.container import Container
+    from pool.engine import CreateDocument
+    from tests.unit.fake_engine import FakeContainer
 
 pytestmark = pytest.mark.clock
 
@@ -556,7 +559,57 @@ async def test_a_launcher_that_hangs_is_given_up() -> None:
     engine = FakeEngine(start_gate=asyncio.Event())
     async with rig(engine, start_timeout_s=2) as pool:
         await asyncio.sleep(2.1)
-        assert pool.seen.failures == ["not ready within 2 s"]
+        assert pool.seen.failures == ["timeout"]
+        assert pool.now.start_failure == "not ready within 2 s"
+
+
+async def test_failed_starts_keep_their_slots_while_the_engine_removes_nothing() -> None:
+    gate = asyncio.Event()
+    engine = FakeEngine(boots=deque(["silent"] * 50), remove_gate=gate)
+    async with rig(engine, start_timeout_s=2, max_containers=4, min_idle=4) as pool:
+        for _ in range(100):
+            await asyncio.sleep(5)
+            assert len(engine.containers) <= pool.now.total <= 4
+        assert (pool.now.destroying, pool.now.start_failure) == (4, "not ready within 2 s")
+        gate.set()
+        engine.boots.clear()
+        await asyncio.sleep(60)
+        assert pool.now.idle == 4
+
+
+async def test_what_an_engine_creates_after_all_counts_until_it_is_removed() -> None:
+    gate = asyncio.Event()
+
+    class SlowEngine(FakeEngine):
+        async def start(self, document: CreateDocument) -> tuple[str, FakeContainer]:
+            creation = asyncio.ensure_future(super().start(document))
+            try:
+                return await asyncio.shield(creation)
+            except asyncio.CancelledError:
+                await see_through(self._discard(creation))
+                raise
+
+        async def _discard(self, creation: asyncio.Future[tuple[str, FakeContainer]]) -> None:
+            container_id = (await creation)[0]
+            await until_removed(container_id, lambda: self.remove(container_id))
+
+    engine = SlowEngine(start_gate=gate)
+    async with rig(engine, start_timeout_s=2, max_containers=4, min_idle=4) as pool:
+        await asyncio.sleep(300)
+        assert (pool.now.total, engine.starting) == (4, 4)
+        gate.set()
+        await asyncio.sleep(60)
+        assert (pool.now.idle, engine.most) == (4, 4)
+
+
+async def test_a_paused_pool_starts_nothing_and_says_why() -> None:
+    async with rig(min_idle=0) as pool:
+        pool.pool.pause("preparing the image")
+        client = await pool.client()
+        assert (pool.now.starting, pool.now.unready) == (0, "preparing the image")
+        pool.pool.resume()
+        await client
+        assert pool.now.ready
 
 
 async def test_an_engine_that_removes_nothing_does_not_cost_all_working_containers() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgexec import bulk
 from pgexec.errors import RequestError
 from pgexec.quantities import format_size, parse_size
 from pgexec.schemas import Limits, RunRequest, check_requirement, parse_run, render_result
@@ -65,7 +67,10 @@ def test_of_a_field_that_comes_twice_the_last_one_counts() -> None:
         (b'{"language":"python"}', "missing_field", "field 'code' is missing"),
         (b'{"code":"1"}', "missing_field", "field 'language' is missing"),
         (b'{"language":"python","code":"\\ud800"}', "invalid_json", "surrogate"),
-        (b'{"language":"python","code":"1","stdin":"\\udfff"}', "invalid_json", ""),
+        (b'{"language":"python","code":"\\udc00"}', "invalid_json", "half of a surrogate pair"),
+        (b'{"language":"python","code":"1","stdin":"\\udfff"}', "invalid_json", "half of a"),
+        (body(timeout_s=int("1" * 400)), "invalid_field", "not one of hundreds of digits"),
+        (body(timeout_s=30.0000001), "invalid_field", "at most 30, not 30.0000001"),
         (b'{"language":"python","code":"1","timeout_s":NaN}', "invalid_field", "finite"),
         (b'{"language":"python","code":"1","timeout_s":Infinity}', "invalid_field", "finite"),
         (b'{"language":"python","code":"1","timeout_s":1e999}', "invalid_field", "finite"),
@@ -100,6 +105,64 @@ def test_each_mistake_has_its_word_and_its_sentence(data: bytes, code: str, part
     assert problem.code == code
     assert part in problem.sentence
     assert problem.status == (413 if code.endswith("_too_large") else 400)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(RunRequest.model_fields, JSON)
+    | {"language": st.just("python") | JSON, "code": st.text() | JSON},
+)
+
+
+def verdict(data: bytes) -> object:
+    try:
+        return parse_run(data, LIMITS)
+    except RequestError as error:
+        return error.problem
+
+
+MILLIONS = 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "part"),
+    [
+        (b'{"x":1' + b',"":0' * MILLIONS + b"}", "unknown_field", "field 'x' is unknown"),
+        (b'{"x":[[]' + b",[]" * MILLIONS + b"]}", "unknown_field", "field 'x' is unknown"),
+        (b'{"dependencies":[""' + b',""' * MILLIONS + b"]}", "invalid_field", "at most 64 items"),
+        (b'{"code":[1' + b",1" * MILLIONS + b"]}", "invalid_field", "'code' must be a string"),
+        (b'{"code":""' + b',"code":""' * MILLIONS + b"}", "invalid_json", "more fields than"),
+        (b"[1" + b",1" * MILLIONS + b"]", "invalid_json", "not a list"),
+        (b'{"code":"" 1' + b",1" * MILLIONS + b"]", "invalid_json", "more fields than"),
+        (b'"' * MILLIONS, "invalid_json", "not valid JSON"),
+        (b'{"code":"' + b"\\" * MILLIONS, "invalid_json", "not valid JSON"),
+    ],
+)
+def test_a_body_of_millions_of_parts_does_not_stop_the_server(
+    data: bytes, code: str, part: str
+) -> None:
+    before = time.process_time()
+    problem = refusal(data)
+    assert time.process_time() - before < 0.25
+    assert problem.code == code
+    assert part in problem.sentence
+
+
+@pytest.mark.parametrize(
+    "data", [body(), body(cod="1"), body(code=[1]), b"{}", b"[]", body(dependencies=["a"] * 65)]
+)
+def test_a_large_body_is_taken_like_a_small_one(data: bytes) -> None:
+    assert verdict(data) == verdict(data + b" " * bulk.SMALL_BYTES)
+
+
+def test_commas_in_code_are_no_parts() -> None:
+    code = '",\\",' * 10_000
+    names = ["a"] * 64
+    assert parse_run(body(code=code, dependencies=names), LIMITS).code == code
 
 
 @pytest.mark.parametrize("code", ["\0", "\U0001f600", "\r\n", "'\"`$\\", "\ufeff1", "\tif 1: pass"])
@@ -139,6 +202,12 @@ def test_plain_requirements_are_taken(item: str) -> None:
         "a@file:///etc/passwd",
         "http://evil/a.whl",
         "git+https://evil/a",
+        "a.whl",
+        "a-1.0.tar.gz",
+        "a.ZIP",
+        "a.zip[b]",
+        'a.tgz ; python_version > "3"',
+        "a===1.zip",
         "./a",
         "/tmp/a.whl",
         "../a",
@@ -161,17 +230,6 @@ def test_what_else_pip_would_take_is_refused_by_name(item: str) -> None:
     assert (problem.status, problem.code) == (400, "bad_requirement")
     assert problem.sentence.startswith("dependency '")
     assert "\n" not in problem.sentence
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
-)
-FIELDS = st.fixed_dictionaries(
-    {},
-    optional=dict.fromkeys(RunRequest.model_fields, JSON)
-    | {"language": st.just("python") | JSON, "code": st.text() | JSON},
-)
 
 
 def parsed_or_refused(data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,21 @@ def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("PGEXEC_ROOT_DIR", "code"),
         ("PGEXEC_ROOT_DIR", "/"),
         ("PGEXEC_ROOT_DIR", "/home/../etc"),
+        ("PGEXEC_ROOT_DIR", "/tmp"),
+        ("PGEXEC_ROOT_DIR", "/tmp/code"),
+        ("PGEXEC_ROOT_DIR", "/dev/shm/code"),
+        ("PGEXEC_ROOT_DIR", "/opt"),
+        ("PGEXEC_ROOT_DIR", "/opt/pgexec/code"),
+        ("PGEXEC_ROOT_DIR", "/opt/layer"),
+        ("PGEXEC_ROOT_DIR", "/usr"),
+        ("PGEXEC_ROOT_DIR", "/proc/1"),
         ("PGEXEC_CODE_FILE_NAME", "../Main"),
         ("PGEXEC_PREIMPORT", "json;os"),
         ("PGEXEC_CA_BUNDLE", "/no/such/file"),
+        ("PGEXEC_CA_BUNDLE", "/etc"),
+        ("PGEXEC_CA_BUNDLE", "/dev/null"),
+        ("PGEXEC_CA_BUNDLE", sys.executable),
+        ("PGEXEC_CA_BUNDLE", __file__),
         ("PGEXEC_METRICS_OPEN", "perhaps"),
         ("PGEXEC_LOG_LEVEL", "loud"),
         ("PGEXEC_DOCKER_HOST", "somewhere"),
@@ -151,6 +164,23 @@ def test_settings_must_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sentence == (
         "PGEXEC_POOL_MIN_IDLE is 17, but must be at most PGEXEC_POOL_MAX_CONTAINERS, which is 16"
     )
+
+
+@pytest.mark.parametrize("path", ["/home/code", "/tmpx", "/opt/pgexecutor", "/code", "/home/tmp"])
+def test_a_root_directory_of_its_own_is_taken(path: str) -> None:
+    assert Settings.of(root_dir=path).root_dir == path
+
+
+def test_a_file_of_certificates_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = str(Path(__file__).with_name("ca.pem"))
+    monkeypatch.setenv("PGEXEC_CA_BUNDLE", bundle)
+    assert load_settings()[0].ca_bundle == bundle
+
+
+def test_a_dollar_in_a_file_is_a_dollar(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/root")
+    (directory / "settings.local.env").write_text("PGEXEC_LOG_FILE=${HOME}/$HOME.txt\n")
+    assert load_settings()[0].log_file == "${HOME}/$HOME.txt"
 
 
 def test_a_log_file_needs_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

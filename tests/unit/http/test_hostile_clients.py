@@ -213,6 +213,36 @@ async def test_a_refused_request_does_not_spoil_the_next_one(server: Running) ->
     assert (await read_answer(reader)).status == 200
 
 
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 1000\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"]
+)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_half_a_body_and_the_end_is_a_400(
+    server: Running, framing: bytes, *, at_once: bool
+) -> None:
+    reader, writer = await server.connect()
+    writer.write(HEAD + framing)
+    if not at_once:
+        await server.get("/ping")
+    writer.write_eof()
+    answer = await read_answer(reader)
+    assert (answer.status, answer.json["code"]) == (400, "bad_request")
+    assert answer.json["error"] == "the body ended before it was complete"
+    assert await until_closed(reader) == b""
+    assert not server.service.requests
+
+
+async def test_the_end_behind_a_whole_request_is_a_hang_up(server: Running) -> None:
+    server.service.gate = asyncio.Event()
+    reader, writer = await server.connect()
+    writer.write(WHOLE)
+    await server.service.entered.wait()
+    writer.write_eof()
+    async with asyncio.timeout(20):
+        await server.service.cancelled.wait()
+    assert await until_closed(reader) == b""
+
+
 async def test_a_body_that_is_sent_by_halves_and_given_up_is_forgotten(server: Running) -> None:
     _, writer = await server.connect()
     writer.write(HEAD + b'Content-Length: 1000\r\n\r\n{"lang')

@@ -114,7 +114,7 @@ async def test_data_is_stderr_when_there_is_nothing_else(server: Running) -> Non
         (pool.EngineError("no"), 503, "engine_error"),
         (pool.ImageMissing("no image"), 503, "image_missing"),
         (pool.ContainerLost("the container ended"), 503, "container_lost"),
-        (pool.RunnerProtocolError("garbage"), 500, "runner_error"),
+        (pool.RunnerProtocolError("garbage"), 503, "runner_error"),
         (pool.InstallError("pip failed", log="ERROR: no such package"), 422, "install_failed"),
         (pool.PoolError("?"), 500, "internal"),
     ],
@@ -189,6 +189,13 @@ async def test_a_compressed_body_is_a_415(server: Running) -> None:
     assert (answer.status, answer.json["code"]) == (415, "encoded_body")
 
 
+@pytest.mark.parametrize("encoding", [b"Identity", b"identity", b""])
+async def test_identity_is_no_encoding(server: Running, encoding: bytes) -> None:
+    body = json.dumps(CODE).encode()
+    head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (encoding, len(body))
+    assert (await server.raw(head + body)).status == 200
+
+
 async def test_an_unknown_path_is_a_404_in_json(server: Running) -> None:
     answer = await server.get("/nowhere", Accept="text/html")
     assert (answer.status, answer.json["code"]) == (404, "not_found")
@@ -205,8 +212,10 @@ async def test_head_is_answered_like_get(server: Running) -> None:
 
 
 async def test_an_unknown_expectation_is_a_417_in_json(server: Running) -> None:
-    answer = await server.raw(HEAD + b"Expect: wonders\r\nContent-Length: 0\r\n\r\n")
+    head = HEAD + b"Expect: wonders\r\nX-Request-ID: abc\r\nContent-Length: 0\r\n\r\n"
+    answer = await server.raw(head)
     assert (answer.status, answer.json["code"]) == (417, "expectation_failed")
+    assert answer.headers["X-Request-ID"] == "abc"
 
 
 async def test_a_client_that_asks_before_it_sends_is_told_to_go_on(server: Running) -> None:
@@ -216,6 +225,28 @@ async def test_a_client_that_asks_before_it_sends_is_told_to_go_on(server: Runni
     assert (await read_answer(reader)).status == 100
     writer.write(body)
     assert (await read_answer(reader)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (HEAD + b"Content-Length: 99000000\r\n", 413),
+        (b"POST /run HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n", 415),
+    ],
+)
+async def test_a_body_that_would_be_refused_is_not_asked_for(
+    server: Running, head: bytes, status: int
+) -> None:
+    answer = await server.raw(head + b"Expect: 100-continue\r\n\r\n")
+    assert answer.status == status
+    assert answer.headers["Connection"] == "close"
+    assert answer.headers["X-Request-ID"]
+
+
+async def test_without_a_key_no_body_is_asked_for(serve: Serve) -> None:
+    server = await serve(api_keys="alice:secret")
+    answer = await server.raw(HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    assert (answer.status, answer.headers["Connection"]) == (401, "close")
 
 
 async def test_readyz_gives_the_reason_why_not(server: Running) -> None:
