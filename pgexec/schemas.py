@@ -82,6 +82,8 @@ def parse_run(body: bytes, limits: Limits) -> RunRequest:
         raise RequestError(BAD, "unsupported_language", sentence)
     if not request.code or request.code.isspace():
         raise RequestError(BAD, "empty_code", "field 'code' must not be empty or blank")
+    if "\0" in request.code:  # before 3.12, Python would stop reading there and say nothing
+        raise RequestError(BAD, "invalid_code", "field 'code' must not hold a NUL character")
     _check_size("code", request.code, limits.code_limit_bytes)
     if request.stdin:
         _check_size("stdin", request.stdin, limits.stdin_limit_bytes)

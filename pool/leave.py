@@ -41,6 +41,8 @@ __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 _EXCEPTHOOK = sys.excepthook
 _MONITORING_TOOL = 4
 _RETURNS = {opmap.get("RETURN_VALUE"), opmap.get("RETURN_CONST")}
+_KEPT_NAMES = ["__name__", "__doc__", "__package__", "__loader__", "__spec__"]
+_MODULE_NAMES = [*_KEPT_NAMES, "__file__", "__cached__"]
 _MANY_OBJECTS = 20_000
 _HEAP_TYPE = 1 << 9
 _COLLECTED = 1 << 14
@@ -169,8 +171,7 @@ class Run:
         The interpreter deletes `__file__` and `__cached__` when the script has ended; before
         3.12 not when it leaves by SystemExit, whose status only the interpreter knows.
         """
-        main = self.main
-        if "__file__" in main or "__cached__" in main or "__name__" not in main or self.uncertain:
+        if self.uncertain or list(filter(self.main.__contains__, _MODULE_NAMES)) != _KEPT_NAMES:
             return None
         if not hasattr(sys, "last_value"):
             return 0 if sys.version_info < (3, 12) or self._has_returned() else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,6 +73,7 @@ def test_of_a_field_that_comes_twice_the_last_one_counts() -> None:
         (b'{"language":"python","code":"1","timeout_s":NaN}', "invalid_field", "finite"),
         (b'{"language":"python","code":"1","timeout_s":Infinity}', "invalid_field", "finite"),
         (b'{"language":"python","code":"1","timeout_s":1e999}', "invalid_field", "finite"),
+        (body(code="print(1)\0"), "invalid_code", "field 'code' must not hold a NUL character"),
         (body(code=""), "empty_code", "field 'code' must not be empty"),
         (body(code=" \n\t\u00a0"), "empty_code", "field 'code' must not be empty"),
         (body(code=None), "invalid_field", "field 'code' must be a string, not null"),
@@ -142,12 +142,12 @@ MILLIONS = 4_000_000
         (b'{"code":"' + b"\\" * MILLIONS, "invalid_json", "not valid JSON"),
     ],
 )
-def test_a_body_of_millions_of_parts_does_not_stop_the_server(
-    data: bytes, code: str, part: str
+def test_a_body_of_millions_of_parts_is_refused_without_parsing_it_whole(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, code: str, part: str
 ) -> None:
-    before = time.process_time()
+    if part != "not valid JSON":  # at that the parser stops in time by itself
+        monkeypatch.setattr(RunRequest, "model_validate_json", None)
     problem = refusal(data)
-    assert time.process_time() - before < 0.25
     assert problem.code == code
     assert part in problem.sentence
 
@@ -165,7 +165,7 @@ def test_commas_in_code_are_no_parts() -> None:
     assert parse_run(body(code=code, dependencies=names), LIMITS).code == code
 
 
-@pytest.mark.parametrize("code", ["\0", "\U0001f600", "\r\n", "'\"`$\\", "\ufeff1", "\tif 1: pass"])
+@pytest.mark.parametrize("code", ["\U0001f600", "\r\n", "'\"`$\\", "\ufeff1", "\tif 1: pass"])
 def test_code_of_any_content_passes_unharmed(code: str) -> None:
     if code.strip():
         assert parse_run(body(code=code), LIMITS).code == code

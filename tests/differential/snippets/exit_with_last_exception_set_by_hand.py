@@ -1,4 +1,3 @@
-# The traceback kept here ends at the very instruction at which sys.exit leaves later.
 import sys
 
 
