@@ -31,6 +31,9 @@ class Child:
         for fd in (self.stdin_w, self.stdout_r, self.stderr_r):
             os.set_blocking(fd, False)
         self._ours = {self.job_w, self.stdin_w, self.stdout_r, self.stderr_r}
+        theirs = {self.job_r, self.stdin_r, self.stdout_w, self.stderr_w}
+        self.highest = max(self._ours | theirs)
+        """The highest descriptor in use: those of the runner itself are older, and lower."""
 
     def fork(self) -> bool:
         """Fork; True in the child. The parent keeps only its own ends of the pipes."""

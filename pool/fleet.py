@@ -174,8 +174,10 @@ class Fleet:
 
     async def finish(self, timeout_s: float) -> None:
         """Wait for the tasks; after `timeout_s` cancel them and say what is left behind."""
-        if self._tasks or self.abandoned:
-            await asyncio.wait({*self._tasks, *self.abandoned}, timeout=timeout_s)
+        deadline = _now() + timeout_s
+        # A start that was cancelled leaves its launch behind only when it comes to its turn.
+        while (pending := {*self._tasks, *self.abandoned}) and _now() < deadline:
+            await asyncio.wait(pending, timeout=deadline - _now())
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -41,8 +41,6 @@ __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 _EXCEPTHOOK = sys.excepthook
 _MONITORING_TOOL = 4
 _RETURNS = {opmap.get("RETURN_VALUE"), opmap.get("RETURN_CONST")}
-_KEPT_NAMES = ["__name__", "__doc__", "__package__", "__loader__", "__spec__"]
-_MODULE_NAMES = [*_KEPT_NAMES, "__file__", "__cached__"]
 _MANY_OBJECTS = 20_000
 _HEAP_TYPE = 1 << 9
 _COLLECTED = 1 << 14
@@ -84,17 +82,25 @@ def register() -> None:
 
 def prepare() -> None:
     """Note in PID 1 what the interpreter is like before any snippet."""
-    _runs[0].teardown = Teardown()
+    run = _runs[0]
+    run.teardown = Teardown()
+    run.stdin, run.stdout, run.stderr = sys.stdin, sys.stdout, sys.stderr
 
 
 def warm_up() -> None:
     """Do what `finish` does, so that the pages of memory for it are there."""
-    _runs[0].teardown.shows()
+    run = _runs[0]
+    run.status()
+    run.is_traced()
+    run.streams_are_untouched()
+    run.teardown.shows()
 
 
-def begin(script: str, code: bytearray) -> None:
-    """Take note of the script that this process is about to run."""
-    _runs.pop().begin(script, code)
+def begin(script: str) -> Run:
+    """Return the run of the script that is going to be this process's own."""
+    run = _runs.pop()
+    run.begin(script)
+    return run
 
 
 def finish(run: Run) -> None:
@@ -106,9 +112,9 @@ def finish(run: Run) -> None:
         return  # called by the script itself, which goes on
     try:
         status = run.status()
-        if status is None or run.is_traced() or run.teardown.shows():
+        if status is None or run.is_traced() or not run.streams_are_untouched():
             return
-        if not run.streams_are_untouched():
+        if run.teardown.shows():
             return
         run.stdout.flush()
         run.stderr.flush()
@@ -128,6 +134,7 @@ class Run:
 
     def __init__(self) -> None:
         self.main: dict[str, Any] = {}
+        self.names: list[str] = []
         self.script = ""
         self.stdin: Any = None
         self.stdout: Any = None
@@ -138,16 +145,18 @@ class Run:
         self.tracers: list[object] = []
         self.profilers: list[object] = []
 
-    def begin(self, script: str, code: bytearray) -> None:
-        """Look at what is there, and for the script's frame where the interpreter can tell."""
+    def begin(self, script: str) -> None:
+        """Make a new `__main__`, and look out for the script's frame where that is possible."""
         self.script = script
         self.main = _new_main()
-        self.stdin, self.stdout, self.stderr = sys.stdin, sys.stdout, sys.stderr
+        self.names = list(self.main)
         self.teardown.begin()
-        # A script could feign by these how it ended; one that only mentions them is slower.
-        self.uncertain = b"__cached__" in code or b"last_traceback" in code
         if sys.version_info >= (3, 12):
             self._watch_for_frame(script)
+
+    def read(self, code: bytearray) -> None:
+        """See whether the script could feign how it ended; one that just says so is slower."""
+        self.uncertain = b"__cached__" in code or b"last_traceback" in code
 
     def _watch_for_frame(self, script: str) -> None:
         """Keep the script's frame when it starts; nothing is being watched any more by then."""
@@ -171,7 +180,10 @@ class Run:
         The interpreter deletes `__file__` and `__cached__` when the script has ended; before
         3.12 not when it leaves by SystemExit, whose status only the interpreter knows.
         """
-        if self.uncertain or list(filter(self.main.__contains__, _MODULE_NAMES)) != _KEPT_NAMES:
+        main = self.main
+        if self.uncertain or "__file__" in main or "__cached__" in main:
+            return None
+        if not all(name in main for name in self.names):
             return None
         if not hasattr(sys, "last_value"):
             return 0 if sys.version_info < (3, 12) or self._has_returned() else None
@@ -187,10 +199,8 @@ class Run:
         if sys.version_info >= (3, 12):
             return frame is self.frame
         code = frame.f_code
-        return frame.f_back is None and (code.co_name, code.co_filename) == (
-            "<module>",
-            self.script,
-        )
+        own = code.co_name == "<module>" and code.co_filename == self.script
+        return own and frame.f_back is None
 
     def _has_returned(self) -> bool:
         """Whether the last instruction of the script's own frame was a return."""

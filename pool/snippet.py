@@ -14,6 +14,7 @@ import gc
 import io
 import os
 import random
+import select
 import signal
 import site
 import sys
@@ -33,6 +34,7 @@ __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 
 _PR_SET_DUMPABLE = 4
 _READER_TIMEOUT_S = 1.0
+_BUSY_MS = 2
 
 WARM_UP = """
 import sys
@@ -141,7 +143,7 @@ def become(uid: int, child: Child) -> None:
     os.dup2(child.stdout_w, 1)
     os.dup2(child.stderr_w, 2)
     os.closerange(3, child.job_r)
-    os.closerange(child.job_r + 1, 256)
+    os.closerange(child.job_r + 1, child.highest + 1)
     os.setsid()
     with open("/proc/self/oom_score_adj", "wb", 0) as score:
         score.write(b"1000")  # out of memory takes the snippet and not the runner
@@ -159,7 +161,11 @@ def become(uid: int, child: Child) -> None:
 
 def await_job(child: Child, script: str, layer: str) -> None:
     """Wait for the job and put its script in place; what the runner left behind goes."""
-    _warm_up()
+    waiting = select.poll()
+    waiting.register(child.job_r, select.POLLIN)
+    if not waiting.poll(_BUSY_MS):  # where jobs come at once, nothing is gained by it
+        _warm_up()
+    run = leave.begin(script)
     layered, size = JOB.unpack(os.read(child.job_r, JOB.size))
     code = bytearray()
     while len(code) < size:
@@ -179,4 +185,4 @@ def await_job(child: Child, script: str, layer: str) -> None:
         os.environ["PATH"] = f"{layer}/bin:{os.environ.get('PATH', os.defpath)}"
     for name in [name for name in sys.modules if name == "pool" or name.startswith("pool.")]:
         del sys.modules[name]
-    leave.begin(script, code)
+    run.read(code)

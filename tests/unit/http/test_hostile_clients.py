@@ -106,7 +106,7 @@ async def test_chunks_beyond_the_limit_are_a_413(serve: Serve) -> None:
 
 async def test_a_body_of_the_largest_size_is_read_in_pieces(serve: Serve) -> None:
     server = await serve()
-    body = json.dumps({"language": "python", "code": "\0" * (1 << 20)}).encode()
+    body = json.dumps({"language": "python", "code": "\x01" * (1 << 20)}).encode()
     assert len(body) > 6 << 20
     assert (await server.post(body)).status == 200
     assert len(server.service.requests[0].code) == 1 << 20

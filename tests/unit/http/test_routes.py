@@ -51,7 +51,7 @@ async def test_the_service_gets_what_the_client_sent(server: Running) -> None:
     await server.post(
         {
             "language": "python",
-            "code": "é\r\n\0",
+            "code": "é\r\n\x01",
             "dependencies": ["requests>=2"],
             "stdin": "in",
             "timeout_s": 1.5,
@@ -59,7 +59,7 @@ async def test_the_service_gets_what_the_client_sent(server: Running) -> None:
         }
     )
     (request,) = server.service.requests
-    assert request.code == "é\r\n\0"
+    assert request.code == "é\r\n\x01"
     assert request.dependencies == ["requests>=2"]
     assert (request.stdin, request.timeout_s, request.fresh) == ("in", 1.5, True)
 
