@@ -17,11 +17,14 @@ import warnings
 from gc import get_objects
 from itertools import compress, starmap
 from opcode import opmap
-from os import _exit
+from os import _exit, close, getpid
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from sys import _getframe
 from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
 from typing import Any, Callable
 from weakref import CallableProxyType, ProxyType, ref
+
+from pool.child import FAREWELL
 
 try:
     import ctypes
@@ -39,6 +42,7 @@ except (ImportError, OSError, AttributeError):
 __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 
 _EXCEPTHOOK = sys.excepthook
+_pack_farewell: Any = FAREWELL.pack_into
 _MONITORING_TOOL = 4
 _RETURNS = {opmap.get("RETURN_VALUE"), opmap.get("RETURN_CONST")}
 _MANY_OBJECTS = 20_000
@@ -120,6 +124,7 @@ def finish(run: Run) -> None:
         run.stderr.flush()
         if _fflush is not None:
             _fflush(None)
+        run.say_farewell(status)
     except BaseException:  # noqa: BLE001 - the ordinary way out comes across it again
         return
     _exit(status)
@@ -135,6 +140,8 @@ class Run:
     def __init__(self) -> None:
         self.main: dict[str, Any] = {}
         self.names: list[str] = []
+        self.pid = 0
+        self.farewell: Any = None
         self.script = ""
         self.stdin: Any = None
         self.stdout: Any = None
@@ -145,9 +152,21 @@ class Run:
         self.tracers: list[object] = []
         self.profilers: list[object] = []
 
+    def say_farewell(self, status: int) -> None:
+        """Tell PID 1 how this ends, and close the streams, by which it notices."""
+        if getpid() != self.pid:
+            return  # forked by the script
+        own, others = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+        cpu_s = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+        peak_kib = max(own.ru_maxrss, others.ru_maxrss)
+        _pack_farewell(self.farewell, 0, 1, status, int(cpu_s * 1e6), peak_kib)
+        close(1)
+        close(2)
+
     def begin(self, script: str) -> None:
         """Make a new `__main__`, and look out for the script's frame where that is possible."""
         self.script = script
+        self.pid = getpid()
         self.main = _new_main()
         self.names = list(self.main)
         self.teardown.begin()

@@ -331,6 +331,8 @@ class _Relay:
                 runner.send([])
             for fd, _ in events:
                 self.on_ready(fd)
+            if not self.streams and runner.exited is None:
+                runner.exited = runner.child.last_words()
         for fd in list(self.streams):
             self.drain(fd)
         if self.truncated and ending is Ending.EXITED:

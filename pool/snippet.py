@@ -166,6 +166,7 @@ def await_job(child: Child, script: str, layer: str) -> None:
     if not waiting.poll(_BUSY_MS):  # where jobs come at once, nothing is gained by it
         _warm_up()
     run = leave.begin(script)
+    run.farewell = child.farewell
     layered, size = JOB.unpack(os.read(child.job_r, JOB.size))
     code = bytearray()
     while len(code) < size:
