@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -146,6 +147,12 @@ class Connection(web.RequestHandler):
             )
             request.content.feed_eof()
             self.close()
+
+    def log_exception(self, *args: object, **options: object) -> None:
+        """Log what goes wrong, but for a refused body that ends early: that is the client's."""
+        if isinstance(sys.exc_info()[1], RequestPayloadError):
+            return
+        super().log_exception(*args, **options)
 
     def log_access(
         self,
