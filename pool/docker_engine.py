@@ -34,9 +34,9 @@ _CANNOT_CONNECT = 900
 _NOT_FOUND = 404
 _CONFLICT = 409
 _DOWN = frozenset({"created", "exited", "dead"})
-_CREATE_TIMEOUT_S = 600.0
+_CREATE_TIMEOUT_S = 120.0
 """An engine that hangs creates what it was asked for when it goes on: wait for that."""
-_REMOVE_TIMEOUT_S = 60.0
+_REMOVE_TIMEOUT_S = 30.0
 _PROBE_TIMEOUT_S = 1.0
 
 

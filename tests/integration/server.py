@@ -313,7 +313,7 @@ class Server:
             there = await self.containers()
             return not any(states.values()) and not waiting and len(there) == idle >= wanted
 
-        await until(rests, "at rest")
+        await until(rests, "at rest", within_s=240)
 
     async def no_container_left(self, *, within_s: float = WITHIN_S) -> None:
         left: dict[str, str] = {}
