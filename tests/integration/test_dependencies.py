@@ -14,21 +14,27 @@ if TYPE_CHECKING:
 
     from tests.integration.server import Server, StartServer
 
-PROBE = ["python3", "-c", "import socket; socket.create_connection(('pypi.org', 443), 10)"]
+# pip knows where its index is.
+INDEX = "from pip._internal.models.index import PyPI"
+PROBE = [
+    "python3",
+    "-c",
+    f"import socket; {INDEX}; socket.create_connection((PyPI.netloc, 443), 10)",
+]
 
 
 @pytest.fixture(scope="module")
 def installing(first_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run a server whose containers reach the package index, where there is a way to it."""
     if asyncio.run(EngineClient().exit_code(first_image, PROBE)) != 0:
-        pytest.skip("an ordinary container of this engine cannot reach pypi.org")
+        pytest.skip("an ordinary container of this engine cannot reach pip's index")
     settings = {"IMAGE": first_image, "POOL_MIN_IDLE": "1", "POOL_MAX_CONTAINERS": "4"}
     with running(tmp_path_factory.mktemp("installing"), settings) as server:
         yield server
 
 
 async def test_a_dependency_is_there_and_reaches_the_network(installing: Server) -> None:
-    code = "import requests; print(requests.get('https://pypi.org/simple/six/').status_code)"
+    code = f"import requests; {INDEX}; print(requests.get(PyPI.simple_url + '/six/').status_code)"
     assert await installing.output(code, dependencies=["requests"]) == "200\n"
 
 
@@ -37,7 +43,8 @@ async def test_the_network_is_there_without_dependencies_and_trusts_the_ca_bundl
 ) -> None:
     code = """
 import urllib.request
-with urllib.request.urlopen("https://pypi.org/simple/six/") as page:
+from pip._internal.models.index import PyPI
+with urllib.request.urlopen(PyPI.simple_url + "/six/") as page:
     print(page.status, b"six" in page.read())
 """
     assert await installing.output(code) == "200 True\n"
@@ -81,7 +88,7 @@ async def test_requirements_that_contradict_each_other_are_a_422(installing: Ser
         "--index-url=http://127.0.0.1/",
         " -e .",
         "git+https://github.com/benjaminp/six",
-        "https://files.pythonhosted.org/six.whl",
+        "https://example.com/six.whl",
         "six @ file:///tmp/six",
         "./six",
         "/tmp/six",
