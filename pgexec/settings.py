@@ -253,7 +253,7 @@ class Settings(BaseSettings):
     ] = 0
     max_uses: Annotated[
         int, Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
-    ] = 100
+    ] = 1000
     max_age_s: Annotated[
         float, Field(gt=0, le=10**9, allow_inf_nan=False, description="a number of seconds above 0")
     ] = 3600

@@ -20,7 +20,7 @@ class PoolConfig:
     max_waiting: int = 256
     tenant_max_running: int = 0  # no limit
     lease_timeout_s: float = 10.0
-    max_uses: int = 100
+    max_uses: int = 1000
     max_age_s: float = 3600.0
     idle_timeout_s: float = 300.0
     start_concurrency: int = 2

@@ -100,7 +100,9 @@ _generators: list[random.Random] = []
 
 def prepare() -> None:
     """Set up in PID 1 what every child will inherit: its standard streams and warm pages."""
-    _generators.extend(thing for thing in gc.get_objects() if isinstance(thing, random.Random))
+    generators = [thing for thing in gc.get_objects() if isinstance(thing, random.Random)]
+    generators.remove(random.seed.__self__)  # type: ignore[attr-defined] # each fork seeds it
+    _generators.extend(generators)
     streams: list[Any] = [sys.stdout, sys.stderr]
     for stream in streams:
         stream.reconfigure(line_buffering=True)
@@ -112,7 +114,8 @@ def prepare() -> None:
     for path in [path for path in sys.path_importer_cache if path.startswith(home)]:
         del sys.path_importer_cache[path]
     leave.prepare()
-    for _ in range(20):  # often enough for the interpreter to specialise what it runs
+    gc.freeze()  # or each round would look at all that there is
+    for _ in range(6):  # often enough for the interpreter to specialise what it runs
         _warm_up()
         try:
             _turns[2]

@@ -95,7 +95,7 @@ class ContainerSpec:
     runtime: str = ""
     preimport: Sequence[str] = ()
     limits: Limits = Limits()
-    max_uses: int = 100
+    max_uses: int = 1000
     environment: Mapping[str, str] | None = None
     layer_bytes: int = 0
     bootstrap: Sequence[str] = ()

@@ -57,7 +57,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (settings.pool_min_idle, settings.pool_max_containers) == (4, 16)
     assert (settings.pool_max_waiting, settings.lease_timeout_s) == (256, 10)
     assert settings.tenant_max_running == 0
-    assert (settings.max_uses, settings.max_age_s, settings.idle_timeout_s) == (100, 3600, 300)
+    assert (settings.max_uses, settings.max_age_s, settings.idle_timeout_s) == (1000, 3600, 300)
     assert settings.start_concurrency == len(os.sched_getaffinity(0))
 
 
