@@ -13,6 +13,7 @@ import uvloop
 
 from pgexec.app import ListenError, serve
 from pgexec.log import start_logging
+from pgexec.memory import return_large_blocks
 from pgexec.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
         async def serve_backend() -> None:
             await serve(settings, backend(settings), flush)
 
+        return_large_blocks()
         uvloop.run(serve_backend())
     except SettingsError as error:  # only to be found out where the engine is
         return _fail(EXIT_MISCONFIGURED, str(error))
