@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pool.engine import CreateDocument, Engine, Stream
     from pool.job import Job
 
+    OnOutput = Callable[[Kind, bytes], None]
+
 MAX_PAYLOAD_BYTES = 1 << 20
 GRACE_S = 5.0
 """How long past the snippet's own limit the runner may take to say how it ended."""
@@ -96,8 +98,10 @@ class Container:
         """Whether the stream has ended, so that nothing can run here any more."""
         return self._failure is not None
 
-    async def run(self, job: Job) -> Result:
+    async def run(self, job: Job, on_output: OnOutput | None = None) -> Result:
         """Run a snippet and return how it ended.
+
+        `on_output` hears, besides, each piece of output as it comes; it must not raise.
 
         Raises `ContainerLost` when the container ends meanwhile, `RunnerProtocolError` when
         the runner talks nonsense or says nothing past the snippet's limit. After an error or
@@ -108,7 +112,7 @@ class Container:
         if self._answer is not None:
             raise RuntimeError("a container runs one job at a time")
         self._run += 1
-        output = self._output = _Output()
+        output = self._output = _Output() if on_output is None else _HeardOutput(on_output)
         self._room = job.output_limit_bytes
         loop = asyncio.get_running_loop()
         self._report = loop.create_future()
@@ -234,6 +238,18 @@ class _Output:
             peak_memory_bytes=ending.peak_memory_bytes,
             truncated=ending.truncated,
         )
+
+
+class _HeardOutput(_Output):
+    """The same, with somebody who listens."""
+
+    def __init__(self, on_output: OnOutput) -> None:
+        super().__init__()
+        self._on_output = on_output
+
+    def add(self, kind: Kind, payload: bytes) -> None:
+        super().add(kind, payload)
+        self._on_output(kind, payload)
 
 
 def _status(ending: Exit) -> Status:

@@ -14,8 +14,11 @@ from pool.policy import Outcome
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pool.container import Container
+    from pool.container import Container, OnOutput
     from pool.job import Job, Result
+
+OnQueued = Callable[[int], None]
+"""Hears a place in the queue, 1 for who is next; must not raise, block or call back."""
 
 Launcher = Callable[[int], Awaitable["Container"]]
 """Starts a container, given its number in the pool; fails only when none of it is left."""
@@ -25,7 +28,9 @@ class Lease:
     """What `PoolManager.lease` returns: enter it to get the container, leave it to part.
 
     Inside, `container` is the container, `source` where it came from, `waited_s` how long
-    that took, and `last` whether it will be destroyed rather than used again.
+    that took, and `last` whether it will be destroyed rather than used again. `queued_s` and
+    `start_s` are the parts of `waited_s` in the queue and in the launcher; the first is known
+    also when entering fails. `position` is the place in the queue that `on_queued` heard last.
     """
 
     __slots__ = (
@@ -37,8 +42,12 @@ class Lease:
         "fresh",
         "last",
         "launcher",
+        "on_queued",
         "outcome",
+        "position",
+        "queued_s",
         "source",
+        "start_s",
         "tenant",
         "timeout_s",
         "waited_s",
@@ -54,13 +63,18 @@ class Lease:
         max_uses: int,
         enter: Callable[[Lease], Awaitable[tuple[Container, Source]]],
         leave: Callable[[Lease], None],
+        on_queued: OnQueued | None = None,
     ) -> None:
         self.tenant = tenant
         self.fresh = fresh
         self.launcher = launcher
         self.timeout_s = timeout_s
+        self.on_queued = on_queued
+        self.position = 0
         self.source = Source.IDLE
         self.waited_s = 0.0
+        self.queued_s = 0.0
+        self.start_s = 0.0
         self.entered_at = 0.0
         self.last = False
         self.outcome = Outcome.UNUSED
@@ -105,9 +119,10 @@ class Lease:
         self._leave(self)
         self._container = None
 
-    async def run(self, job: Job) -> Result:
+    async def run(self, job: Job, on_output: OnOutput | None = None) -> Result:
         """Run the job, the only one of this lease, and return how it ended.
 
+        `on_output` hears each piece of output as it comes; it must not raise.
         Raises what `Container.run` raises; whatever happens, leaving the lease draws the
         consequences.
         """
@@ -119,7 +134,7 @@ class Lease:
         if job.last is not self.last:
             job = replace(job, last=self.last)
         try:
-            result = await container.run(job)
+            result = await container.run(job, on_output)
         except RunnerProtocolError:
             self.outcome = Outcome.PROTOCOL_ERROR
             raise

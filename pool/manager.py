@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from pool.container import Container
     from pool.job import ResetReport
+    from pool.lease import OnQueued
 
 __all__ = ["Launcher", "Lease", "Observer", "PoolConfig", "PoolManager", "Snapshot"]
 
@@ -88,13 +89,15 @@ class PoolManager:
         fresh: bool = False,
         timeout_s: float | None = None,
         dedicated: Launcher | None = None,
+        on_queued: OnQueued | None = None,
     ) -> Lease:
         """Return a lease, to be entered: `async with pool.lease() as lease`.
 
         A container that has run a tenant's code is only ever leased to that tenant. With
         `fresh` nobody has used it before and nobody will after; `dedicated` starts one of
         the caller's own kind. `timeout_s` bounds the wait for a container, or for the slot
-        of a dedicated one, but not the dedicated launcher.
+        of a dedicated one, but not the dedicated launcher. `on_queued` hears the place in the
+        queue, if there is a wait, and each change of it.
 
         Entering raises `PoolClosed`; `TenantSaturated` at once when the tenant has as many
         runs as it may have; `PoolSaturated` at once when the queue is full, or later when a
@@ -110,6 +113,7 @@ class PoolManager:
             max_uses=self.config.max_uses,
             enter=self._enter,
             leave=self._leave,
+            on_queued=on_queued,
         )
 
     def snapshot(self) -> Snapshot:
@@ -193,6 +197,7 @@ class PoolManager:
         """Queue up for a container, or for a slot to launch a dedicated one in."""
         if self._waiting.refuses(lease.tenant):
             raise self._saturated()
+        began = time.perf_counter()
         future: asyncio.Future[Container | None] = loop.create_future()
         shed = self._waiting.join(lease, future)
         if shed is not None and not shed.done():
@@ -206,8 +211,12 @@ class PoolManager:
             raise
         finally:
             deadline.cancel()
+            granted = time.perf_counter()
+            lease.queued_s = granted - began
         if lease.launcher is not None:
-            return await self._fleet.launch(lease.launcher, lease.tenant)
+            container = await self._fleet.launch(lease.launcher, lease.tenant)
+            lease.start_s = time.perf_counter() - granted
+            return container
         if container is None or container.state is not State.LEASED:
             # Destroyed between the grant and here.
             raise PoolClosed("the pool was closed")
@@ -309,6 +318,7 @@ class PoolManager:
             self._waiting.serve(lease).set_result(None)
         for _ in range(plan.start):
             fleet.start()
+        self._waiting.tell()
         self._set_alarm(plan.wake_at, loop)
 
     def _settle_soon(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -33,6 +33,7 @@ class Queue:
         self.places = places
         self._waiting: dict[str, dict[Lease, Answer]] = {}  # by tenant, the next turn's first
         self._size = 0
+        self._listeners = 0
 
     def __len__(self) -> int:
         return self._size
@@ -61,6 +62,7 @@ class Queue:
             shed = self.remove(next(reversed(self._waiting[greediest])))
         self._waiting.setdefault(lease.tenant, {})[lease] = answer
         self._size += 1
+        self._listeners += lease.on_queued is not None
         return shed
 
     def serve(self, lease: Lease) -> Answer:
@@ -78,15 +80,25 @@ class Queue:
         answer = own.pop(lease, None)
         if answer is not None:
             self._size -= 1
+            self._listeners -= lease.on_queued is not None
             if not own:
                 del self._waiting[lease.tenant]
         return answer
+
+    def tell(self) -> None:
+        """Tell those who listen where they stand, each only when that has changed."""
+        if not self._listeners:
+            return
+        for position, lease in enumerate(self, 1):
+            if lease.on_queued is not None and lease.position != position:
+                lease.position = position
+                lease.on_queued(position)
 
     def clear(self) -> list[Answer]:
         """Take all out, and return their answers."""
         answers = [answer for own in self._waiting.values() for answer in own.values()]
         self._waiting.clear()
-        self._size = 0
+        self._size = self._listeners = 0
         return answers
 
     def _greediest(self, tenant: str) -> str | None:

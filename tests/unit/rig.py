@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
     from pool.job import ResetReport, Result
-    from pool.lease import Launcher
+    from pool.lease import Launcher, OnQueued
     from pool.observer import Rejection, Source
     from pool.policy import Reason
 
@@ -82,10 +82,15 @@ class Rig:
         timeout_s: float | None = None,
         dedicated: Launcher | None = None,
         name: str = "",
+        on_queued: OnQueued | None = None,
     ) -> tuple[str, Result]:
         """Be a client: lease, run, leave. Returns the container's id and the result."""
         async with self.pool.lease(
-            tenant=tenant, fresh=fresh, timeout_s=timeout_s, dedicated=dedicated
+            tenant=tenant,
+            fresh=fresh,
+            timeout_s=timeout_s,
+            dedicated=dedicated,
+            on_queued=on_queued,
         ) as lease:
             self.served.append(name)
             result = await lease.run(Job(code, stdin=tenant.encode()))

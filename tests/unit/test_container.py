@@ -10,6 +10,7 @@ import pytest
 from pool.container import Container, State
 from pool.errors import ContainerLost, EngineError, PoolError, RunnerProtocolError
 from pool.job import Job, Status
+from pool.protocol import Kind, encode
 from tests.unit.fake_engine import DOCUMENT, FakeContainer, FakeEngine
 from tests.unit.rig import quiet
 
@@ -68,6 +69,24 @@ async def test_a_run_returns_both_streams_in_order_however_the_bytes_are_cut(siz
     assert (result.status, result.exit_code, result.signal) == (Status.OK, 0, None)
     assert (result.duration_s, result.cpu_s) == (0.0015, 0.001)
     assert (await container.reset(timeout_s=1)).clean
+    await container.destroy()
+
+
+async def test_who_listens_hears_each_piece_of_output_before_the_end() -> None:
+    heard: list[tuple[Kind, bytes]] = []
+    container, fake, _ = await started()
+    run = asyncio.create_task(container.run(Job(b"hang"), lambda *piece: heard.append(piece)))
+    await quiet()
+    fake.say(encode(Kind.STDOUT, b"first"))
+    await quiet()
+    assert heard == [(Kind.STDOUT, b"first")]
+    fake.say(encode(Kind.STDERR, b"second"))
+    fake.finish(b"last")
+    assert (await run).data == b"firstsecondlast"
+    assert heard[1:] == [(Kind.STDERR, b"second"), (Kind.STDOUT, b"last")]
+    await container.reset(timeout_s=1)
+    await container.run(Job(b"ok"))
+    assert len(heard) == 3
     await container.destroy()
 
 

@@ -332,6 +332,48 @@ async def test_a_newcomer_does_not_overtake_who_waits() -> None:
         assert pool.served == ["first", "waits", "newcomer"]
 
 
+async def test_who_waits_hears_its_place_and_each_change_of_it() -> None:
+    heard: dict[str, list[int]] = {"a": [], "b": [], "c": [], "d": []}
+    async with rig(max_containers=1) as pool:
+        await pool.client(b"hang", on_queued=heard["a"].append)
+        await pool.client(b"hang", on_queued=heard["b"].append)
+        gives_up = await pool.client(on_queued=heard["c"].append)
+        await pool.client(name="deaf")
+        waits = await pool.client(on_queued=heard["d"].append)
+        assert heard == {"a": [], "b": [1], "c": [2], "d": [4]}
+        gives_up.cancel()
+        await quiet()
+        assert heard["d"] == [4, 3]
+        pool.container().finish()
+        await quiet()
+        assert heard["d"] == [4, 3, 2]
+        pool.container().finish()
+        await waits
+        assert heard == {"a": [], "b": [1], "c": [2], "d": [4, 3, 2, 1]}
+
+
+async def test_who_is_refused_a_place_hears_of_none() -> None:
+    heard: list[int] = []
+    async with rig(max_containers=1, max_waiting=1) as pool:
+        await pool.client(b"hang")
+        await pool.client()
+        with pytest.raises(PoolSaturated):
+            await pool.run(on_queued=heard.append)
+        pool.container().finish()
+    assert heard == []
+
+
+async def test_a_lease_knows_what_its_wait_was_made_of() -> None:
+    engine = FakeEngine()
+    async with rig(engine, max_containers=2) as pool:
+        engine.start_s = 0.5
+        lease = pool.pool.lease(dedicated=engine.launcher())
+        async with lease:
+            pass
+        assert lease.queued_s + lease.start_s <= lease.waited_s
+        assert lease.start_s > 0
+
+
 async def test_a_waiter_gives_up_at_its_deadline() -> None:
     async with rig(max_containers=1) as pool:
         await pool.client(b"hang")

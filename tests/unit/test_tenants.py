@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class Waiter:
     """As much of a lease as the queue looks at."""
 
-    def __init__(self, tenant: str, number: int = 0) -> None:
+    def __init__(self, tenant: str, number: int = 0, heard: list[int] | None = None) -> None:
+        self.on_queued = None if heard is None else heard.append
+        self.position = 0
         self.tenant = tenant
         self.number = number
 
