@@ -177,7 +177,7 @@ class Connection(web.RequestHandler):
                 # Raised before our middleware got to see the request.
                 sent = request.headers.get("X-Request-ID")
                 record = request[RECORD] = Record(request_id(sent), code=problem.code)
-                resp.headers["X-Request-ID"] = record.id
+                record.sign(resp)
             if not request.content.is_eof():
                 resp.force_close()
         return await super().finish_response(request, resp, start_time)
@@ -192,13 +192,9 @@ class Connection(web.RequestHandler):
         """Answer what no handler got to see: bad HTTP, late heads, errors of aiohttp's own."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is on its way already")
-        problem = problem_of(exc if exc is not None else RuntimeError("no cause given"))
-        record = Record(request_id(None), code=problem.code)
-        request[RECORD] = record
-        if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            fields = {"request_id": record.id}
-            logger.error("unexpected error", exc_info=exc, extra={"fields": fields})
-        response = problem.response()
-        response.headers["X-Request-ID"] = record.id
+        record = request[RECORD] = Record(request_id(None))
+        error = exc if exc is not None else RuntimeError("no cause given")
+        response = record.fail(error).response()
+        record.sign(response)
         response.force_close()
         return response

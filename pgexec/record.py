@@ -7,18 +7,21 @@ import logging
 import secrets
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from pgexec import log
+from pgexec.errors import problem_of
 from pgexec.metrics import METHODS, OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from pgexec.errors import Problem
     from pgexec.metrics import Metrics
-    from pgexec.service import Outcome
+    from pgexec.service import Outcome, Trace
 
     Answered = Callable[[web.BaseRequest, web.StreamResponse], None]
 
@@ -42,9 +45,43 @@ class Record:
     id: str
     tenant: str = ""
     language: str = ""
+    trace: Trace | None = None
     outcome: Outcome | None = None
     code: str | None = None
     began: float = field(default_factory=time.perf_counter)
+
+    def sign(self, response: web.StreamResponse) -> None:
+        """Put the request's id, and where the time went until now, on an answer."""
+        headers = response.headers
+        headers["X-Request-ID"] = self.id
+        headers["Server-Timing"] = ", ".join(
+            f"{name};dur={seconds * 1000:.3f}"
+            for name, seconds in self.times(time.perf_counter() - self.began)
+        )
+
+    def times(self, total_s: float) -> Iterator[tuple[str, float]]:
+        """Yield what took how many seconds, as far as it happened; see `Trace`."""
+        if (trace := self.trace) is not None:
+            if trace.queue_s is not None:
+                yield "queue", trace.queue_s
+            if trace.install_s is not None:
+                yield "install", trace.install_s
+            if trace.start_s is not None:
+                yield "start", trace.start_s
+            if trace.lease_s is not None:
+                yield "lease", trace.lease_s
+            if trace.run_s is not None:
+                yield "run", trace.run_s
+        yield "total", total_s
+
+    def fail(self, error: BaseException) -> Problem:
+        """Return the answer to an error, noting its code, and log what is a bug of ours."""
+        problem = problem_of(error)
+        self.code = problem.code
+        if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            fields = {"request_id": self.id}
+            logger.error("unexpected error", exc_info=error, extra={"fields": fields})
+        return problem
 
 
 RECORD = web.RequestKey("record", Record)
@@ -68,12 +105,13 @@ class Reporter:
         """Report an answer that has just been written."""
         record = request[RECORD]
         seconds = time.perf_counter() - record.began
-        self._count(request, response.status, seconds)
+        status = response.status
+        self._count(request, status, seconds)
         if record.outcome is not None:
             result = record.outcome.result
             self._metrics.ran(record.language, result.status, seconds, result.duration_s)
         if logger.isEnabledFor(logging.INFO):
-            self._log(request, record, response.status, seconds)
+            self._log(request, record, status, seconds)
 
     def gone(self, request: web.BaseRequest) -> None:
         """Report a client that hung up before its answer."""
@@ -93,16 +131,16 @@ class Reporter:
             "method": request.method if request.method in METHODS else OTHER,
             "path": request.path[:_MAX_PATH_CHARS],
             "status": status,
-            "ms": round(seconds * 1000, 3),
         }
+        for name, part_s in record.times(seconds):
+            fields["ms" if name == "total" else f"{name}_ms"] = round(part_s * 1000, 3)
         if record.tenant:
             fields["tenant"] = record.tenant
         if record.code is not None:
             fields["code"] = record.code
-        if (outcome := record.outcome) is not None:
-            fields["run_status"] = outcome.result.status.value
-            fields["run_ms"] = round(outcome.result.duration_s * 1000, 3)
-            fields["wait_ms"] = round(outcome.waited_s * 1000, 3)
-            fields["source"] = outcome.source
-            fields["container"] = outcome.container_id[:12]
+        if record.outcome is not None:
+            fields["run_status"] = record.outcome.result.status.value
+        if (trace := record.trace) is not None and trace.container_id is not None:
+            fields["source"] = trace.source
+            fields["container"] = trace.container_id[:12]
         log.event(logger, logging.INFO, "request", fields)

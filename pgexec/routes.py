@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -12,9 +11,10 @@ from aiohttp import HttpVersion11, web
 
 from pgexec import metrics as prometheus
 from pgexec.body import check_json, read_body
-from pgexec.errors import JSON_HEADERS, RequestError, problem_of
+from pgexec.errors import JSON_HEADERS, RequestError
 from pgexec.record import RECORD, Record, Reporter, request_id
 from pgexec.schemas import Limits, describe, parse_run, render_result
+from pgexec.service import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pgexec.settings import Settings
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-logger = logging.getLogger(__name__)
 
 LANGUAGES = ("python",)
 PATHS = frozenset({"/ping", "/run", "/metrics", "/healthz", "/readyz"})
@@ -79,17 +77,12 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except asyncio.CancelledError:
         request.app[CONTEXT].reporter.gone(request)
         raise
-    except Exception as error:  # whatever it is, the client gets JSON
-        problem = problem_of(error)
-        if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            fields = {"request_id": record.id}
-            logger.exception("unexpected error", extra={"fields": fields})
-        record.code = problem.code
-        response = problem.response()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the client gets JSON
+        response = record.fail(error).response()
         if "Expect" in request.headers and not request.content.is_eof():
             # Whether the body comes nevertheless is up to the client.
             response.force_close()
-    response.headers["X-Request-ID"] = record.id
+    record.sign(response)
     return response
 
 
@@ -106,7 +99,8 @@ async def run(request: web.Request) -> web.Response:
     check_json(request)
     body = await read_body(request, context.settings.body_limit, context.settings.request_timeout_s)
     wanted = parse_run(body, context.limits)
-    outcome = await context.service.run(wanted, record.tenant)
+    record.trace = Trace()
+    outcome = await context.service.run(wanted, record.tenant, record.trace)
     record.language, record.outcome = wanted.language, outcome
     error = describe(outcome.result, outcome.timeout_s, context.limits)
     return web.Response(body=render_result(outcome.result, error), headers=JSON_HEADERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,20 +19,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A run's result and how it came about; `waited_s` is the time in the pool's queue."""
+    """A run's result, and the limit on its time that applied."""
 
     result: Result
     timeout_s: float
-    container_id: str
-    source: str
-    waited_s: float
+
+
+@dataclass(slots=True)
+class Trace:
+    """Where the time of a run went and what served it, filled in as far as it gets.
+
+    `queue_s` is the wait for a container, `install_s` that for dependencies, `start_s` the
+    start of a container for this run alone; `lease_s` is the use of the container, of which
+    the snippet had `run_s`. `None` is what did not happen.
+    """
+
+    container_id: str | None = None
+    source: str | None = None
+    queue_s: float | None = None
+    install_s: float | None = None
+    start_s: float | None = None
+    lease_s: float | None = None
+    run_s: float | None = None
 
 
 class Service(Protocol):
     """Runs snippets. Raises `PoolError`; what a snippet does is never an error."""
 
-    async def run(self, request: RunRequest, tenant: str) -> Outcome:
-        """Run a request's snippet on behalf of a tenant. Cancelling ends the run."""
+    async def run(self, request: RunRequest, tenant: str, trace: Trace) -> Outcome:
+        """Run a request's snippet on behalf of a tenant. Cancelling ends the run.
+
+        Fills in `trace`, also where it fails.
+        """
         ...
 
     def unready(self) -> str | None:
@@ -59,7 +78,7 @@ class PoolService:
         self._run_timeout_s = run_timeout_s
         self._output_limit_bytes = output_limit_bytes
 
-    async def run(self, request: RunRequest, tenant: str) -> Outcome:
+    async def run(self, request: RunRequest, tenant: str, trace: Trace) -> Outcome:
         """Lease a container, run the snippet in it, and leave it to the pool."""
         requirements = request.dependencies
         timeout_s = self._run_timeout_s if request.timeout_s is None else request.timeout_s
@@ -70,12 +89,23 @@ class PoolService:
             output_limit_bytes=self._output_limit_bytes,
             layered=bool(requirements),
         )
-        dedicated = self._with_dependencies(requirements) if requirements else None
-        async with self._pool.lease(
-            tenant=tenant, fresh=request.fresh, dedicated=dedicated
-        ) as lease:
-            result = await lease.run(job)
-            return Outcome(result, timeout_s, lease.container.id, lease.source, lease.waited_s)
+        lease = self._pool.lease(
+            tenant=tenant,
+            fresh=request.fresh,
+            dedicated=self._with_dependencies(requirements) if requirements else None,
+        )
+        try:
+            async with lease:
+                trace.container_id = lease.container.id
+                trace.source = lease.source
+                result = await lease.run(job)
+                trace.run_s = result.duration_s
+                return Outcome(result, timeout_s)
+        finally:
+            trace.queue_s = lease.queued_s
+            trace.start_s = lease.start_s or None
+            if lease.entered_at:
+                trace.lease_s = time.perf_counter() - lease.entered_at
 
     def unready(self) -> str | None:
         """Return the pool's own reason."""

@@ -51,6 +51,24 @@ async def test_requests_and_errors_are_in_the_file_and_what_users_sent_is_not(
     assert max(map(len, text.splitlines())) < 1000
 
 
+async def test_the_log_and_the_answer_agree_on_where_the_time_went(
+    start: StartServer,
+) -> None:
+    server = await start()
+    answer = await server.run("print(1)")
+    entry = await server.logged("request", request_id=answer.request_id)
+    assert answer.headers["X-Request-ID"] == answer.request_id
+    shown: dict[str, Any] = {}
+    for item in answer.headers["Server-Timing"].split(", "):
+        name, _, milliseconds = item.partition(";dur=")
+        shown[name] = float(milliseconds)
+    assert list(shown) == ["queue", "lease", "run", "total"]
+    for name in ("queue", "lease", "run"):
+        assert shown[name] == entry[f"{name}_ms"]
+    assert shown["run"] == round(answer.json["duration_s"] * 1000, 3)
+    assert shown["run"] <= shown["lease"] <= shown["total"] <= entry["ms"]
+
+
 async def test_at_debug_level_what_users_sent_is_still_not_there(start: StartServer) -> None:
     server = await start(LOG_LEVEL="debug")
     await server.output("print('k9-marker')", stdin="k9-marker")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pgexec.metrics import Metrics
     from pgexec.schemas import RunRequest
     from pgexec.server import HttpServer
+    from pgexec.service import Trace
 
 
 def make_result(status: Status = Status.OK, **changes: Any) -> Result:
@@ -49,10 +50,12 @@ class FakeService:
         self.entered = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    async def run(self, request: RunRequest, tenant: str) -> Outcome:
+    async def run(self, request: RunRequest, tenant: str, trace: Trace) -> Outcome:
         self.requests.append(request)
         self.tenants.append(tenant)
         self.entered.set()
+        trace.container_id, trace.source = "c0ffee" * 10, "idle"
+        trace.queue_s, trace.lease_s = 0.0, 0.0015
         if self.gate is not None:
             try:
                 await self.gate.wait()
@@ -61,7 +64,8 @@ class FakeService:
                 raise
         if self.error is not None:
             raise self.error
-        return Outcome(self.result, request.timeout_s or 30.0, "c0ffee" * 10, "idle", 0.0)
+        trace.run_s = self.result.duration_s
+        return Outcome(self.result, request.timeout_s or 30.0)
 
     def unready(self) -> str | None:
         return self.reason

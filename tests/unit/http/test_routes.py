@@ -17,7 +17,7 @@ from tests.unit.http.rig import make_result, read_answer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.http.rig import Running, Serve
+    from tests.unit.http.rig import Answer, Running, Serve
 
 CODE = {"language": "python", "code": "print(1)", "dependencies": []}
 HEAD = b"POST /run HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -332,10 +332,48 @@ async def test_a_request_leaves_one_line_in_the_log(
         "status": 200,
         "run_status": "ok",
         "run_ms": 1.0,
-        "wait_ms": 0.0,
+        "queue_ms": 0.0,
+        "lease_ms": 1.5,
         "source": "idle",
         "container": "c0ffeec0ffee",
     }
+
+
+def timing(answer: Answer) -> dict[str, float]:
+    """Return the entries of Server-Timing in their order, in milliseconds."""
+    pairs = (item.split(";dur=") for item in answer.headers["Server-Timing"].split(", "))
+    return {name: float(milliseconds) for name, milliseconds in pairs}
+
+
+async def test_a_run_says_where_its_time_went(server: Running) -> None:
+    shown = timing(await server.post(CODE))
+    assert list(shown) == ["queue", "lease", "run", "total"]
+    assert (shown["queue"], shown["lease"], shown["run"]) == (0.0, 1.5, 1.0)
+    assert shown["total"] > 0
+
+
+async def test_what_failed_says_so_too_as_far_as_it_got(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pgexec.request")
+    server.service.error = pool.ContainerLost("the container ended")
+    assert list(timing(await server.post(CODE))) == ["queue", "lease", "total"]
+    await server.get("/ping")
+    fields = vars(caplog.records[0])["fields"]
+    assert (fields["code"], fields["container"]) == ("container_lost", "c0ffeec0ffee")
+    assert fields["lease_ms"] == 1.5
+
+
+async def test_every_answer_has_a_request_id_and_a_timing(server: Running) -> None:
+    for answer in (
+        await server.get("/ping"),
+        await server.get("/nowhere"),
+        await server.post({}),
+        await server.raw(b"garbage\r\n\r\n"),
+        await server.raw(HEAD + b"Expect: wonders\r\nContent-Length: 0\r\n\r\n"),
+    ):
+        assert answer.headers["X-Request-ID"]
+        assert list(timing(answer)) == ["total"]
 
 
 async def test_neither_code_nor_output_is_logged(
