@@ -45,6 +45,13 @@ class Problem:
             response.force_close()
         return response
 
+    def event(self) -> bytes:
+        """Return the same document, with what the head of an answer would say, for a stream."""
+        document = {"data": None, "error": self.sentence, "code": self.code, "status": self.status}
+        if "Retry-After" in self.headers:
+            document["retry_after_s"] = int(self.headers["Retry-After"])
+        return to_json(document)
+
 
 class RequestError(Exception):
     """A request that is refused before anything runs."""

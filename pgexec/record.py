@@ -29,7 +29,8 @@ logger = logging.getLogger("pgexec.request")
 
 MAX_ID_CHARS = 128
 _MAX_PATH_CHARS = 200
-_GONE = 499  # nginx's number for a client that did not wait for its answer
+GONE = 499
+"""nginx's number for a client that did not wait for its answer."""
 
 _process = secrets.token_hex(6)
 _numbers = itertools.count(1)
@@ -39,6 +40,7 @@ _numbers = itertools.count(1)
 class Record:
     """A request's id and, as they become known, its tenant, its run and its error's code.
 
+    `status` is how the request ended where the answer's own status was sent before that.
     `began` is of `time.perf_counter`: the clock of uvloop ticks in milliseconds.
     """
 
@@ -48,6 +50,7 @@ class Record:
     trace: Trace | None = None
     outcome: Outcome | None = None
     code: str | None = None
+    status: int | None = None
     began: float = field(default_factory=time.perf_counter)
 
     def sign(self, response: web.StreamResponse) -> None:
@@ -105,7 +108,7 @@ class Reporter:
         """Report an answer that has just been written."""
         record = request[RECORD]
         seconds = time.perf_counter() - record.began
-        status = response.status
+        status = response.status if record.status is None else record.status
         self._count(request, status, seconds)
         if record.outcome is not None:
             result = record.outcome.result
@@ -118,8 +121,8 @@ class Reporter:
         record = request[RECORD]
         record.code = "client_gone"
         seconds = time.perf_counter() - record.began
-        self._count(request, _GONE, seconds)
-        self._log(request, record, _GONE, seconds)
+        self._count(request, GONE, seconds)
+        self._log(request, record, GONE, seconds)
 
     def _count(self, request: web.BaseRequest, status: int, seconds: float) -> None:
         path = request.path if request.path in self._paths else OTHER

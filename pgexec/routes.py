@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from aiohttp import HttpVersion11, web
 from pgexec import metrics as prometheus
 from pgexec.body import check_json, read_body
 from pgexec.errors import JSON_HEADERS, RequestError
+from pgexec.events import answer_with_events, wants_events
 from pgexec.record import RECORD, Record, Reporter, request_id
 from pgexec.schemas import Limits, describe, parse_run, render_result
 from pgexec.service import Trace
@@ -19,7 +21,8 @@ from pgexec.service import Trace
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pgexec.service import Service
+    from pgexec.schemas import RunRequest
+    from pgexec.service import Progress, Service
     from pgexec.settings import Settings
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -82,7 +85,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if "Expect" in request.headers and not request.content.is_eof():
             # Whether the body comes nevertheless is up to the client.
             response.force_close()
-    record.sign(response)
+    if not response.prepared:
+        record.sign(response)
     return response
 
 
@@ -92,18 +96,28 @@ async def expect(request: web.Request) -> None:
         raise web.HTTPExpectationFailed
 
 
-async def run(request: web.Request) -> web.Response:
+async def run(request: web.Request) -> web.StreamResponse:
     """Run a snippet."""
     context, record = request.app[CONTEXT], request[RECORD]
     record.tenant = authorize(request, context)
     check_json(request)
     body = await read_body(request, context.settings.body_limit, context.settings.request_timeout_s)
     wanted = parse_run(body, context.limits)
+    if wants_events(", ".join(request.headers.getall("Accept", ()))):
+        return await answer_with_events(request, partial(answer, context, record, wanted))
+    document = await answer(context, record, wanted)
+    return web.Response(body=document, headers=JSON_HEADERS)
+
+
+async def answer(
+    context: Context, record: Record, wanted: RunRequest, progress: Progress | None = None
+) -> bytes:
+    """Run a snippet and return the JSON document that says how it went."""
     record.trace = Trace()
-    outcome = await context.service.run(wanted, record.tenant, record.trace)
+    outcome = await context.service.run(wanted, record.tenant, record.trace, progress)
     record.language, record.outcome = wanted.language, outcome
     error = describe(outcome.result, outcome.timeout_s, context.limits)
-    return web.Response(body=render_result(outcome.result, error), headers=JSON_HEADERS)
+    return render_result(outcome.result, error)
 
 
 async def ping(_request: web.Request) -> web.Response:

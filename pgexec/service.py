@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pool.job import Result
     from pool.lease import Launcher
     from pool.manager import PoolManager
+    from pool.protocol import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,35 @@ class Trace:
     run_s: float | None = None
 
 
+class Progress(Protocol):
+    """Hears how a run comes along. Must not raise, block or call back."""
+
+    def queued(self, position: int) -> None:
+        """Hear the place in the queue, 1 for who is next, and each change of it."""
+        ...
+
+    def line(self, text: str) -> None:
+        """Hear one line of the installer's, without its end."""
+        ...
+
+    def leased(self) -> None:
+        """Hear that the run has its container."""
+        ...
+
+    def output(self, kind: Kind, data: bytes) -> None:
+        """Hear a piece of the snippet's stdout or stderr."""
+        ...
+
+
 class Service(Protocol):
     """Runs snippets. Raises `PoolError`; what a snippet does is never an error."""
 
-    async def run(self, request: RunRequest, tenant: str, trace: Trace) -> Outcome:
+    async def run(
+        self, request: RunRequest, tenant: str, trace: Trace, progress: Progress | None = None
+    ) -> Outcome:
         """Run a request's snippet on behalf of a tenant. Cancelling ends the run.
 
-        Fills in `trace`, also where it fails.
+        Fills in `trace`, also where it fails, and tells `progress`.
         """
         ...
 
@@ -78,7 +101,9 @@ class PoolService:
         self._run_timeout_s = run_timeout_s
         self._output_limit_bytes = output_limit_bytes
 
-    async def run(self, request: RunRequest, tenant: str, trace: Trace) -> Outcome:
+    async def run(
+        self, request: RunRequest, tenant: str, trace: Trace, progress: Progress | None = None
+    ) -> Outcome:
         """Lease a container, run the snippet in it, and leave it to the pool."""
         requirements = request.dependencies
         timeout_s = self._run_timeout_s if request.timeout_s is None else request.timeout_s
@@ -93,12 +118,17 @@ class PoolService:
             tenant=tenant,
             fresh=request.fresh,
             dedicated=self._with_dependencies(requirements) if requirements else None,
+            on_queued=None if progress is None else progress.queued,
         )
         try:
             async with lease:
                 trace.container_id = lease.container.id
                 trace.source = lease.source
-                result = await lease.run(job)
+                if progress is None:
+                    result = await lease.run(job)
+                else:
+                    progress.leased()
+                    result = await lease.run(job, progress.output)
                 trace.run_s = result.duration_s
                 return Outcome(result, timeout_s)
         finally:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pgexec.metrics import Metrics
     from pgexec.schemas import RunRequest
     from pgexec.server import HttpServer
-    from pgexec.service import Trace
+    from pgexec.service import Progress, Trace
 
 
 def make_result(status: Status = Status.OK, **changes: Any) -> Result:
@@ -38,10 +38,11 @@ def make_result(status: Status = Status.OK, **changes: Any) -> Result:
 
 
 class FakeService:
-    """Answers with `result`, raises `error`, or waits for `gate`."""
+    """Goes through `script`, waits for `gate`, and raises `error` or answers with `result`."""
 
     def __init__(self) -> None:
         self.result = make_result()
+        self.script: Callable[[Progress], Awaitable[None]] | None = None
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.reason: str | None = None
@@ -50,12 +51,16 @@ class FakeService:
         self.entered = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    async def run(self, request: RunRequest, tenant: str, trace: Trace) -> Outcome:
+    async def run(
+        self, request: RunRequest, tenant: str, trace: Trace, progress: Progress | None = None
+    ) -> Outcome:
         self.requests.append(request)
         self.tenants.append(tenant)
         self.entered.set()
         trace.container_id, trace.source = "c0ffee" * 10, "idle"
         trace.queue_s, trace.lease_s = 0.0, 0.0015
+        if self.script is not None and progress is not None:
+            await self.script(progress)
         if self.gate is not None:
             try:
                 await self.gate.wait()

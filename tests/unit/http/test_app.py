@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,7 @@ from pgexec.settings import Settings
 from pool.config import PoolConfig
 from pool.container import Container
 from pool.errors import EngineUnavailable, InstallError
+from tests import sse
 from tests.unit.fake_engine import DOCUMENT, FakeEngine
 
 if TYPE_CHECKING:
@@ -123,6 +125,47 @@ async def test_a_run_goes_through_the_pool(app: App) -> None:
     await app.until_ready()
     status, answer = await app.post()
     assert (status, answer["status"], answer["exit_code"]) == (200, "ok", 0)
+
+
+async def test_a_stream_goes_through_the_pool_from_the_queue_to_the_result(app: App) -> None:
+    await app.until_ready()
+    hanging = [asyncio.create_task(app.post(code="hang")) for _ in range(16)]
+    pool = app.backend.pool
+    async with asyncio.timeout(20):
+        while pool.snapshot().leased != pool.config.max_containers:  # nobody tells
+            await asyncio.sleep(0)
+        body = {"language": "python", "code": "both"}
+        async with app.session.post(app.url + "/run", json=body, headers=sse.ASK) as response:
+            told = sse.read(response.content)
+            assert await anext(told) == ("queue", {"position": 1})
+            busy = [one for one in app.backend.engine.containers.values() if one.busy]
+            busy.pop().finish()
+            assert [await anext(told) for _ in range(3)] == [
+                ("stdout", {"text": "1"}),
+                ("stderr", {"text": "2"}),
+                ("stdout", {"text": "hello\n"}),
+            ]
+            name, result = await anext(told)
+            assert (name, result["data"], result["status"]) == ("result", "12hello\n", "ok")
+        for one in busy:
+            one.finish()
+        assert {status for status, _ in await asyncio.gather(*hanging)} == {200}
+
+
+async def test_a_wait_in_vain_is_the_last_event(app: App) -> None:
+    await app.until_ready()
+    app.backend.away = True
+    pool = app.backend.pool
+    async with pool.lease():
+        app.backend.pool.config = replace(pool.config, lease_timeout_s=0.1)
+        body = {"language": "python", "code": "x"}
+        async with app.session.post(app.url + "/run", json=body, headers=sse.ASK) as response:
+            assert response.status == 200
+            told = list(sse.parse(await response.read()))
+    assert told[0] == ("queue", {"position": 1})
+    name, problem = told[-1]
+    assert (name, problem["code"], problem["status"]) == ("error", "lease_timeout", 503)
+    assert problem["retry_after_s"] >= 1
 
 
 async def test_dependencies_get_a_container_of_their_own(app: App) -> None:

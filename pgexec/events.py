@@ -1,0 +1,275 @@
+"""A run as a stream of server-sent events: the wait, the output as it comes, then the result.
+
+The run never waits for its client. What the client has not read yet is kept: of the queue the
+last position, of the installer the last lines, and all output, which `PGEXEC_OUTPUT_LIMIT`
+bounds. A client that takes nothing at all for `STALL_S` is disconnected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections import deque
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from pydantic_core import to_json
+
+from pgexec.record import GONE, RECORD
+from pool.protocol import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pgexec.service import Progress
+
+KEEPALIVE_S: Final = 15.0
+"""How long nothing may be sent: proxies close connections that are silent for longer."""
+STALL_S: Final = 60.0
+"""How long a client may take nothing of what is sent to it."""
+MAX_LINES: Final = 1000
+MAX_LINE_CHARS: Final = 4096
+CHUNK_BYTES: Final = 32 << 10
+
+EVENT_STREAM: Final = "text/event-stream"
+STREAM_HEADERS: Final = {
+    "Content-Type": EVENT_STREAM,
+    "Server": "pgexec",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+_KEEPALIVE = b": keep-alive\n\n"
+_BEGIN = b":\n\n"
+_NAMES: Final = {Kind.STDOUT: b"stdout", Kind.STDERR: b"stderr"}
+
+
+@lru_cache(maxsize=64)
+def wants_events(accept: str) -> bool:
+    """Whether an `Accept` header names event streams, and wants them no less than JSON.
+
+    A wildcard does not ask for a stream: most clients send one without a thought.
+    """
+    streams, json = 0.0, (-1, 0.0)
+    for item in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        quality = _quality(parameters)
+        if name == EVENT_STREAM:
+            streams = quality
+        elif name in _JSON_RANGES:
+            json = max(json, (_JSON_RANGES[name], quality))  # the most specific range counts
+    return streams > 0 and streams >= json[1]
+
+
+_JSON_RANGES: Final = {"*/*": 0, "application/*": 1, "application/json": 2}
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                quality = float(value)
+            except ValueError:
+                return 0.0
+            return quality if 0 <= quality <= 1 else 0.0
+    return 1.0
+
+
+async def answer_with_events(
+    request: web.Request, run: Callable[[Progress], Awaitable[bytes]]
+) -> web.StreamResponse:
+    """Await `run`, streaming what it tells, and end with the JSON document that it returns.
+
+    An error before anything was told is raised as it is; after that it is the last event.
+    """
+    stream = EventStream(request)
+    try:
+        try:
+            document = await run(stream)
+        except Exception as error:
+            if not stream.begun:
+                raise
+            problem = request[RECORD].fail(error)
+            request[RECORD].status = problem.status
+            await stream.end(b"error", problem.event())
+        else:
+            await stream.end(b"result", document)
+    finally:
+        stream.close()
+    return stream.response
+
+
+class EventStream:
+    """One answer as events; the `Progress` of its run.
+
+    It begins with the first thing that it hears; a task of its own writes from then on.
+    """
+
+    def __init__(self, request: web.Request) -> None:
+        self.response = web.StreamResponse(headers=STREAM_HEADERS)
+        self._request = request
+        self._unsent = Unsent()
+        self._wake = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client has been told anything, so that the status is 200."""
+        return self._writer is not None
+
+    # --- the run's progress -------------------------------------------------------------------
+
+    def queued(self, position: int) -> None:
+        """Send the place in the queue."""
+        self._unsent.tell(b"queue", to_json({"position": position}))
+        self._begin()
+
+    def line(self, text: str) -> None:
+        """Send a line of the installer's."""
+        self._unsent.tell(b"install", to_json({"line": text[:MAX_LINE_CHARS]}))
+        self._begin()
+
+    def leased(self) -> None:
+        """Send the head: from here on a run may be silent for long."""
+        self._begin()
+
+    def output(self, kind: Kind, data: bytes) -> None:
+        """Send output."""
+        self._unsent.output.add(kind, data)
+        self._begin()
+
+    # --- its end ------------------------------------------------------------------------------
+
+    async def end(self, name: bytes, document: bytes) -> None:
+        """Send the last event and wait until the client has it all, or is gone."""
+        self._unsent.last = _event(name, document)
+        try:
+            await self._begin()
+        except (ConnectionError, TimeoutError):
+            record = self._request[RECORD]
+            record.code, record.status = "client_gone", GONE
+
+    def close(self) -> None:
+        """Stop writing, whatever is left."""
+        if self._writer is not None:
+            self._writer.cancel()
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def _begin(self) -> asyncio.Task[None]:
+        self._wake.set()
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write(), name="write events")
+            self._writer.add_done_callback(_retrieve)
+        return self._writer
+
+    async def _write(self) -> None:
+        response = self.response
+        try:
+            self._request[RECORD].sign(response)
+            await response.prepare(self._request)
+            data = self._unsent.take() or _BEGIN
+            while data:
+                async with asyncio.timeout(STALL_S):
+                    await response.write(data)
+                data = await self._next()
+            async with asyncio.timeout(STALL_S):
+                await response.write_eof()
+        except Exception:
+            # Whoever reads half a stream must see that it broke; and this ends the run, too.
+            if (transport := self._request.transport) is not None:
+                transport.abort()
+            raise
+
+    async def _next(self) -> bytes:
+        """Return what is to be sent next, as soon as there is something; `b""` at the end."""
+        await asyncio.sleep(0)  # a long backlog and a fast client must not keep the loop
+        while not (data := self._unsent.take()) and not self._unsent.ended:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(KEEPALIVE_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                return _KEEPALIVE
+        return data
+
+
+class Unsent:
+    """What is still to be sent, in its order: what was told, the output, and the `last` event."""
+
+    def __init__(self) -> None:
+        self.output = _Backlog()
+        self.last: bytes | None = None
+        self.ended = False
+        self._told: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_LINES)
+        make = codecs.getincrementaldecoder("utf-8")
+        self._decoders = {kind: make("replace") for kind in _NAMES}
+
+    def tell(self, name: bytes, document: bytes) -> None:
+        """Add an event that comes before all output."""
+        if name == b"queue" and self._told and self._told[-1][0] == name:
+            self._told.pop()  # out of date
+        self._told.append((name, document))
+
+    def take(self) -> bytes:
+        """Return the next events, up to `CHUNK_BYTES` or a little more."""
+        events = bytearray()
+        while self._told and len(events) < CHUNK_BYTES:
+            events += _event(*self._told.popleft())
+        while self.output and len(events) < CHUNK_BYTES:
+            events += self._text(*self.output.take(CHUNK_BYTES))
+        if self.last is not None and not (self._told or self.output or self.ended):
+            for kind in _NAMES:
+                events += self._text(kind, b"", final=True)
+            events += self.last
+            self.ended = True
+        return bytes(events)
+
+    def _text(self, kind: Kind, data: bytes, *, final: bool = False) -> bytes:
+        text = self._decoders[kind].decode(data, final)
+        return _event(_NAMES[kind], to_json({"text": text})) if text else b""
+
+
+class _Backlog:
+    """Output in its order. However often the streams alternate, that costs little more."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._sizes: deque[int] = deque()  # of one stream, of the other, of the one again, …
+        self._oldest = self._newest = Kind.STDOUT
+
+    def __bool__(self) -> bool:
+        return bool(self._sizes)
+
+    def add(self, kind: Kind, data: bytes) -> None:
+        if not self._sizes:
+            self._oldest = kind
+            self._sizes.append(len(data))
+        elif kind is self._newest:
+            self._sizes[-1] += len(data)
+        else:
+            self._sizes.append(len(data))
+        self._newest = kind
+        self._data += data
+
+    def take(self, limit_bytes: int) -> tuple[Kind, bytes]:
+        kind, size = self._oldest, self._sizes[0]
+        if size > limit_bytes:
+            self._sizes[0] -= limit_bytes
+            size = limit_bytes
+        else:
+            self._sizes.popleft()
+            self._oldest = Kind.STDERR if kind is Kind.STDOUT else Kind.STDOUT
+        piece = bytes(self._data[:size])
+        del self._data[:size]
+        return kind, piece
+
+
+def _event(name: bytes, document: bytes) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name, document)  # JSON has no line ends of its own
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
