@@ -14,6 +14,7 @@ from pgexec import metrics as prometheus
 from pgexec.body import check_json, read_body
 from pgexec.errors import JSON_HEADERS, RequestError
 from pgexec.events import answer_with_events, wants_events
+from pgexec.openapi import describe_api
 from pgexec.record import RECORD, Record, Reporter, request_id
 from pgexec.schemas import Limits, describe, parse_run, render_result
 from pgexec.service import Trace
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LANGUAGES = ("python",)
-PATHS = frozenset({"/ping", "/run", "/metrics", "/healthz", "/readyz"})
+PATHS = frozenset({"/ping", "/run", "/metrics", "/healthz", "/readyz", "/openapi.json"})
 PONG = b'{"message": "pong"}'
 HEALTHY = b'{"status": "ok"}'
 
@@ -42,6 +43,7 @@ class Context:
     service: Service
     metrics: prometheus.Metrics
     reporter: Reporter
+    openapi: bytes
 
 
 CONTEXT = web.AppKey("context", Context)
@@ -58,7 +60,9 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
         memory_limit_bytes=settings.memory_limit,
         output_limit_bytes=settings.output_limit,
     )
-    app[CONTEXT] = Context(settings, limits, service, metrics, Reporter(metrics, PATHS))
+    keyed = bool(settings.api_keys)
+    openapi = describe_api(limits, keyed=keyed, metrics_keyed=keyed and not settings.metrics_open)
+    app[CONTEXT] = Context(settings, limits, service, metrics, Reporter(metrics, PATHS), openapi)
     app.add_routes(
         [
             web.get("/ping", ping),
@@ -66,6 +70,7 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
             web.get("/metrics", metrics_text),
             web.get("/healthz", healthz),
             web.get("/readyz", readyz),
+            web.get("/openapi.json", openapi_json),
         ]
     )
     return app
@@ -136,6 +141,11 @@ async def readyz(request: web.Request) -> web.Response:
         unavailable = HTTPStatus.SERVICE_UNAVAILABLE
         raise RequestError(unavailable, "not_ready", reason, Retry_After="1")
     return web.Response(body=b'{"status": "ready"}', headers=JSON_HEADERS)
+
+
+async def openapi_json(request: web.Request) -> web.Response:
+    """Describe all of this to machines."""
+    return web.Response(body=request.app[CONTEXT].openapi, headers=JSON_HEADERS)
 
 
 async def metrics_text(request: web.Request) -> web.Response:

@@ -44,12 +44,80 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
-    language: str
-    code: str
-    dependencies: Annotated[list[str], Field(max_length=MAX_DEPENDENCIES)] = []
-    stdin: str = ""
-    timeout_s: float | None = None
-    fresh: bool = False
+    language: Annotated[str, Field(description="The language of the code.")]
+    code: Annotated[str, Field(description="The snippet; not blank, and without NUL.")]
+    dependencies: Annotated[
+        list[str],
+        Field(
+            max_length=MAX_DEPENDENCIES,
+            description="Requirements to install before the run: names with extras, versions and "
+            "markers; no options, addresses or files.",
+        ),
+    ] = []
+    stdin: Annotated[str, Field(description="The text of the snippet's standard input.")] = ""
+    timeout_s: Annotated[
+        float | None,
+        Field(description="How many seconds the snippet may take; the server's limit by default."),
+    ] = None
+    fresh: Annotated[
+        bool,
+        Field(description="Whether to use a container that nobody has used, and destroy it then."),
+    ] = False
+
+
+class RunResult(BaseModel):
+    """How a snippet ended and what it wrote; the answer to `POST /run` whatever it did."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    data: Annotated[str, Field(description="stdout and stderr together, in their order.")]
+    error: Annotated[
+        str | None, Field(description="How it ended in one sentence; null when it exited with 0.")
+    ]
+    status: Status
+    stdout: str
+    stderr: str
+    exit_code: Annotated[int | None, Field(description="null when a signal ended it.")]
+    signal: Annotated[int | None, Field(description="The signal that ended it, or null.")]
+    duration_s: Annotated[float, Field(ge=0)]
+    cpu_s: Annotated[float, Field(ge=0)]
+    peak_memory_bytes: Annotated[int, Field(ge=0)]
+    truncated: Annotated[bool, Field(description="Whether the limit on output was reached.")]
+
+
+class Refusal(BaseModel):
+    """Every answer other than 200."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    data: None
+    error: Annotated[str, Field(description="What is wrong, in a sentence.")]
+    code: Annotated[str, Field(pattern="^[a-z0-9_]+$", description="The same for machines.")]
+
+
+class StreamRefusal(Refusal):
+    """An error that came after the stream had begun; its last event."""
+
+    status: Annotated[int, Field(description="The HTTP status that it would have had.")]
+    retry_after_s: Annotated[int, Field(description="What Retry-After would have said.")] = 0
+
+
+class QueuePlace(BaseModel):
+    """The run waits for a container."""
+
+    position: Annotated[int, Field(ge=1, description="1 for who is next.")]
+
+
+class InstallerLine(BaseModel):
+    """A line of the installer's."""
+
+    line: str
+
+
+class OutputText(BaseModel):
+    """A piece of the snippet's output."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,234 @@
+"""The HTTP contract as an OpenAPI 3.1 document, made of the models that validate requests."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic_core import to_json
+
+from pgexec.errors import COME_BACK, MAX_LINE_BYTES
+from pgexec.events import EVENT_STREAM
+from pgexec.metrics import _version
+from pgexec.schemas import (
+    MAX_REQUIREMENT_CHARS,
+    InstallerLine,
+    OutputText,
+    QueuePlace,
+    Refusal,
+    RunRequest,
+    RunResult,
+    StreamRefusal,
+)
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from pgexec.schemas import Limits
+
+    Json = dict[str, Any]
+
+_REF = "#/components/schemas/{model}"
+_MODELS = (
+    RunRequest,
+    RunResult,
+    Refusal,
+    StreamRefusal,
+    QueuePlace,
+    InstallerLine,
+    OutputText,
+)
+_EVENTS: dict[str, type[BaseModel]] = {
+    "queue": QueuePlace,
+    "install": InstallerLine,
+    "stdout": OutputText,
+    "stderr": OutputText,
+    "result": RunResult,
+    "error": StreamRefusal,
+}
+_STREAM = "With Accept: text/event-stream, each event; the last one is result or error."
+
+_REFUSALS = {
+    400: "The request is wrong: JSON, a field, or HTTP itself.",
+    401: "There is no valid API key.",
+    408: "The request did not arrive in time.",
+    413: "The body, the code or the stdin is too large.",
+    414: f"The request line is over {MAX_LINE_BYTES} bytes.",
+    415: "The body is not JSON in UTF-8.",
+    417: "The only expectation that can be met is 100-continue.",
+    422: "The dependencies cannot be installed; the installer's last lines say why.",
+    429: "The tenant has as many runs in progress or waiting as it may have.",
+    431: "The headers are too large or too many.",
+    500: "A bug; the log knows more under the request's id.",
+    503: "Not now: the pool is saturated or draining, or the engine is away.",
+}
+_ANYWHERE = (400, 408, 414, 417, 431, 500)
+"""What any request may get, by HTTP or by a bug."""
+_HEADERS = {
+    "X-Request-ID": "The client's own id if it sent one that is fit, else one that was made up.",
+    "Server-Timing": "Where the time went: queue, install, start, lease, run, total.",
+    "Retry-After": "In how many seconds to come back.",
+    "WWW-Authenticate": "How to authenticate.",
+}
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
+        """Leave the titles out, which only restate the names."""
+        return False
+
+
+def describe_api(limits: Limits, *, keyed: bool, metrics_keyed: bool) -> bytes:
+    """Return the document; the flags say what an API key is needed for."""
+    run = _operation(
+        "Run a snippet",
+        {"200": _ran()},
+        (*_ANYWHERE, 413, 415, 422, 429, 503),
+        keyed=keyed,
+    )
+    run["requestBody"] = {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": _ref(RunRequest),
+                "example": {"language": "python", "code": "print('Hello from pgexec!')"},
+            }
+        },
+    }
+    ready = _json("A run would be served.", _constant(status="ready"))
+    paths = {
+        "/run": {"post": run},
+        "/ping": {"get": _get("Answer", _json("Somebody does.", _constant(message="pong")))},
+        "/healthz": {"get": _get("Live", _json("The process lives.", _constant(status="ok")))},
+        "/readyz": {"get": _get("Ready", ready, 503)},
+        "/metrics": {
+            "get": _get("Metrics for Prometheus", _response("Text", _text()), keyed=metrics_keyed)
+        },
+        "/openapi.json": {"get": _get("This document", _json("It.", {"type": "object"}))},
+    }
+    document: Json = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "pgexec",
+            "version": _version(),
+            "description": "Runs code snippets in containers that are already warm.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(limits),
+            "responses": {str(status): _refusal(status) for status in _REFUSALS},
+            "headers": {name: _header(name) for name in _HEADERS},
+        },
+    }
+    if keyed:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    return to_json(document)
+
+
+def _schemas(limits: Limits) -> Json:
+    """Return the models' schemas, with what `parse_run` asks for besides."""
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in _MODELS],
+        ref_template=_REF,
+        schema_generator=_Untitled,
+    )
+    schemas: Json = definitions["$defs"]
+    fields = schemas["RunRequest"]["properties"]
+    fields["language"]["enum"] = list(limits.languages)
+    fields["code"] |= {
+        "minLength": 1,
+        "maxLength": limits.code_limit_bytes,
+        "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$",
+    }
+    fields["stdin"]["maxLength"] = limits.stdin_limit_bytes
+    fields["dependencies"]["items"] |= {
+        "maxLength": MAX_REQUIREMENT_CHARS,
+        "pattern": r"^ *[A-Za-z0-9][ -~]*$",
+    }
+    number, _ = fields["timeout_s"]["anyOf"]
+    number |= {"exclusiveMinimum": 0, "maximum": limits.run_timeout_s}
+    return schemas
+
+
+def _operation(summary: str, responses: Json, refusals: tuple[int, ...], *, keyed: bool) -> Json:
+    if keyed:
+        refusals = (*refusals, 401)
+    others = {str(status): {"$ref": f"#/components/responses/{status}"} for status in refusals}
+    operation: Json = {"summary": summary, "responses": responses | dict(sorted(others.items()))}
+    if keyed:
+        operation["security"] = [{"key": []}]
+    return operation
+
+
+def _get(summary: str, response: Json, *refusals: int, keyed: bool = False) -> Json:
+    return _operation(summary, {"200": response}, (*_ANYWHERE, *refusals), keyed=keyed)
+
+
+def _ran() -> Json:
+    # Before OpenAPI 3.2 and its itemSchema, schema is taken to describe each event.
+    events = {"description": _STREAM, "oneOf": [_event(*event) for event in _EVENTS.items()]}
+    content = {
+        "application/json": {"schema": _ref(RunResult)},
+        EVENT_STREAM: {"schema": events},
+    }
+    return _response("The snippet ran, whatever it did.", content)
+
+
+def _event(name: str, model: type[BaseModel]) -> Json:
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": _ref(model),
+    }
+    return {
+        "type": "object",
+        "properties": {"event": {"const": name}, "data": data},
+        "required": ["event", "data"],
+    }
+
+
+def _refusal(status: int) -> Json:
+    response = _json(_REFUSALS[status], _ref(Refusal))
+    if status in COME_BACK:
+        response["headers"] |= _headers("Retry-After")
+    if status == HTTPStatus.UNAUTHORIZED:
+        response["headers"] |= _headers("WWW-Authenticate")
+    return response
+
+
+def _response(description: str, content: Json) -> Json:
+    headers = _headers("X-Request-ID", "Server-Timing")
+    return {"description": description, "headers": headers, "content": content}
+
+
+def _json(description: str, schema: Json) -> Json:
+    return _response(description, {"application/json": {"schema": schema}})
+
+
+def _text() -> Json:
+    return {"text/plain": {"schema": {"type": "string"}}}
+
+
+def _constant(**fields: str) -> Json:
+    """Return the schema of an object that always is the same."""
+    return {
+        "type": "object",
+        "properties": {name: {"const": value} for name, value in fields.items()},
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def _headers(*names: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _header(name: str) -> Json:
+    schema = {"type": "integer", "minimum": 1} if name == "Retry-After" else {"type": "string"}
+    return {"description": _HEADERS[name], "required": True, "schema": schema}
+
+
+def _ref(model: type[BaseModel]) -> Json:
+    return {"$ref": _REF.format(model=model.__name__)}
