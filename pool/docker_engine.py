@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import ssl
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
 from pool.cleanup import see_through, until_removed
-from pool.engine import CreateDocument, ExecResult, Owned
+from pool.engine import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
 
 if TYPE_CHECKING:
@@ -110,8 +111,9 @@ def _words(error: Exception) -> str:
 class AttachedStream:
     """The standard streams of a container, over the connection that `attach` upgraded."""
 
-    def __init__(self, stream: DockerStream) -> None:
+    def __init__(self, stream: DockerStream, observer: EngineObserver) -> None:
         self._stream = stream
+        self._observer = observer
         self._last_words = b""
 
     async def read(self) -> bytes:
@@ -121,6 +123,7 @@ class AttachedStream:
         """
         with _mapped_errors("read"):
             while message := await self._stream.read_out():
+                self._observer.received_bytes += len(message.data)
                 if message.stream == _STDOUT and message.data:
                     return message.data
                 self._last_words = (self._last_words + message.data)[-_LAST_WORDS_BYTES:]
@@ -138,6 +141,7 @@ class AttachedStream:
             await self._stream.write_in(data)
         except (AssertionError, RuntimeError, OSError, aiohttp.ClientError) as error:
             raise ContainerLost("the container's stream is closed") from error
+        self._observer.sent_bytes += len(data)
 
     async def close(self) -> None:
         """Close the connection, which closes the container's stdin."""
@@ -149,12 +153,14 @@ class DockerEngine:
     """A Docker (or Podman) engine.
 
     `streams` is how many containers may be attached at once: each holds a connection.
+    `observer`, which may be replaced, hears of each call and counts the streams' bytes.
     Every method raises `EngineError` or one of its children, making one `OSError`
     where the certificates that the address needs cannot be read.
     """
 
     def __init__(self, url: str, *, streams: int, timeout_s: float = 60.0) -> None:
         self.url = url
+        self.observer = EngineObserver()
         limit = streams * 2 + 32
         connector: aiohttp.BaseConnector
         if url.startswith("unix://"):
@@ -181,12 +187,12 @@ class DockerEngine:
 
     async def version(self) -> dict[str, object]:
         """Return what the engine says of itself."""
-        with _mapped_errors("version"):
+        with self._call(Operation.VERSION):
             return await self.docker.version()
 
     async def info(self) -> dict[str, object]:
         """Return what the engine says of its machine and its configuration."""
-        with _mapped_errors("info"):
+        with self._call(Operation.INFO):
             return dict(await self.docker.system.info())
 
     async def start(self, document: CreateDocument) -> tuple[str, AttachedStream]:
@@ -198,11 +204,12 @@ class DockerEngine:
             # The engine may be creating it all the same: see that through, then remove it.
             await see_through(self._discard(creation))
             raise
-        stream = AttachedStream(container.attach(stdin=True, stdout=True, stderr=True))
+        attached = container.attach(stdin=True, stdout=True, stderr=True)
+        stream = AttachedStream(attached, self.observer)
         try:
-            with _mapped_errors("attach"):
+            with self._call(Operation.ATTACH):
                 await stream._stream._init()  # noqa: SLF001 - attach before start, or lose output
-            with _mapped_errors("start"):
+            with self._call(Operation.START):
                 await container.start()
         except BaseException:
             await see_through(self._give_up(container.id, stream))
@@ -212,21 +219,18 @@ class DockerEngine:
     async def remove(self, container_id: str) -> None:
         """Kill and remove a container, or find it gone or already on its way out."""
         try:
-            async with asyncio.timeout(_REMOVE_TIMEOUT_S):
-                await self.docker.containers.container(container_id).delete(force=True, v=True)
-        except DockerError as error:
-            if error.status in (_NOT_FOUND, _CONFLICT):
-                return
-            with _mapped_errors("remove"):
-                raise
-        except TimeoutError as error:
-            raise EngineUnavailable(f"remove: no answer in {_REMOVE_TIMEOUT_S:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise EngineUnavailable(f"remove: {_words(error)}") from error
+            with self._call(Operation.REMOVE):
+                async with asyncio.timeout(_REMOVE_TIMEOUT_S):
+                    await self._remove(container_id)
+        except EngineUnavailable as error:
+            if isinstance(error.__cause__, TimeoutError):
+                sentence = f"remove: no answer in {_REMOVE_TIMEOUT_S:g} s"
+                raise EngineUnavailable(sentence) from error
+            raise
 
     async def owned(self, label: str) -> Sequence[Owned]:
         """List the containers with a label (`name` or `name=value`), running or not."""
-        with _mapped_errors("list"):
+        with self._call(Operation.LIST):
             containers = await self.docker.containers.list(all=True, filters={"label": [label]})
         return [
             Owned(entry["Id"], entry["Labels"], entry["State"] not in _DOWN) for entry in containers
@@ -234,15 +238,16 @@ class DockerEngine:
 
     async def image_id(self, name: str) -> str:
         """Return the id of a local image, or `""` where there is none of that name."""
-        try:
-            with _mapped_errors("inspect"):
-                return str((await self.docker.images.inspect(name))["Id"])
-        except ImageMissing:
-            return ""
+        with self._call(Operation.INSPECT):
+            try:
+                with _mapped_errors(Operation.INSPECT):
+                    return str((await self.docker.images.inspect(name))["Id"])
+            except ImageMissing:
+                return ""
 
     async def pull(self, name: str) -> AsyncIterator[str]:
         """Pull an image, yielding a line for each step that the engine reports."""
-        with _mapped_errors(f"pull {name}"):
+        with self._call(Operation.PULL, f"pull {name}"):
             async for step in self.docker.images.pull(name, stream=True):
                 line = " ".join(str(step[key]) for key in ("id", "status") if step.get(key))
                 if "progressDetail" not in step or not step["progressDetail"]:
@@ -255,14 +260,14 @@ class DockerEngine:
         changes = [
             f"LABEL {json.dumps(name)}={json.dumps(value)}" for name, value in labels.items()
         ]
-        with _mapped_errors("commit"):
+        with self._call(Operation.COMMIT):
             await self.docker.containers.container(container_id).commit(
                 repository=repository, tag=tag, changes=[*changes, 'CMD ["python3"]']
             )
 
     async def remove_images(self, label: str, *, keep: str) -> None:
         """Remove the images with a label that nothing uses, but for one."""
-        with _mapped_errors("list images"):
+        with self._call(Operation.LIST_IMAGES, "list images"):
             images = await self.docker.images.list(filters={"label": [label]})
         for image in images:
             if keep not in (image["RepoTags"] or ()):
@@ -271,7 +276,7 @@ class DockerEngine:
 
     async def ensure_network(self, name: str, label: str) -> None:
         """Create the bridge network `name`, without traffic between containers, if need be."""
-        with _mapped_errors("network"):
+        with self._call(Operation.NETWORK):
             try:
                 await self.docker.networks.get(name)
             except DockerError as error:
@@ -296,7 +301,7 @@ class DockerEngine:
         environment: Mapping[str, str],
     ) -> ExecResult:
         """Run a command in a running container; its output is both streams as they came."""
-        with _mapped_errors("exec"):
+        with self._call(Operation.EXEC):
             container = self.docker.containers.container(container_id)
             execution = await container.exec(
                 list(command), user=user, environment=dict(environment)
@@ -313,13 +318,38 @@ class DockerEngine:
     async def limit_memory(self, container_id: str, limit_bytes: int) -> None:
         """Change the memory limit of a running container, swap included."""
         limits = {"Memory": limit_bytes, "MemorySwap": limit_bytes}
-        with _mapped_errors("update"):
+        with self._call(Operation.UPDATE):
             await self.docker._query_json(  # noqa: SLF001 - aiodocker has no name for it
                 f"containers/{container_id}/update", "POST", data=limits
             )
 
+    @contextlib.contextmanager
+    def _call(self, operation: Operation, doing: str = "") -> Iterator[None]:
+        """Translate the errors of one call, and tell the observer how it went."""
+        began = time.perf_counter()
+        failure: Failure | None = Failure.CANCELLED
+        try:
+            with _mapped_errors(doing or operation):
+                yield
+            failure = None
+        except EngineUnavailable:
+            failure = Failure.UNAVAILABLE
+            raise
+        except EngineError:
+            failure = Failure.REFUSED
+            raise
+        finally:
+            self.observer.called(operation, time.perf_counter() - began, failure)
+
+    async def _remove(self, container_id: str) -> None:
+        try:
+            await self.docker.containers.container(container_id).delete(force=True, v=True)
+        except DockerError as error:
+            if error.status not in (_NOT_FOUND, _CONFLICT):
+                raise
+
     async def _create(self, document: CreateDocument) -> DockerContainer:
-        with _mapped_errors("create"):
+        with self._call(Operation.CREATE):
             created = await self.docker._query_json(  # noqa: SLF001 - `create` knows no timeout
                 "containers/create",
                 method="POST",

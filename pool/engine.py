@@ -4,9 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 CreateDocument = Mapping[str, object]
+
+
+class Operation(StrEnum):
+    """What is asked of the engine; a start of a container is `create`, `attach` and `start`."""
+
+    VERSION = "version"
+    INFO = "info"
+    CREATE = "create"
+    ATTACH = "attach"
+    START = "start"
+    REMOVE = "remove"
+    LIST = "list"
+    INSPECT = "inspect"
+    PULL = "pull"
+    COMMIT = "commit"
+    LIST_IMAGES = "list_images"
+    NETWORK = "network"
+    EXEC = "exec"
+    UPDATE = "update"
+
+
+class Failure(StrEnum):
+    """How a call of the engine failed; `cancelled` is one whose caller lost patience."""
+
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    CANCELLED = "cancelled"
+
+
+class Leak(StrEnum):
+    """A container that the sweep found: another server's, or one of ours that nobody knew."""
+
+    LEFT_OVER = "left_over"
+    NEVER_CAME_UP = "never_came_up"
+
+
+class EngineObserver:
+    """Hears what is asked of the engine; does nothing itself. Must not raise, block or call back.
+
+    The bytes that went through the streams to the containers are added up in attributes,
+    since a call for each message would cost every run.
+    """
+
+    received_bytes = 0
+    sent_bytes = 0
+
+    def called(self, operation: Operation, seconds: float, failure: Failure | None) -> None:
+        """Hear that a call has ended, and how; "there is none" is an answer, no failure."""
+
+    def leaked(self, leak: Leak) -> None:
+        """Hear that the sweep found a container which nobody else would have removed."""
 
 
 class Stream(Protocol):

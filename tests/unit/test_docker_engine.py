@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ import pytest
 from deploy.setup import engine_api
 from pgexec.settings import SettingsError, load_settings
 from pool.docker_engine import AttachedStream, DockerEngine, _sockets, find_engine
-from pool.errors import ContainerLost
+from pool.engine import EngineObserver, Failure, Operation
+from pool.errors import ContainerLost, EngineError, EngineUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 
@@ -59,5 +62,115 @@ async def test_only_the_last_line_of_a_traceback_reaches_clients() -> None:
 
     stream: Any = SimpleNamespace(read_out=read_out)
     with pytest.raises(ContainerLost) as caught:
-        await AttachedStream(stream).read()
+        await AttachedStream(stream, EngineObserver()).read()
     assert str(caught.value) == "the container ended: OSError: no"
+
+
+class Calls(EngineObserver):
+    def __init__(self) -> None:
+        self.seen: list[tuple[Operation, Failure | None]] = []
+
+    def called(self, operation: Operation, seconds: float, failure: Failure | None) -> None:
+        assert seconds >= 0
+        self.seen.append((operation, failure))
+
+
+class Scripted:
+    """An engine that answers with `answers`, each a status and a body; then it hangs."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.answers: list[tuple[int, bytes]] = []
+        self.calls = Calls()
+
+    def connect(self, path: str = "") -> DockerEngine:
+        engine = DockerEngine(f"unix://{path or self.path}", streams=1)
+        engine.docker.api_version = "v1.41"
+        engine.observer = self.calls
+        return engine
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if self.answers:
+            status, body = self.answers.pop(0)
+            head = b"HTTP/1.1 %d Words\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            writer.write(head % status + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        else:
+            await reader.read()
+        writer.close()
+
+
+@pytest.fixture
+async def scripted(tmp_path: Path) -> AsyncIterator[Scripted]:
+    script = Scripted(str(tmp_path / "engine.sock"))
+    async with await asyncio.start_unix_server(script.serve, script.path):
+        yield script
+
+
+@pytest.fixture
+async def engine(scripted: Scripted) -> AsyncIterator[DockerEngine]:
+    engine = scripted.connect()
+    yield engine
+    await engine.close()
+
+
+async def test_the_observer_hears_how_each_call_ended(
+    scripted: Scripted, engine: DockerEngine
+) -> None:
+    scripted.answers += [(200, b'{"Version": "1"}'), (500, b'{"message": "no"}')]
+    await engine.version()
+    with pytest.raises(EngineError):
+        await engine.info()
+    assert scripted.calls.seen == [(Operation.VERSION, None), (Operation.INFO, Failure.REFUSED)]
+
+
+async def test_what_is_not_there_is_no_failure_of_the_engine(
+    scripted: Scripted, engine: DockerEngine
+) -> None:
+    scripted.answers += [(404, b'{"message": "no such image"}'), (404, b'{"message": "no such"}')]
+    assert await engine.image_id("none") == ""
+    await engine.remove("none")
+    assert scripted.calls.seen == [(Operation.INSPECT, None), (Operation.REMOVE, None)]
+
+
+async def test_a_caller_who_loses_patience_is_told_from_an_engine_that_is_away(
+    scripted: Scripted, engine: DockerEngine
+) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await engine.version()
+    nowhere = scripted.connect("/nowhere/docker.sock")
+    with pytest.raises(EngineUnavailable):
+        await nowhere.info()
+    await nowhere.close()
+    assert scripted.calls.seen == [
+        (Operation.VERSION, Failure.CANCELLED),
+        (Operation.INFO, Failure.UNAVAILABLE),
+    ]
+
+
+async def test_an_engine_that_does_not_remove_is_away_in_one_sentence(
+    scripted: Scripted, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.docker_engine._REMOVE_TIMEOUT_S", 0.05)
+    with pytest.raises(EngineUnavailable, match=r"^remove: no answer in 0\.05 s$"):
+        await engine.remove("c0ffee")
+    assert scripted.calls.seen == [(Operation.REMOVE, Failure.UNAVAILABLE)]
+
+
+async def test_the_bytes_of_a_stream_are_added_up_both_ways() -> None:
+    said = [SimpleNamespace(stream=1, data=b"frame")]
+
+    async def read_out() -> Any:
+        return said.pop(0)
+
+    async def write_in(data: bytes) -> None:
+        pass
+
+    observer = EngineObserver()
+    stream: Any = SimpleNamespace(read_out=read_out, write_in=write_in)
+    attached = AttachedStream(stream, observer)
+    assert await attached.read() == b"frame"
+    await attached.write(b"a job")
+    await attached.write(b"more")
+    assert (observer.received_bytes, observer.sent_bytes) == (5, 9)
