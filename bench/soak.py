@@ -31,6 +31,7 @@ SAMPLE_EVERY_S = 0.25
 GONE_TIMEOUT_S, LOOK_EVERY_S = 10.0, 0.2
 MAX_GROWTH = 1.1
 SHOWN = 5
+STARTS = 'pgexec_container_starts_total{profile="python"}'
 _NONCES = re.compile(rb"nonce-\d+-[0-9a-f]{16}")
 
 
@@ -169,9 +170,9 @@ def _section(
         f" slowest {max(times) * 1000:.0f} ms"
     )
     section.note(
-        f"containers started: {metrics['pgexec_container_starts_total']:.0f}, destroyed: "
+        f"containers started: {metrics[STARTS]:.0f}, destroyed: "
         + ", ".join(
-            f"{value:.0f} {name.split(chr(34))[1]}"
+            f"{value:.0f} {name.split(chr(34))[3]}"
             for name, value in metrics.items()
             if name.startswith("pgexec_container_destroyed_total{")
         )

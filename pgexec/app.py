@@ -12,6 +12,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from pgexec.lag import sample_lag
 from pgexec.log import event
 from pgexec.metrics import Metrics
 from pgexec.record import Reporter
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
 
     from pgexec.settings import Settings
     from pool.container import Container
+    from pool.engine import EngineObserver
     from pool.lease import Launcher
 
 logger = logging.getLogger("pgexec")
 
+PROFILE = "python"
+"""Names the pool's series; every pool has a name of its own."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ECHO_S = 0.5
 """A signal that is repeated sooner is the same one: `timeout` and some shells send it twice."""
@@ -41,6 +45,10 @@ class ListenError(Exception):
 
 class Backend(Protocol):
     """The container engine, as far as the composition needs it."""
+
+    def observe(self, observer: EngineObserver) -> None:
+        """Tell `observer` of every call of the engine from now on, and of leaks."""
+        ...
 
     async def launch(self, number: int) -> Container:
         """Start a warm container; waits for nothing that the engine does not do now."""
@@ -86,8 +94,10 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     says so until it is. Raises `ListenError`.
     """
     metrics = Metrics(LANGUAGES)
-    pool = PoolManager(backend.launch, pool_config(settings), observer=metrics)
-    metrics.watch(pool.snapshot)
+    watched = metrics.pool(PROFILE)
+    pool = PoolManager(backend.launch, pool_config(settings), observer=watched)
+    watched.watch(pool.snapshot, pool.config)
+    backend.observe(metrics.engine)
     service = PoolService(
         pool,
         backend.with_dependencies,
@@ -104,6 +114,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         try:
             await _listen(server, settings)
             attendant = asyncio.create_task(backend.attend(pool), name="attend the engine")
+            lag = asyncio.create_task(sample_lag(metrics.lagged), name="sample the loop's lag")
             try:
                 await asyncio.sleep(0)  # the attendant may pause the pool before it starts
                 pool.start()
@@ -113,7 +124,8 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
                 server.stop_listening()
                 await pool.drain()
                 attendant.cancel()
-                await asyncio.wait([attendant])
+                lag.cancel()
+                await asyncio.wait([attendant, lag])
         finally:
             await server.close()
             await backend.close()

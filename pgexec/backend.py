@@ -14,6 +14,7 @@ from pgexec.settings import SettingsError
 from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine
 from pool.egress import make_plan, own_addresses, own_resolvers
+from pool.engine import Leak
 from pool.errors import EngineError, EngineUnavailable, ImageMissing, PoolError
 from pool.image import bootstrap_command, prepare
 from pool.installer import Installer
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from pgexec.settings import Settings
     from pool.egress import Plan
+    from pool.engine import EngineObserver
     from pool.lease import Launcher
     from pool.manager import PoolManager
 
@@ -58,6 +60,10 @@ class DockerBackend:
         )
         self._give_up_s = 2 * settings.start_timeout_s
         self._sweep_at = -math.inf
+
+    def observe(self, observer: EngineObserver) -> None:
+        """Tell `observer` of every call of the engine from now on, and of leaks."""
+        self._engine.observer = observer
 
     async def launch(self, number: int) -> Container:
         """Start a warm container, once image and network are prepared."""
@@ -176,8 +182,10 @@ class DockerBackend:
         for container in await self._engine.owned(LABEL):
             if is_left_over(container, now=now):
                 logger.info("removing %s, which another server left over", container.id[:12])
+                self._engine.observer.leaked(Leak.LEFT_OVER)
             elif is_abandoned(container, self._instance, expires_before=expires_before):
                 logger.info("removing %s, which never came up", container.id[:12])
+                self._engine.observer.leaked(Leak.NEVER_CAME_UP)
             else:
                 continue
             await self._remove(container.id)

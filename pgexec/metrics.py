@@ -1,4 +1,9 @@
-"""Prometheus collectors. They watch the pool from outside, through its observer seam."""
+"""What Prometheus gets to see: of the requests, of the engine, and of each pool.
+
+They are watched from outside, through the observers' seams. No label takes a value that a
+client makes up, and every series whose labels are known beforehand is there from the start.
+docs/monitoring.md lists all of them.
+"""
 
 from __future__ import annotations
 
@@ -8,196 +13,160 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-from pool.container import State
+from pgexec.instruments import OTHER, Instruments
+from pgexec.pool_metrics import PoolFamilies, PoolMetrics
+from pool.engine import EngineObserver, Failure, Leak, Operation
 from pool.job import Status
-from pool.observer import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from pool.job import ResetReport
-    from pool.observer import Rejection, Snapshot, Source
-    from pool.policy import Reason
+    from pgexec.instruments import Number
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (
     *(0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.01, 0.015, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-USES = (1, 2, 5, 10, 25, 50, 100, 250, 1000)
+CALL_BUCKETS_S = (0.001, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0)
+LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS"})
-OTHER = "other"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Metrics(Observer):
-    """All series of the server in a registry of their own; implements the pool's observer.
+class Metrics:
+    """All series of the server, in registries of their own.
 
-    No label takes a value that a client makes up. Children of labelled series are bound
-    beforehand where a request touches them.
+    `registry` is for what is too rare for its cost to matter; `engine` observes the engine,
+    and `pool` makes an observer for each pool.
     """
 
     def __init__(self, languages: tuple[str, ...] = ("python",)) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._runs_of(languages)
-        self._pool()
-        info = Gauge(
-            "pgexec_build_info",
-            "The version that runs, always 1",
-            ["version", "python"],
-            registry=self.registry,
+        self._instruments = make = Instruments()
+        make.gauges("pgexec_build_info", "The version that runs, always 1", "python", "version").of(
+            platform.python_version(), _version()
+        ).value = 1
+        self._requests = make.counters(
+            "pgexec_requests_total", "Requests answered, by path and HTTP status", "path", "status"
         )
-        info.labels(_version(), platform.python_version()).set(1)
-
-    def _runs_of(self, languages: tuple[str, ...]) -> None:
-        runs = Counter(
-            "pgexec_runs",
-            "Snippets that ran, by how they ended",
-            ["language", "status"],
-            registry=self.registry,
+        self._answers: dict[tuple[str, int], Number] = {}
+        self._request_s = make.histograms(
+            "pgexec_request_duration_seconds",
+            "A request to /run from its head to its answer",
+            bounds=BUCKETS_S,
+        ).of()
+        runs = make.counters(
+            "pgexec_runs_total", "Snippets that ran, by how they ended", "language", "status"
         )
         self._runs = {
-            (language, status): runs.labels(language, status.value)
-            for language in languages
+            (language, status): runs.of(language, status.value)
+            for language in (*languages, OTHER)
             for status in Status
         }
-        self._requests = Counter(
-            "pgexec_requests",
-            "Requests answered, by path and HTTP status",
-            ["path", "status"],
-            registry=self.registry,
+        self._run_s = make.histograms(
+            "pgexec_run_duration_seconds", "The snippet alone", bounds=BUCKETS_S
+        ).of()
+        self._overhead_s = make.histograms(
+            "pgexec_overhead_seconds", "A request to /run less its snippet", bounds=BUCKETS_S
+        ).of()
+        self.lagged = (
+            make.histograms(
+                "pgexec_event_loop_lag_seconds",
+                "How late a timer of the event loop was",
+                bounds=LAG_BUCKETS_S,
+            )
+            .of()
+            .observe
         )
-        self._request_children: dict[tuple[str, int], Counter] = {}
-        self._request_s = self._histogram(
-            "pgexec_request_duration_seconds", "A request to /run from its head to its answer"
-        )
-        self._run_s = self._histogram("pgexec_run_duration_seconds", "The snippet alone")
-        self._overhead_s = self._histogram(
-            "pgexec_overhead_seconds", "A request to /run less its snippet"
-        )
+        self.engine = EngineMetrics(make)
+        self._pool_families = PoolFamilies(make, BUCKETS_S)
+        self._pools: dict[str, PoolMetrics] = {}
 
-    def _pool(self) -> None:
-        self._wait_s = self._histogram(
-            "pgexec_lease_wait_seconds", "Waiting for a container that was leased in the end"
-        )
-        self._leases = self._counter("pgexec_leases", "Leases by where they came from", "source")
-        self._rejections = self._counter("pgexec_rejections", "Leases that were refused", "reason")
-        self._starts = self._counter("pgexec_container_starts", "Containers started")
-        self._start_s = self._histogram(
-            "pgexec_container_start_seconds", "From the engine's create to a ready runner"
-        )
-        self._start_failures = self._counter(
-            "pgexec_container_start_failures", "Containers that did not start", "reason"
-        )
-        self._resets = self._counter("pgexec_container_resets", "Resets by outcome", "outcome")
-        self._resets_clean = self._resets.labels("clean")
-        self._resets_dirty = self._resets.labels("dirty")
-        self._reset_s = self._histogram(
-            "pgexec_container_reset_seconds", "From the end of a run to the runner's report"
-        )
-        self._recycled = self._counter(
-            "pgexec_container_recycled", "Containers that went back to idle after a run"
-        )
-        self._destroyed = self._counter(
-            "pgexec_container_destroyed", "Containers destroyed", "reason"
-        )
-        self._uses = Histogram(
-            "pgexec_container_uses",
-            "Runs that a container had served when it was destroyed",
-            buckets=USES,
-            registry=self.registry,
-        )
-
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
-
-    def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(name, text, buckets=BUCKETS_S, registry=self.registry)
-
-    def watch(self, snapshot: Callable[[], Snapshot]) -> None:
-        """Read the pool's states and its queue whenever somebody scrapes."""
-        self.registry.register(_PoolCollector(snapshot))
+    def pool(self, profile: str) -> PoolMetrics:
+        """Return the observer of the pool that has this name; `profile` labels its series."""
+        if profile not in self._pools:
+            self._pools[profile] = PoolMetrics(self._pool_families, profile)
+        return self._pools[profile]
 
     def ran(self, language: str, status: Status, request_s: float, run_s: float) -> None:
         """Count a run that was answered, `request_s` after its request had come."""
-        self._runs[language, status].inc()
+        runs = self._runs.get((language, status)) or self._runs[OTHER, status]
+        runs.value += 1
         self._run_s.observe(run_s)
         self._overhead_s.observe(max(0.0, request_s - run_s))
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """Count an answer; `path` is one of the server's own, or `other`."""
-        child = self._request_children.get((path, status))
-        if child is None:
-            child = self._requests.labels(path, str(status))
-            self._request_children[path, status] = child
-        child.inc()
+        answers = self._answers.get((path, status))
+        if answers is None:
+            answers = self._answers[path, status] = self._requests.of(path, str(status))
+        answers.value += 1
         if path == "/run":
             self._request_s.observe(seconds)
 
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""
-        return generate_latest(self.registry)
-
-    # --- the pool's observer ---
-
-    def started(self, seconds: float) -> None:
-        """Count a container whose runner is ready."""
-        self._starts.inc()
-        self._start_s.observe(seconds)
-
-    def start_failed(self, kind: str) -> None:
-        """Count a container that did not become ready."""
-        self._start_failures.labels(kind).inc()
-
-    def leased(self, source: Source, waited_s: float) -> None:
-        """Count a lease and how long it took to get."""
-        self._leases.labels(source).inc()
-        self._wait_s.observe(waited_s)
-
-    def rejected(self, reason: Rejection) -> None:
-        """Count a lease that the pool refused."""
-        self._rejections.labels(reason).inc()
-
-    def reset(self, seconds: float, report: ResetReport) -> None:
-        """Count a reset, clean or not."""
-        (self._resets_clean if report.clean else self._resets_dirty).inc()
-        self._reset_s.observe(seconds)
-
-    def recycled(self) -> None:
-        """Count a container that is idle again after a run."""
-        self._recycled.inc()
-
-    def destroyed(self, reason: Reason, uses: int) -> None:
-        """Count a container that is destroyed after so many runs."""
-        self._destroyed.labels(reason).inc()
-        self._uses.observe(uses)
+        self.engine.refresh()
+        for pool in self._pools.values():
+            pool.refresh()
+        return self._instruments.render().encode() + generate_latest(self.registry)
 
 
-class _PoolCollector(Collector):
-    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
-        self._snapshot = snapshot
+class EngineMetrics(EngineObserver):
+    """What the engine was asked, how long it took, and what went through its streams."""
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        containers = GaugeMetricFamily("pgexec_containers", "Containers by state", labels=["state"])
-        now = self._snapshot()
-        for state in State:
-            containers.add_metric([state.value], getattr(now, state.value))
-        yield containers
-        yield GaugeMetricFamily(
-            "pgexec_waiters", "Requests that wait for a container", value=now.waiting
+    def __init__(self, make: Instruments) -> None:
+        call_s = make.histograms(
+            "pgexec_engine_call_duration_seconds",
+            "Calls of the container engine, however they ended",
+            "operation",
+            bounds=CALL_BUCKETS_S,
         )
+        errors = make.counters(
+            "pgexec_engine_errors_total",
+            "Calls of the container engine that failed",
+            "operation",
+            "reason",
+        )
+        leaked = make.counters(
+            "pgexec_leaked_containers_total",
+            "Containers that nothing but the sweep would have removed",
+            "kind",
+        )
+        self._received = make.counters(
+            "pgexec_stream_received_bytes_total", "Bytes that came from containers' streams"
+        ).of()
+        self._sent = make.counters(
+            "pgexec_stream_sent_bytes_total", "Bytes that were sent to containers' streams"
+        ).of()
+        self._call_s = {operation: call_s.of(operation) for operation in Operation}
+        self._errors = {
+            (operation, failure): errors.of(operation, failure)
+            for operation in Operation
+            for failure in Failure
+        }
+        self._leaked = {leak: leaked.of(leak) for leak in Leak}
+
+    def called(self, operation: Operation, seconds: float, failure: Failure | None) -> None:
+        """Count a call, and its failure."""
+        self._call_s[operation].observe(seconds)
+        if failure is not None:
+            self._errors[operation, failure].value += 1
+
+    def leaked(self, leak: Leak) -> None:
+        """Count a container that the sweep found."""
+        self._leaked[leak].value += 1
+
+    def refresh(self) -> None:
+        """Take over what the streams have added up."""
+        self._received.value = self.received_bytes
+        self._sent.value = self.sent_bytes
 
 
 def _version() -> str:

@@ -14,7 +14,8 @@ from aiohttp import web
 
 from pgexec import log
 from pgexec.errors import problem_of
-from pgexec.metrics import METHODS, OTHER
+from pgexec.instruments import OTHER
+from pgexec.metrics import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

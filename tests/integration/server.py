@@ -269,12 +269,16 @@ class Server:
     # --- what it says of itself, and what the engine says -------------------------------------
 
     async def metrics(self) -> dict[str, float]:
-        """Return every sample: `name` or `name{label=value,…}` to its value."""
+        """Return every sample: `name` or `name{label=value,…}` to its value.
+
+        There is one pool, so that its name, the label `profile`, is left out.
+        """
         text = (await self.get("/metrics")).body.decode()
         samples = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
+                told = {name: value for name, value in sample.labels.items() if name != "profile"}
+                labels = ",".join(f"{name}={value}" for name, value in told.items())
                 samples[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
         return samples
 

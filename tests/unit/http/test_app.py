@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
+    from pool.engine import EngineObserver
     from pool.lease import Launcher
     from pool.manager import PoolManager
 
@@ -47,6 +48,9 @@ class FakeBackend:
         self.away = False
         self.closed = False
         self.attending = asyncio.Event()
+
+    def observe(self, observer: EngineObserver) -> None:
+        pass
 
     async def launch(self, number: int) -> Container:
         if self.away:
@@ -179,7 +183,7 @@ async def test_dependencies_get_a_container_of_their_own(app: App) -> None:
 async def test_the_pool_shows_in_the_metrics(app: App) -> None:
     await app.until_ready()
     async with app.session.get(app.url + "/metrics") as response:
-        assert 'pgexec_containers{state="idle"} 1.0' in await response.text()
+        assert 'pgexec_containers{profile="python",state="idle"} 1.0' in await response.text()
 
 
 async def test_a_leased_run_ends_before_the_server_does(app: App) -> None:
@@ -226,7 +230,8 @@ async def test_a_tenant_with_its_share_of_runs_gets_429_and_others_go_on() -> No
                 "code": "too_many_runs",
             }
         async with first.get(app.url + "/metrics") as response:
-            assert 'pgexec_rejections_total{reason="tenant_saturated"} 1.0' in await response.text()
+            refused = 'pgexec_rejections_total{profile="python",reason="tenant_saturated"} 1.0'
+            assert refused in await response.text()
         assert (await other.post())[0] == 200
         (busy,) = [one for one in backend.engine.containers.values() if one.busy]
         busy.finish()
@@ -292,6 +297,7 @@ from pool.errors import EngineUnavailable
 
 class Backend:
     def __init__(self, settings): pass
+    def observe(self, observer): pass
     async def launch(self, number): raise EngineUnavailable("the engine is away")
     def with_dependencies(self, requirements): return self.launch
     async def attend(self, pool): await asyncio.Event().wait()
