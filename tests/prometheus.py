@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus"
-_NAME = re.compile(r"\bpgexec_[a-z0-9_]+")
+DASHBOARD = DEPLOY / "grafana/pgexec.json"
+_NAME = re.compile(r"\b(?:pgexec|process)_[a-z0-9_]+")
 _EXPRESSION = re.compile(
     r"^ +expr: (?:\|\n(?P<block>(?: {10,}.*\n)+)|(?P<line>.+)\n)", re.MULTILINE
 )
@@ -74,10 +76,26 @@ def sample_names(scrape: str) -> set[str]:
 
 
 def names_in(query: str) -> set[str]:
-    """Return pgexec's metrics that a query asks for, without those that rules record."""
+    """Return the metrics that a query asks for, without those that rules record."""
     words = re.sub(r'"[^"]*"', '""', query)
     words = re.sub(r"\w+:pgexec_\w+:\w+", "", words)
     return set(_NAME.findall(words))
+
+
+def panel_queries() -> list[str]:
+    """Return the queries of the dashboard's panels, for every server and pool."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    variables = {"$__rate_interval": "1m", "$instance": ".*", "$profile": ".*", "$job": ".*"}
+    for name, value in variables.items():
+        queries = [query.replace(name, value) for query in queries]
+    return queries
+
+
+def variable_queries() -> list[str]:
+    """Return the queries by which the dashboard offers servers and pools."""
+    variables = json.loads(DASHBOARD.read_text())["templating"]["list"]
+    return [one["query"]["query"] for one in variables if one["type"] == "query"]
 
 
 def expressions(rules: Path) -> list[str]:
