@@ -1,0 +1,221 @@
+"""What operators see: a real Prometheus scrapes a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import socket
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import ClientSession, ClientTimeout, ContentTypeError
+
+from tests.conftest import ROOT
+from tests.integration.server import WITHIN_S, until
+from tests.prometheus import (
+    RULES,
+    Described,
+    described,
+    expressions,
+    names_in,
+    panel_queries,
+    promtool,
+    sample_names,
+    tool,
+    variable_queries,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.integration.server import Server, StartServer
+
+_ROW = re.compile(r"^\| `(pgexec_\w+)` \| (\w+) \| (.*?) ?\| .+ \|$", re.MULTILINE)
+_ALERT = re.compile(r"alert: (\w+)")
+_ALERT_ROW = re.compile(r"^\| `(Pgexec\w+)` \|", re.MULTILINE)
+
+
+class Prometheus:
+    """A Prometheus of the test's own, with the repository's configuration but for the address."""
+
+    def __init__(self, directory: Path, target: int) -> None:
+        self.directory = directory
+        self.target = target
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = int(listener.getsockname()[1])
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = tool("prometheus")
+        shutil.copytree(RULES, self.directory)
+        config = self.directory / "prometheus.yml"
+        text = config.read_text().replace("localhost:8080", f"127.0.0.1:{self.target}")
+        config.write_text(text.replace("_interval: 15s", "_interval: 1s"))
+        with (self.directory / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    program,
+                    f"--config.file={config}",
+                    f"--storage.tsdb.path={self.directory / 'data'}",
+                    f"--web.listen-address=127.0.0.1:{self.port}",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    async def ask(self, path: str, **parameters: str) -> Any:
+        """Return the data that the API answers with; a refusal fails the test."""
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}"
+        async with (
+            ClientSession(timeout=ClientTimeout(WITHIN_S)) as session,
+            session.get(url, params=parameters) as response,
+        ):
+            answer = await response.json()
+        assert answer["status"] == "success", (parameters, answer)
+        return answer["data"]
+
+    async def value(self, query: str) -> float | None:
+        """Return the one value of a query, `None` where it has none."""
+        result = (await self.ask("query", query=query))["result"]
+        assert len(result) <= 1, result
+        return float(result[0]["value"][1]) if result else None
+
+    async def scrapes(self) -> None:
+        """Wait until it has scraped the server."""
+
+        async def is_up() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, (self.directory / "log").read_text()
+            try:
+                return await self.value('up{job="pgexec"}') == 1
+            except (OSError, ContentTypeError):  # it does not listen, or only says to wait
+                return False
+
+        await until(is_up, "the target is up")
+
+
+@pytest.fixture
+async def prometheus(server: Server, tmp_path: Path) -> AsyncIterator[Prometheus]:
+    """Let a Prometheus scrape the shared server for the time of a test."""
+    one = Prometheus(tmp_path / "prometheus", server.port)
+    one.start()
+    try:
+        await one.scrapes()
+        yield one
+    finally:
+        await asyncio.to_thread(one.stop)
+
+
+async def scrape(server: Server) -> str:
+    """Run something, so that every series is there, and return what Prometheus would see."""
+    await server.works()
+    await server.at_rest()
+    return (await server.get("/metrics")).body.decode()
+
+
+async def test_prometheus_counts_the_runs_that_were_served(
+    server: Server, prometheus: Prometheus
+) -> None:
+    query = 'pgexec_runs_total{language="python", status="ok"}'
+    before = (await server.metrics())[query.replace('"', "").replace(", ", ",")]
+    for _ in range(3):
+        await server.works()
+
+    async def counted() -> bool:
+        return await prometheus.value(query) == before + 3
+
+    await until(counted, "three more runs")
+    assert await prometheus.value('sum(pgexec_containers{state!="idle"}) >= 0') is not None
+    (target,) = (await prometheus.ask("targets"))["activeTargets"]
+    assert (target["health"], target["lastError"]) == ("up", "")
+
+
+async def test_every_rule_is_evaluated_without_an_error_and_nothing_alerts(
+    prometheus: Prometheus,
+) -> None:
+    async def evaluated() -> Any:
+        groups = (await prometheus.ask("rules"))["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        return rules if all(rule["health"] != "unknown" for rule in rules) else None
+
+    rules = await until(evaluated, "every rule was evaluated")
+    assert len(rules) >= 20
+    assert [rule for rule in rules if rule["health"] != "ok"] == []
+    alerts = {alert["labels"]["alertname"] for alert in (await prometheus.ask("alerts"))["alerts"]}
+    assert alerts <= {"PgexecLeak"}  # of other tests' servers that were killed
+
+
+async def test_prometheus_understands_every_query_of_the_dashboard(prometheus: Prometheus) -> None:
+    queries = panel_queries()
+    assert len(queries) >= 30
+    for query in queries:
+        await prometheus.ask("query", query=query)
+
+
+async def test_a_real_scrape_is_as_prometheus_wants_it(server: Server) -> None:
+    assert promtool("check", "metrics", text=await scrape(server)) == ""
+
+
+async def test_dashboard_and_rules_ask_only_for_what_a_scrape_has(server: Server) -> None:
+    has = sample_names(await scrape(server))
+    queries = [*panel_queries(), *expressions(RULES / "rules.yml")]
+    queries += expressions(RULES / "alerts.yml")
+    asked = {name for query in queries for name in names_in(query)}
+    families = described((await server.get("/metrics")).body.decode())
+    offered = {name for query in variable_queries() for name in names_in(query)}
+    assert len(asked) >= 25
+    assert asked - has == set()
+    assert offered <= families.keys()
+
+
+async def test_the_documented_metrics_are_those_of_a_scrape(server: Server) -> None:
+    rows = _ROW.findall((ROOT / "docs/monitoring.md").read_text())
+    documented = {
+        name: Described(kind, frozenset(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels in rows
+    }
+    assert documented == described(await scrape(server))
+
+
+def test_the_documented_alerts_are_those_that_there_are() -> None:
+    documented = _ALERT_ROW.findall((ROOT / "docs/monitoring.md").read_text())
+    assert sorted(documented) == sorted(_ALERT.findall((RULES / "alerts.yml").read_text()))
+
+
+async def test_engine_calls_bytes_and_the_loop_are_counted(start: StartServer) -> None:
+    server = await start(POOL_MIN_IDLE=1, POOL_MAX_CONTAINERS=1)
+    await server.output("print('x' * 5000)")
+    await server.at_rest()
+
+    async def sampled() -> Any:
+        metrics = await server.metrics()
+        return metrics if metrics["pgexec_event_loop_lag_seconds_count"] else None
+
+    metrics = await until(sampled, "the loop's lag")
+    for operation in ("create", "attach", "start"):
+        calls = f"pgexec_engine_call_duration_seconds_count{{operation={operation}}}"
+        assert metrics[calls] >= 1, operation
+    assert not [
+        name
+        for name, value in metrics.items()
+        if name.startswith("pgexec_engine_errors_total{") and value
+    ]
+    assert metrics["pgexec_stream_received_bytes_total"] > 5000
+    assert 10 < metrics["pgexec_stream_sent_bytes_total"] < 5000
+    assert metrics["pgexec_pool_ready"] == 1
+    assert metrics["pgexec_pool_max_containers"] == 1
