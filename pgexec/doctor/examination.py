@@ -50,6 +50,7 @@ OF_THE_MACHINE: Sequence[Check[Machine]] = (
     Check("CA bundle", machine.ca_bundle),
 )
 OF_THE_ENGINE: Sequence[Check[EngineReport]] = (
+    Check("libnetwork", machine.libnetwork),
     Check("runc", machine.runc),
     Check("containerd", machine.containerd),
     Check("kernel", machine.kernel),

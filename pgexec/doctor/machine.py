@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgexec.doctor.findings import Outcome, fail, ok, warn
-from pgexec.doctor.versions import CONTAINERD_FIXES, RUNC_FIXES, open_escapes, parse
+from pgexec.doctor.versions import (
+    CONTAINERD_FIXES,
+    DEADLOCK_FIXES,
+    RUNC_FIXES,
+    has_fix,
+    open_escapes,
+    parse,
+)
 from pgexec.log import FILE_BYTES, FILES_KEPT
 
 if TYPE_CHECKING:
@@ -103,6 +110,22 @@ async def engine(report: EngineReport) -> Outcome:
     if info.driver in SLOW_STORAGE:
         return warn(finding, "configure the engine to use overlay2, which starts containers faster")
     return ok(finding)
+
+
+async def libnetwork(report: EngineReport) -> Outcome:
+    """Warn of engines that may lock up when containers come and go."""
+    version = report.version.version
+    if report.version.component("podman") is not None:
+        return ok("networks are Podman's own, not Docker's")
+    if report.settings.network == "none":
+        return ok("containers have no network to join or to leave")
+    if has_fix(version, DEADLOCK_FIXES):
+        return ok(f"{version}, no known deadlock")
+    return warn(
+        f"{version or 'an unknown version'} may lock up when many containers join and leave a "
+        "network at once (moby issue 46661), unless your distribution has backported the fix",
+        "update Docker to 23 or newer (20.10.27 has the fix, too), or set PGEXEC_NETWORK=none",
+    )
 
 
 async def runc(report: EngineReport) -> Outcome:

@@ -26,6 +26,10 @@ CONTAINERD_FIXES: Mapping[str, tuple[str, ...]] = {
     "CVE-2022-23648": ("1.4.13", "1.5.10", "1.6.1"),
 }
 
+# Two of Docker's network locks may wait for each other for ever when containers join and leave in
+# numbers; after that the engine starts none. https://github.com/moby/moby/issues/46661
+DEADLOCK_FIXES = ("20.10.27", "23.0.0")
+
 # Distributions keep a version and add fixes to it: packages of which that is known.
 BACKPORTS: Mapping[str, str] = {
     # https://security-tracker.debian.org/tracker/CVE-2024-21626
@@ -58,6 +62,15 @@ def open_escapes(text: str, fixes: Mapping[str, Iterable[str]]) -> list[str] | N
         for escape, fixed in fixes.items()
         if not _has_fix(version, fixed) and not _is_backported(text, escape)
     ]
+
+
+def has_fix(text: str, fixed: Iterable[str]) -> bool | None:
+    """Whether a version is one of `fixed`, or a later one; `None` where it cannot be read.
+
+    `fixed` is the first of each branch that has it; later branches have it, too.
+    """
+    version = parse(text)
+    return None if version is None else _has_fix(version, fixed)
 
 
 def _has_fix(version: Version, fixed: Iterable[str]) -> bool:

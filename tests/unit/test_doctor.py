@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -172,10 +172,13 @@ async def test_a_ca_bundle_without_certificates_fails(tmp_path: Path) -> None:
     assert "\n" not in finding.finding
 
 
-def report(**info: object) -> EngineReport:
-    version = {"Components": [{"Name": "runc", "Version": "1.1.5+ds1"}]}
+def report(
+    *, engine: str = "20.10.24", name: str = "Engine", network: str = "egress", **info: object
+) -> EngineReport:
+    components = [{"Name": name}, {"Name": "runc", "Version": "1.1.5+ds1"}]
+    version = {"Version": engine, "Components": components}
     return EngineReport(
-        Settings.of(),
+        Settings.of(network=network),
         "unix:///run/docker.sock",
         Version.model_validate(version),
         Info.model_validate(info),
@@ -189,8 +192,33 @@ async def test_a_runc_with_open_escapes_is_a_warning_that_names_them() -> None:
     assert "backported" in outcome.finding
 
 
+@pytest.mark.parametrize(
+    "version", ["19.03.15", "20.10.24+dfsg1", "20.10.26", "22.06.0-beta.0", ""]
+)
+async def test_an_engine_whose_networks_may_deadlock_is_a_warning(version: str) -> None:
+    outcome = await machine.libnetwork(report(engine=version))
+    assert outcome.status is Verdict.WARN
+    assert "46661" in outcome.finding
+    assert (await machine.libnetwork(report(engine=version, network="none"))).status is Verdict.OK
+
+
+@pytest.mark.parametrize("version", ["20.10.27", "23.0.0", "v24.0.7-ce", "28.1"])
+async def test_an_engine_that_has_the_fix_is_fine(version: str) -> None:
+    assert (await machine.libnetwork(report(engine=version))).status is Verdict.OK
+
+
+async def test_podman_has_networks_of_its_own() -> None:
+    outcome = await machine.libnetwork(report(engine="4.3.1", name="Podman Engine"))
+    assert outcome.status is Verdict.OK
+
+
 async def test_a_missing_controller_fails_and_missing_swap_accounting_warns() -> None:
-    every = {"MemoryLimit": True, "PidsLimit": True, "CpuCfsQuota": True, "SwapLimit": True}
+    every: dict[str, Any] = {
+        "MemoryLimit": True,
+        "PidsLimit": True,
+        "CpuCfsQuota": True,
+        "SwapLimit": True,
+    }
     assert (await machine.cgroup(report(**every))).status is Verdict.OK
     assert (await machine.cgroup(report(**every | {"SwapLimit": False}))).status is Verdict.WARN
     assert (await machine.cgroup(report(**every | {"PidsLimit": False}))).status is Verdict.FAIL
