@@ -13,6 +13,7 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout, ContentTypeError
 
 from tests.conftest import ROOT
+from tests.integration.engine_proxy import EngineProxy
 from tests.integration.server import WITHIN_S, until
 from tests.prometheus import (
     RULES,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration.server import Server, StartServer
+    from tests.integration.server import EngineClient, Server, StartServer
 
 _ROW = re.compile(r"^\| `(pgexec_\w+)` \| (\w+) \| (.*?) ?\| .+ \|$", re.MULTILINE)
 _ALERT = re.compile(r"alert: (\w+)")
@@ -219,3 +220,35 @@ async def test_engine_calls_bytes_and_the_loop_are_counted(start: StartServer) -
     assert 10 < metrics["pgexec_stream_sent_bytes_total"] < 5000
     assert metrics["pgexec_pool_ready"] == 1
     assert metrics["pgexec_pool_max_containers"] == 1
+
+
+async def test_an_engine_that_goes_away_and_comes_back_shows(
+    start: StartServer, engine_client: EngineClient, tmp_path: Path
+) -> None:
+    proxy = EngineProxy(tmp_path / "engine.sock", engine_client.socket)
+    await proxy.up()
+    try:
+        server = await start(DOCKER_HOST=proxy.path, POOL_MIN_IDLE=1, POOL_MAX_CONTAINERS=1)
+        await proxy.down()  # which cuts the container's stream, so that another is started
+
+        async def sees(ready: float, backing_off: float) -> Any:
+            now = await server.metrics()
+            state = (now["pgexec_pool_ready"], now["pgexec_pool_backing_off"])
+            return now if state == (ready, backing_off) else None
+
+        await until(lambda: sees(0, 1), "the engine is away")
+
+        async def counted() -> bool:
+            metrics = await server.metrics()
+            errors = "pgexec_engine_errors_total{operation=%s,reason=unavailable}"
+            return all(metrics[errors % one] for one in ("version", "remove"))
+
+        await until(counted, "failed calls")
+        lost = "pgexec_container_start_failures_total{reason=lost}"
+        assert (await server.metrics())[lost] == 1
+        await proxy.up()
+        await until(lambda: sees(1, 0), "the engine is back")
+        await server.works()
+        await server.stop()
+    finally:
+        await proxy.down()
