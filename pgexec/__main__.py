@@ -99,11 +99,19 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
         for warning in warnings:
             logging.getLogger("pgexec").warning(warning)
 
+        served = False
+
         async def serve_backend() -> None:
+            nonlocal served
             await serve(settings, backend(settings), flush)
+            served = True
 
         return_large_blocks()
-        uvloop.run(serve_backend())
+        try:
+            uvloop.run(serve_backend())
+        except KeyboardInterrupt:
+            if not served:  # else it came while the loop was being closed
+                raise
     except SettingsError as error:  # only to be found out where the engine is
         return _fail(EXIT_MISCONFIGURED, str(error))
     except ListenError as error:

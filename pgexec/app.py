@@ -184,5 +184,7 @@ def _stop_signals(flush: Callable[[], None]) -> Iterator[asyncio.Event]:
     try:
         yield stop
     finally:
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
+        # A signal that has come and not been handled yet would else be the default's to handle.
+        if not stop.is_set():
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
