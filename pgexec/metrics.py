@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
 
-from pgexec.instruments import OTHER, Instruments
-from pgexec.pool_metrics import PoolFamilies, PoolMetrics
+from pgexec.pool_metrics import OTHER, PoolFamilies, PoolMetrics
 from pool.engine import EngineObserver, Failure, Leak, Operation
 from pool.job import Status
-
-if TYPE_CHECKING:
-    from pgexec.instruments import Number
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (
@@ -39,53 +37,64 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """All series of the server, in registries of their own.
+    """All series of the server, in a `registry` of their own.
 
-    `registry` is for what is too rare for its cost to matter; `engine` observes the engine,
-    and `pool` makes an observer for each pool.
+    `engine` observes the engine, and `pool` makes an observer for each pool.
     """
 
     def __init__(self, languages: tuple[str, ...] = ("python",)) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._instruments = make = Instruments()
-        make.gauges("pgexec_build_info", "The version that runs, always 1", "python", "version").of(
-            platform.python_version(), _version()
-        ).value = 1
-        self._requests = make.counters(
-            "pgexec_requests_total", "Requests answered, by path and HTTP status", "path", "status"
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        Gauge(
+            "pgexec_build_info",
+            "The version that runs, always 1",
+            ["python", "version"],
+            registry=registry,
+        ).labels(platform.python_version(), _version()).set(1)
+        self._requests = Counter(
+            "pgexec_requests_total",
+            "Requests answered, by path and HTTP status",
+            ["path", "status"],
+            registry=registry,
         )
-        self._answers: dict[tuple[str, int], Number] = {}
-        self._request_s = make.histograms(
+        self._answers: dict[tuple[str, int], Counter] = {}
+        self._request_s = Histogram(
             "pgexec_request_duration_seconds",
             "A request to /run from its head to its answer",
-            bounds=BUCKETS_S,
-        ).of()
-        runs = make.counters(
-            "pgexec_runs_total", "Snippets that ran, by how they ended", "language", "status"
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        runs = Counter(
+            "pgexec_runs_total",
+            "Snippets that ran, by how they ended",
+            ["language", "status"],
+            registry=registry,
         )
         self._runs = {
-            (language, status): runs.of(language, status.value)
+            (language, status): runs.labels(language, status.value)
             for language in (*languages, OTHER)
             for status in Status
         }
-        self._run_s = make.histograms(
-            "pgexec_run_duration_seconds", "The snippet alone", bounds=BUCKETS_S
-        ).of()
-        self._overhead_s = make.histograms(
-            "pgexec_overhead_seconds", "A request to /run less its snippet", bounds=BUCKETS_S
-        ).of()
-        self.lagged = (
-            make.histograms(
-                "pgexec_event_loop_lag_seconds",
-                "How late a timer of the event loop was",
-                bounds=LAG_BUCKETS_S,
-            )
-            .of()
-            .observe
+        self._run_s = Histogram(
+            "pgexec_run_duration_seconds",
+            "The snippet alone",
+            buckets=BUCKETS_S,
+            registry=registry,
         )
-        self.engine = EngineMetrics(make)
-        self._pool_families = PoolFamilies(make, BUCKETS_S)
+        self._overhead_s = Histogram(
+            "pgexec_overhead_seconds",
+            "A request to /run less its snippet",
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.lagged = Histogram(
+            "pgexec_event_loop_lag_seconds",
+            "How late a timer of the event loop was",
+            buckets=LAG_BUCKETS_S,
+            registry=registry,
+        ).observe
+        self.engine = EngineMetrics(registry)
+        self._pool_families = PoolFamilies(registry, BUCKETS_S)
         self._pools: dict[str, PoolMetrics] = {}
 
     def pool(self, profile: str) -> PoolMetrics:
@@ -97,7 +106,7 @@ class Metrics:
     def ran(self, language: str, status: Status, request_s: float, run_s: float) -> None:
         """Count a run that was answered, `request_s` after its request had come."""
         runs = self._runs.get((language, status)) or self._runs[OTHER, status]
-        runs.value += 1
+        runs.inc()
         self._run_s.observe(run_s)
         self._overhead_s.observe(max(0.0, request_s - run_s))
 
@@ -105,8 +114,8 @@ class Metrics:
         """Count an answer; `path` is one of the server's own, or `other`."""
         answers = self._answers.get((path, status))
         if answers is None:
-            answers = self._answers[path, status] = self._requests.of(path, str(status))
-        answers.value += 1
+            answers = self._answers[path, status] = self._requests.labels(path, str(status))
+        answers.inc()
         if path == "/run":
             self._request_s.observe(seconds)
 
@@ -115,58 +124,66 @@ class Metrics:
         self.engine.refresh()
         for pool in self._pools.values():
             pool.refresh()
-        return self._instruments.render().encode() + generate_latest(self.registry)
+        return generate_latest(self.registry)
 
 
 class EngineMetrics(EngineObserver):
     """What the engine was asked, how long it took, and what went through its streams."""
 
-    def __init__(self, make: Instruments) -> None:
-        call_s = make.histograms(
+    def __init__(self, registry: CollectorRegistry) -> None:
+        call_s = Histogram(
             "pgexec_engine_call_duration_seconds",
             "Calls of the container engine, however they ended",
-            "operation",
-            bounds=CALL_BUCKETS_S,
+            ["operation"],
+            buckets=CALL_BUCKETS_S,
+            registry=registry,
         )
-        errors = make.counters(
+        errors = Counter(
             "pgexec_engine_errors_total",
             "Calls of the container engine that failed",
-            "operation",
-            "reason",
+            ["operation", "reason"],
+            registry=registry,
         )
-        leaked = make.counters(
+        leaked = Counter(
             "pgexec_leaked_containers_total",
             "Containers that nothing but the sweep would have removed",
-            "kind",
+            ["kind"],
+            registry=registry,
         )
-        self._received = make.counters(
-            "pgexec_stream_received_bytes_total", "Bytes that came from containers' streams"
-        ).of()
-        self._sent = make.counters(
-            "pgexec_stream_sent_bytes_total", "Bytes that were sent to containers' streams"
-        ).of()
-        self._call_s = {operation: call_s.of(operation) for operation in Operation}
+        self._received = Counter(
+            "pgexec_stream_received_bytes_total",
+            "Bytes that came from containers' streams",
+            registry=registry,
+        )
+        self._sent = Counter(
+            "pgexec_stream_sent_bytes_total",
+            "Bytes that were sent to containers' streams",
+            registry=registry,
+        )
+        self._counted_received = self._counted_sent = 0
+        self._call_s = {operation: call_s.labels(operation) for operation in Operation}
         self._errors = {
-            (operation, failure): errors.of(operation, failure)
+            (operation, failure): errors.labels(operation, failure)
             for operation in Operation
             for failure in Failure
         }
-        self._leaked = {leak: leaked.of(leak) for leak in Leak}
+        self._leaked = {leak: leaked.labels(leak) for leak in Leak}
 
     def called(self, operation: Operation, seconds: float, failure: Failure | None) -> None:
         """Count a call, and its failure."""
         self._call_s[operation].observe(seconds)
         if failure is not None:
-            self._errors[operation, failure].value += 1
+            self._errors[operation, failure].inc()
 
     def leaked(self, leak: Leak) -> None:
         """Count a container that the sweep found."""
-        self._leaked[leak].value += 1
+        self._leaked[leak].inc()
 
     def refresh(self) -> None:
         """Take over what the streams have added up."""
-        self._received.value = self.received_bytes
-        self._sent.value = self.sent_bytes
+        self._received.inc(self.received_bytes - self._counted_received)
+        self._sent.inc(self.sent_bytes - self._counted_sent)
+        self._counted_received, self._counted_sent = self.received_bytes, self.sent_bytes
 
 
 def _version() -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgexec.instruments import OTHER
+from prometheus_client import Counter, Gauge, Histogram
+
 from pool.container import State
 from pool.observer import Observer, Rejection, Source
 from pool.policy import Reason
@@ -12,11 +13,14 @@ from pool.policy import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pgexec.instruments import Histograms, Instruments, Numbers
+    from prometheus_client import CollectorRegistry
+
     from pool.config import PoolConfig
     from pool.job import ResetReport
     from pool.observer import Snapshot
 
+OTHER = "other"
+"""The label's value for everything that is not foreseen, so that nobody can make series up."""
 START_FAILURES = (
     *("engine_error", "engine_unavailable", "image_missing", "container_lost"),
     *("runner_protocol_error", "lost", "timeout", "unexpected", OTHER),
@@ -27,15 +31,15 @@ USES = (1, 2, 5, 10, 25, 50, 100, 250, 1000)
 class PoolFamilies:
     """What is known of every pool; the label `profile` tells which it is of."""
 
-    def __init__(self, make: Instruments, bounds_s: Sequence[float]) -> None:
-        def counters(name: str, text: str, *labels: str) -> Numbers:
-            return make.counters(name, text, "profile", *labels)
+    def __init__(self, registry: CollectorRegistry, bounds_s: Sequence[float]) -> None:
+        def counters(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, ["profile", *labels], registry=registry)
 
-        def gauges(name: str, text: str, *labels: str) -> Numbers:
-            return make.gauges(name, text, "profile", *labels)
+        def gauges(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, ["profile", *labels], registry=registry)
 
-        def histograms(name: str, text: str, bounds: Sequence[float] = bounds_s) -> Histograms:
-            return make.histograms(name, text, "profile", bounds=bounds)
+        def histograms(name: str, text: str, bounds: Sequence[float] = bounds_s) -> Histogram:
+            return Histogram(name, text, ["profile"], buckets=bounds, registry=registry)
 
         self.containers = gauges("pgexec_containers", "Containers by state", "state")
         self.waiters = gauges("pgexec_waiters", "Requests that wait for a container")
@@ -81,34 +85,34 @@ class PoolMetrics(Observer):
 
     def __init__(self, of: PoolFamilies, profile: str) -> None:
         self._read: Callable[[], Snapshot] | None = None
-        self._states = {state: of.containers.of(profile, state.value) for state in State}
-        self._waiters = of.waiters.of(profile)
-        self._ready = of.ready.of(profile)
-        self._backing_off = of.backing_off.of(profile)
-        self._min_idle = of.min_idle.of(profile)
-        self._max_containers = of.max_containers.of(profile)
-        self._max_waiting = of.max_waiting.of(profile)
-        self._leases = {source: of.leases.of(profile, source) for source in Source}
-        self._wait_s = of.wait_s.of(profile)
-        self._rejections = {reason: of.rejections.of(profile, reason) for reason in Rejection}
-        self._starts = of.starts.of(profile)
-        self._start_s = of.start_s.of(profile)
+        self._states = {state: of.containers.labels(profile, state.value) for state in State}
+        self._waiters = of.waiters.labels(profile)
+        self._ready = of.ready.labels(profile)
+        self._backing_off = of.backing_off.labels(profile)
+        self._min_idle = of.min_idle.labels(profile)
+        self._max_containers = of.max_containers.labels(profile)
+        self._max_waiting = of.max_waiting.labels(profile)
+        self._leases = {source: of.leases.labels(profile, source) for source in Source}
+        self._wait_s = of.wait_s.labels(profile)
+        self._rejections = {reason: of.rejections.labels(profile, reason) for reason in Rejection}
+        self._starts = of.starts.labels(profile)
+        self._start_s = of.start_s.labels(profile)
         self._start_failures = {
-            kind: of.start_failures.of(profile, kind) for kind in START_FAILURES
+            kind: of.start_failures.labels(profile, kind) for kind in START_FAILURES
         }
-        self._resets_clean = of.resets.of(profile, "clean")
-        self._resets_dirty = of.resets.of(profile, "dirty")
-        self._reset_s = of.reset_s.of(profile)
-        self._recycled = of.recycled.of(profile)
-        self._destroyed = {reason: of.destroyed.of(profile, reason) for reason in Reason}
-        self._uses = of.uses.of(profile)
+        self._resets_clean = of.resets.labels(profile, "clean")
+        self._resets_dirty = of.resets.labels(profile, "dirty")
+        self._reset_s = of.reset_s.labels(profile)
+        self._recycled = of.recycled.labels(profile)
+        self._destroyed = {reason: of.destroyed.labels(profile, reason) for reason in Reason}
+        self._uses = of.uses.labels(profile)
 
     def watch(self, snapshot: Callable[[], Snapshot], config: PoolConfig) -> None:
         """Read the pool's states and its queue whenever somebody scrapes."""
         self._read = snapshot
-        self._min_idle.value = config.min_idle
-        self._max_containers.value = config.max_containers
-        self._max_waiting.value = config.max_waiting
+        self._min_idle.set(config.min_idle)
+        self._max_containers.set(config.max_containers)
+        self._max_waiting.set(config.max_waiting)
 
     def refresh(self) -> None:
         """Bring the gauges up to date."""
@@ -116,41 +120,41 @@ class PoolMetrics(Observer):
             return
         now = self._read()
         for state, gauge in self._states.items():
-            gauge.value = getattr(now, state.value)
-        self._waiters.value = now.waiting
-        self._ready.value = now.ready
-        self._backing_off.value = now.start_failure is not None
+            gauge.set(getattr(now, state.value))
+        self._waiters.set(now.waiting)
+        self._ready.set(now.ready)
+        self._backing_off.set(now.start_failure is not None)
 
     # --- the pool's observer ---
 
     def started(self, seconds: float) -> None:
         """Count a container whose runner is ready."""
-        self._starts.value += 1
+        self._starts.inc()
         self._start_s.observe(seconds)
 
     def start_failed(self, kind: str) -> None:
         """Count a container that did not become ready."""
-        self._start_failures[kind if kind in START_FAILURES else OTHER].value += 1
+        self._start_failures[kind if kind in START_FAILURES else OTHER].inc()
 
     def leased(self, source: Source, waited_s: float) -> None:
         """Count a lease and how long it took to get."""
-        self._leases[source].value += 1
+        self._leases[source].inc()
         self._wait_s.observe(waited_s)
 
     def rejected(self, reason: Rejection) -> None:
         """Count a lease that the pool refused."""
-        self._rejections[reason].value += 1
+        self._rejections[reason].inc()
 
     def reset(self, seconds: float, report: ResetReport) -> None:
         """Count a reset, clean or not."""
-        (self._resets_clean if report.clean else self._resets_dirty).value += 1
+        (self._resets_clean if report.clean else self._resets_dirty).inc()
         self._reset_s.observe(seconds)
 
     def recycled(self) -> None:
         """Count a container that is idle again after a run."""
-        self._recycled.value += 1
+        self._recycled.inc()
 
     def destroyed(self, reason: Reason, uses: int) -> None:
         """Count a container that is destroyed after so many runs."""
-        self._destroyed[reason].value += 1
+        self._destroyed[reason].inc()
         self._uses.observe(uses)

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from pgexec import log
 from pgexec.errors import problem_of
-from pgexec.instruments import OTHER
 from pgexec.metrics import METHODS
+from pgexec.pool_metrics import OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

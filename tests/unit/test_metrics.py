@@ -7,10 +7,8 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies
 from prometheus_client.parser import text_string_to_metric_families
 
-from pgexec.instruments import Instruments
 from pgexec.metrics import Metrics
 from pgexec.pool_metrics import START_FAILURES
 from pool.config import PoolConfig
@@ -202,26 +200,6 @@ def test_a_language_that_nobody_foresaw_makes_no_series() -> None:
     assert value(metrics, "pgexec_runs_total", language="other", status="ok") == 50
 
 
-def test_a_bucket_holds_what_is_at_most_its_bound() -> None:
-    instruments = Instruments()
-    histogram = instruments.histograms("x_seconds", "Text", bounds=(1, 2.5)).of()
-    for seconds in (0, 1, 1.5, 2.5, 2.6):
-        histogram.observe(seconds)
-    assert instruments.render() == (
-        "# HELP x_seconds Text\n# TYPE x_seconds histogram\n"
-        'x_seconds_bucket{le="1.0"} 2.0\nx_seconds_bucket{le="2.5"} 4.0\n'
-        'x_seconds_bucket{le="+Inf"} 5.0\nx_seconds_count 5.0\nx_seconds_sum 7.6\n'
-    )
-
-
-@given(strategies.text())
-def test_every_label_value_survives_the_text_format(text: str) -> None:
-    instruments = Instruments()
-    instruments.counters("x_total", "Text", "label").of(text).value += 3
-    (family,) = text_string_to_metric_families(instruments.render())
-    assert [(one.labels, one.value) for one in family.samples] == [({"label": text}, 3)]
-
-
 def work_of_a_scrape(metrics: Metrics) -> int:
     """Count the calls, Python's and C's, that one scrape makes of code of ours."""
     calls = 0
@@ -232,8 +210,7 @@ def work_of_a_scrape(metrics: Metrics) -> int:
 
     sys.setprofile(count)
     try:
-        metrics.pool("python").refresh()
-        metrics._instruments.render()
+        metrics.render()
     finally:
         sys.setprofile(None)
     return calls
