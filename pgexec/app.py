@@ -23,12 +23,12 @@ from pool.config import PoolConfig
 from pool.manager import PoolManager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
+    from pgexec.service import Dependencies
     from pgexec.settings import Settings
     from pool.container import Container
     from pool.engine import EngineObserver
-    from pool.lease import Launcher
 
 logger = logging.getLogger("pgexec")
 
@@ -54,8 +54,9 @@ class Backend(Protocol):
         """Start a warm container; waits for nothing that the engine does not do now."""
         ...
 
-    def with_dependencies(self, requirements: Sequence[str]) -> Launcher:
-        """Return a launcher of containers in which these are installed."""
+    @property
+    def dependencies(self) -> Dependencies:
+        """What has the layers of dependencies."""
         ...
 
     async def attend(self, pool: PoolManager) -> None:
@@ -98,9 +99,10 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     pool = PoolManager(backend.launch, pool_config(settings), observer=watched)
     watched.watch(pool.snapshot, pool.config)
     backend.observe(metrics.engine)
+    backend.dependencies.observe(metrics.dependencies)
     service = PoolService(
         pool,
-        backend.with_dependencies,
+        backend.dependencies,
         run_timeout_s=settings.run_timeout_s,
         output_limit_bytes=settings.output_limit,
     )

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgexec.dependencies import PooledLayers, installer_config
 from pgexec.settings import SettingsError
 from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine
@@ -17,17 +18,15 @@ from pool.egress import make_plan, own_addresses, own_resolvers
 from pool.engine import Leak
 from pool.errors import EngineError, EngineUnavailable, ImageMissing, PoolError
 from pool.image import bootstrap_command, prepare
-from pool.installer import Installer
 from pool.spec import CA_BUNDLE, LABEL, LABEL_INSTANCE, ContainerSpec, Limits, create_document
 from pool.sweep import instance_name, is_abandoned, is_left_over, labels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from pgexec.settings import Settings
     from pool.egress import Plan
     from pool.engine import EngineObserver
-    from pool.lease import Launcher
     from pool.manager import PoolManager
 
 logger = logging.getLogger("pgexec")
@@ -54,9 +53,18 @@ class DockerBackend:
         self._instance = instance_name()
         self._preparation: asyncio.Task[ContainerSpec] | None = None
         self._outdated = asyncio.Event()  # what was prepared has been removed since
-        trust = _trust(CA_BUNDLE) if settings.ca_bundle else {}
-        self._installer = Installer(
-            self._engine, trust, settings.install_timeout_s, settings.start_timeout_s
+        installer = installer_config(
+            settings,
+            trust=_trust(CA_BUNDLE) if settings.ca_bundle else {},
+            network=_installer_network(settings),
+        )
+        self.dependencies = PooledLayers(
+            self._engine,
+            settings,
+            installer,
+            instance=self._instance,
+            spec=self._spec,
+            labels=self._labels,
         )
         self._give_up_s = 2 * settings.start_timeout_s
         self._sweep_at = -math.inf
@@ -78,23 +86,13 @@ class DockerBackend:
             await self._check_prepared(spec)
             raise
 
-    def with_dependencies(self, requirements: Sequence[str]) -> Launcher:
-        """Return a launcher of containers in which these are installed."""
-
-        async def launch(number: int) -> Container:
-            spec = await self._spec()
-            return await self._installer.start(
-                spec, requirements, labels=self._labels(), sequence=number
-            )
-
-        return launch
-
     async def attend(self, pool: PoolManager) -> None:
         """Prepare the image, remove what earlier servers left, tell when the engine is back."""
         pool.pause(self._preparing)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_prepared(pool), name="keep the image prepared")
             group.create_task(self._look_after(pool), name="look after the engine")
+            group.create_task(self.dependencies.attend(), name="look after the dependencies")
 
     async def _keep_prepared(self, pool: PoolManager) -> None:
         """Let the pool start containers only while there is what they are started from."""
@@ -141,6 +139,7 @@ class DockerBackend:
         if self._preparation is not None and not self._preparation.done():
             self._preparation.cancel()
             await asyncio.wait([self._preparation])
+        await self.dependencies.close()
         with contextlib.suppress(PoolError, TimeoutError):
             async with asyncio.timeout(CLEAR_S):
                 # What the pool knew of is gone; this is what it could not know of.
@@ -217,17 +216,21 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
         engine, settings.image, directories=(settings.root_dir,), ca_bundle=ca_bundle
     )
     network = settings.network
+    if "egress" in (network, settings.dependency_network):
+        await engine.ensure_network(NETWORK, LABEL)
     if network == "egress":
         network = NETWORK
-        await engine.ensure_network(network, LABEL)
+    await engine.ensure_volume(settings.dependency_volume, LABEL)
     plan = network_plan(settings)
     script = f"{settings.root_dir}/{settings.code_file_name}.py"
     return ContainerSpec(
         image=image.name,
         prepared=image.prepared,
+        base_id=image.base_id,
         bootstrap=() if image.prepared else bootstrap_command(script),
         script=script,
         network=network,
+        layers=settings.dependency_volume,
         guard=plan.document() if plan else None,
         runtime=settings.runtime,
         preimport=settings.preimport,
@@ -246,9 +249,18 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
 
 def network_plan(settings: Settings) -> Plan | None:
     """Return what containers must not reach; only our own network is guarded."""
-    if settings.network != "egress":
-        return None
+    return _plan(settings) if settings.network == "egress" else None
+
+
+def _plan(settings: Settings) -> Plan:
     return make_plan(settings.network_allow, own_addresses(), own_resolvers())
+
+
+def _installer_network(settings: Settings) -> tuple[str, Mapping[str, object] | None]:
+    """Return the network of the installers where it is not the snippets', and its guard."""
+    if settings.dependency_network == "egress":
+        return NETWORK, _plan(settings).document()
+    return settings.dependency_network, None
 
 
 def container_labels(instance: str, settings: Settings) -> dict[str, str]:

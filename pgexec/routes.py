@@ -18,6 +18,7 @@ from pgexec.openapi import describe_api
 from pgexec.record import RECORD, Record, Reporter, request_id
 from pgexec.schemas import Limits, describe, parse_run, render_result
 from pgexec.service import Trace
+from pool.requirements import PackageList
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -59,6 +60,7 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
         stdin_limit_bytes=settings.stdin_limit,
         memory_limit_bytes=settings.memory_limit,
         output_limit_bytes=settings.output_limit,
+        packages=PackageList(settings.dependency_allow, settings.dependency_deny),
     )
     keyed = bool(settings.api_keys)
     openapi = describe_api(limits, keyed=keyed, metrics_keyed=keyed and not settings.metrics_open)

@@ -16,6 +16,7 @@ from pgexec import bulk
 from pgexec.errors import RequestError
 from pgexec.quantities import format_size
 from pool.job import Status
+from pool.requirements import EVERY_PACKAGE, PackageList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -130,6 +131,7 @@ class Limits:
     stdin_limit_bytes: int
     memory_limit_bytes: int
     output_limit_bytes: int
+    packages: PackageList = EVERY_PACKAGE
 
 
 def parse_run(body: bytes, limits: Limits) -> RunRequest:
@@ -159,6 +161,8 @@ def parse_run(body: bytes, limits: Limits) -> RunRequest:
         raise _bad_timeout(limits, request.timeout_s)
     for item in request.dependencies:
         check_requirement(item)
+        if (reason := limits.packages.refuses(item)) is not None:
+            raise RequestError(BAD, "bad_requirement", f"dependency {_quote(item)} {reason}")
     return request
 
 

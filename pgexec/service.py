@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from pool.errors import LayerMissing
 from pool.job import Job
+from pool.requirements import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from pgexec.schemas import RunRequest
+    from pool.installer import OnLine
     from pool.job import Result
-    from pool.lease import Launcher
+    from pool.layers import Layer
     from pool.manager import PoolManager
+    from pool.observer import LayerObserver
     from pool.protocol import Kind
+    from pool.requirements import Requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +88,37 @@ class Service(Protocol):
         ...
 
 
-class PoolService:
-    """Runs snippets in the containers of a pool.
+class Dependencies(Protocol):
+    """Has layers of dependencies, installing them where need be."""
 
-    `with_dependencies` turns requirements into a launcher of containers that have them; it
-    raises `InstallError` from the launch.
-    """
+    def use(
+        self, requirements: Requirements, *, tenant: str, on_line: OnLine | None = None
+    ) -> AbstractAsyncContextManager[Layer]:
+        """Give a layer, which stays as long as the block lasts; see `LayerStore.use`."""
+        ...
+
+    async def is_damaged(self, layer: Layer) -> bool:
+        """Whether a layer is no longer what it was; if so, the next use makes it anew."""
+        ...
+
+    def observe(self, observer: LayerObserver) -> None:
+        """Tell an observer what happens to layers."""
+        ...
+
+
+class PoolService:
+    """Runs snippets in the containers of a pool, with the layers that they depend on."""
 
     def __init__(
         self,
         pool: PoolManager,
-        with_dependencies: Callable[[Sequence[str]], Launcher],
+        dependencies: Dependencies,
         *,
         run_timeout_s: float,
         output_limit_bytes: int,
     ) -> None:
         self._pool = pool
-        self._with_dependencies = with_dependencies
+        self._dependencies = dependencies
         self._run_timeout_s = run_timeout_s
         self._output_limit_bytes = output_limit_bytes
 
@@ -105,19 +126,55 @@ class PoolService:
         self, request: RunRequest, tenant: str, trace: Trace, progress: Progress | None = None
     ) -> Outcome:
         """Lease a container, run the snippet in it, and leave it to the pool."""
-        requirements = request.dependencies
         timeout_s = self._run_timeout_s if request.timeout_s is None else request.timeout_s
         job = Job(
             code=request.code.encode(),
             stdin=request.stdin.encode(),
             timeout_s=timeout_s,
             output_limit_bytes=self._output_limit_bytes,
-            layered=bool(requirements),
         )
+        if not request.dependencies:
+            return await self._run(job, request, tenant, trace, progress)
+        requirements = normalise(request.dependencies)
+        async with self._layer(requirements, tenant, trace, progress) as layer:
+            try:
+                named = replace(job, layer=layer.name)
+                return await self._run(named, request, tenant, trace, progress)
+            except LayerMissing:
+                # The snippet has not begun. Somebody else's hand was on the volume.
+                if not await self._dependencies.is_damaged(layer):
+                    raise
+        async with self._layer(requirements, tenant, trace, progress) as layer:
+            named = replace(job, layer=layer.name)
+            return await self._run(named, request, tenant, trace, progress)
+
+    @asynccontextmanager
+    async def _layer(
+        self, requirements: Requirements, tenant: str, trace: Trace, progress: Progress | None
+    ) -> AsyncIterator[Layer]:
+        began = time.perf_counter()
+        on_line = None if progress is None else progress.line
+        try:
+            async with self._dependencies.use(
+                requirements, tenant=tenant, on_line=on_line
+            ) as layer:
+                trace.install_s = time.perf_counter() - began
+                yield layer
+        finally:
+            if trace.install_s is None:
+                trace.install_s = time.perf_counter() - began
+
+    async def _run(
+        self,
+        job: Job,
+        request: RunRequest,
+        tenant: str,
+        trace: Trace,
+        progress: Progress | None,
+    ) -> Outcome:
         lease = self._pool.lease(
             tenant=tenant,
             fresh=request.fresh,
-            dedicated=self._with_dependencies(requirements) if requirements else None,
             on_queued=None if progress is None else progress.queued,
         )
         try:
@@ -130,7 +187,7 @@ class PoolService:
                     progress.leased()
                     result = await lease.run(job, progress.output)
                 trace.run_s = result.duration_s
-                return Outcome(result, timeout_s)
+                return Outcome(result, job.timeout_s)
         finally:
             trace.queue_s = lease.queued_s
             trace.start_s = lease.start_s or None

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
 from dotenv import dotenv_values
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -23,17 +25,28 @@ from pydantic_settings import (
 
 from pgexec.auth import Keyring, parse_keyring
 from pgexec.quantities import parse_size
-from pool.spec import LAYER_DIR, RUNNER_DIR
+from pool.requirements import Requirements, normalise
+from pool.spec import LAYERS_DIR, RUNNER_DIR
 
 PREFIX = "PGEXEC_"
 FILES = ("settings.env", "settings.local.env")
-_SECRET = frozenset({"api_keys"})
+_SECRET = frozenset(
+    {
+        "api_keys",
+        "dependency_index_url",
+        "dependency_extra_index_url",
+        "dependency_index_credentials",
+    }
+)
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_INDEX_URL = re.compile(r"https?://[^\s/]+(/\S*)?")
+_NEXT_REQUIREMENT = re.compile(r",(?![^\[]*\])(?=\s*[A-Za-z0-9])")
+"""The commas of `a>=1,<2,b[c,d]` that separate requirements."""
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 _TAKEN = (
-    *("/tmp", "/dev", RUNNER_DIR, LAYER_DIR),  # noqa: S108  # mounts of our own
+    *("/tmp", "/dev", RUNNER_DIR, LAYERS_DIR),  # noqa: S108  # mounts of our own
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/proc", "/sys"),
 )
 """Where PGEXEC_ROOT_DIR would hide something, or be hidden by it."""
@@ -76,6 +89,35 @@ def _networks(value: object) -> object:
         return value
     names = filter(None, (name.strip() for name in value.split(",")))
     return tuple(str(ipaddress.ip_network(name, strict=False)) for name in names)
+
+
+def _packages(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(filter(None, (name.strip() for name in value.split(","))))
+    return frozenset(canonicalize_name(name, validate=True) for name in names)
+
+
+def _sets(value: object) -> object:
+    """Read `requests;numpy>=2,<3,pandas[excel]`: sets of requirements (markers left out)."""
+    if not isinstance(value, str):
+        return value
+    sets = []
+    for text in filter(None, map(str.strip, value.split(";"))):
+        items = _NEXT_REQUIREMENT.split(text)
+        if any(Requirement(item).url for item in items):
+            raise ValueError("names an address")
+        sets.append(normalise(items))
+    return tuple(sets)
+
+
+def _index(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    urls = tuple(filter(None, (url.strip() for url in value.split(","))))
+    if not all(map(_INDEX_URL.fullmatch, urls)):
+        raise ValueError("not addresses of an index")
+    return urls
 
 
 def _keyring(value: object) -> object:
@@ -240,7 +282,65 @@ class Settings(BaseSettings):
         BeforeValidator(_size),
         Field(ge=0, le=64 << 20, description="a size from 0 to 64MiB"),
     ] = 1 << 20
+
     install_timeout_s: Seconds = 120
+    dependency_network: Annotated[
+        str,
+        BeforeValidator(lambda value: _network(value) if value else value),
+        Field(description="empty, egress, or the name of a network (not host)"),
+    ] = ""
+    dependency_index_url: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_index),
+        Field(max_length=1, description="empty or the http(s) address of a package index"),
+    ] = ()
+    dependency_extra_index_url: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_index),
+        Field(description="empty or http(s) addresses of package indexes with commas"),
+    ] = ()
+    dependency_index_credentials: Annotated[
+        str, Field(pattern=r"^$|^[^:@/\s]+:\S+$", description="empty or user:password")
+    ] = ""
+    dependency_binary_only: Flag = False
+    dependency_allow: Annotated[
+        frozenset[str],
+        NoDecode,
+        BeforeValidator(_packages),
+        Field(description="empty or names of packages with commas"),
+    ] = frozenset()
+    dependency_deny: Annotated[
+        frozenset[str],
+        NoDecode,
+        BeforeValidator(_packages),
+        Field(description="empty or names of packages with commas"),
+    ] = frozenset()
+    dependency_size_limit: Annotated[
+        int,
+        BeforeValidator(_size),
+        Field(ge=1 << 20, le=1 << 40, description="a size of at least 1MiB, such as 512MiB"),
+    ] = 512 << 20
+    dependency_cache_limit: Annotated[
+        int,
+        BeforeValidator(_size),
+        Field(ge=0, le=1 << 50, description="a size, such as 4GiB"),
+    ] = 4 << 30
+    dependency_failure_ttl_s: Annotated[
+        float,
+        Field(ge=0, le=86400, allow_inf_nan=False, description="a number of seconds up to 86400"),
+    ] = 30
+    dependency_preload: Annotated[
+        tuple[Requirements, ...],
+        NoDecode,
+        BeforeValidator(_sets),
+        Field(description="empty or sets of requirements, such as requests;numpy,pandas"),
+    ] = ()
+    dependency_volume: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]+$", description="the name of a volume"),
+    ] = "pgexec-dependencies"
 
     pool_min_idle: Annotated[
         int, Field(ge=0, le=10**6, description="a whole number from 0 to 1000000")

@@ -12,12 +12,15 @@ import struct
 import termios
 from typing import Iterable
 
-JOB = struct.Struct("!?I")
-"""What precedes the code on the job pipe: whether a layer is in use, and the code's size."""
+JOB = struct.Struct("!BI")
+"""What precedes a job on its pipe: the sizes of the layer's name and of the code."""
 
 FAREWELL = struct.Struct("=iiQQ")
 """What a child says just before it ends: that it does, its exit status, the microseconds of
 processor time that it took, and its largest resident set in KiB."""
+
+NO_LAYER = 2
+"""Said in place of that a child ends, by one whose layer of dependencies is not there."""
 
 _COUNT = struct.Struct("i")
 
@@ -49,13 +52,16 @@ class Child:
         _close((self.job_r, self.stdin_r, self.stdout_w, self.stderr_w))
         return False
 
-    def deliver(self, *, layered: bool, code: memoryview) -> None:
-        """Send the job. A child that has died is noticed elsewhere."""
-        head = JOB.pack(layered, len(code))
+    def deliver(self, layer_size: int, job: memoryview) -> None:
+        """Send the job, which is the layer's name and the code.
+
+        A child that has died is noticed elsewhere.
+        """
+        head = JOB.pack(layer_size, len(job) - layer_size)
         try:
-            written = os.writev(self.job_w, [head, code]) - len(head)
-            while written < len(code):
-                written += os.write(self.job_w, code[written:])
+            written = os.writev(self.job_w, [head, job]) - len(head)
+            while written < len(job):
+                written += os.write(self.job_w, job[written:])
         except BrokenPipeError:
             pass
         self._close_ours(self.job_w)
@@ -73,6 +79,13 @@ class Child:
         """
         said, status, cpu_us, peak_kib = FAREWELL.unpack_from(self.farewell)
         return ((status & 0xFF) << 8, cpu_us / 1e6, peak_kib * 1024) if said else None
+
+    def misses_its_layer(self) -> bool:
+        """Whether the child ended because its layer is not there, and before its snippet began.
+
+        A snippet that says so itself is believed by nobody but its own server, which looks.
+        """
+        return bool(FAREWELL.unpack_from(self.farewell)[0] == NO_LAYER)
 
     def close(self) -> None:
         """Close what is still open of our ends."""

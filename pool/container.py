@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pool.cleanup import see_through, until_removed
-from pool.errors import ContainerLost, PoolError, RunnerProtocolError
+from pool.errors import ContainerLost, LayerMissing, PoolError, RunnerProtocolError
 from pool.job import ResetReport, Result, Status
 from pool.protocol import (
     Decoder,
@@ -103,9 +103,10 @@ class Container:
 
         `on_output` hears, besides, each piece of output as it comes; it must not raise.
 
-        Raises `ContainerLost` when the container ends meanwhile, `RunnerProtocolError` when
-        the runner talks nonsense or says nothing past the snippet's limit. After an error or
-        a cancellation the container must be destroyed: the snippet may still be running.
+        Raises `ContainerLost` when the container ends meanwhile, `LayerMissing` when the job's
+        layer is not there, `RunnerProtocolError` when the runner talks nonsense or says nothing
+        past the snippet's limit. After an error or a cancellation the container must be
+        destroyed: the snippet may still be running.
         """
         if self._failure is not None:
             raise self._failure
@@ -117,6 +118,7 @@ class Container:
         loop = asyncio.get_running_loop()
         self._report = loop.create_future()
         self._answer = loop.create_future()
+        layer = job.layer.encode()
         header = JobHeader(
             self._run,
             max(1, round(job.timeout_s * 1000)),
@@ -124,17 +126,19 @@ class Container:
             len(job.code),
             len(job.stdin),
             job.last,
-            job.layered,
+            len(layer),
         )
         try:
             async with asyncio.timeout(job.timeout_s + GRACE_S):
-                await self._stream.write(encode_job(header, job.code, job.stdin))
+                await self._stream.write(encode_job(header, layer, job.code, job.stdin))
                 ending = await self._answer
         except TimeoutError as error:
             message = f"the runner did not answer within {job.timeout_s + GRACE_S:g} s"
             raise RunnerProtocolError(message) from error
         finally:
             self._answer = None
+        if ending.ending is Ending.NO_LAYER:
+            raise LayerMissing("the layer of dependencies is not there")
         return output.result(ending)
 
     async def reset(self, *, timeout_s: float) -> ResetReport:
@@ -264,3 +268,5 @@ def _status(ending: Exit) -> Status:
             return Status.OUTPUT_LIMIT
         case Ending.MEMORY_LIMIT:
             return Status.MEMORY_LIMIT
+        case Ending.NO_LAYER:
+            raise RuntimeError("nothing ran")

@@ -22,7 +22,7 @@ from pool.engine import CreateDocument, EngineObserver, ExecResult, Failure, Ope
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from aiodocker.containers import DockerContainer
     from aiodocker.stream import Stream as DockerStream
@@ -292,6 +292,13 @@ class DockerEngine:
                     }
                 )
 
+    async def ensure_volume(self, name: str, label: str) -> None:
+        """Create a volume of this engine's machine, if need be."""
+        with self._call(Operation.VOLUME):
+            await self.docker._query_json(  # noqa: SLF001 - aiodocker's `create` is untyped
+                "volumes/create", "POST", data={"Name": name, "Labels": {label: ""}}
+            )
+
     async def execute(
         self,
         container_id: str,
@@ -301,27 +308,38 @@ class DockerEngine:
         environment: Mapping[str, str],
     ) -> ExecResult:
         """Run a command in a running container; its output is both streams as they came."""
+        output = bytearray()
+
+        async def add(_stream: int, data: bytes) -> None:
+            output.extend(data)
+
+        status = await self.follow(
+            container_id, command, user=user, environment=environment, on_output=add
+        )
+        return ExecResult(status, bytes(output))
+
+    async def follow(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        user: str,
+        environment: Mapping[str, str],
+        on_output: Callable[[int, bytes], Awaitable[None]],
+    ) -> int:
+        """Run a command in a running container, pass on its output, return its exit status."""
         with self._call(Operation.EXEC):
             container = self.docker.containers.container(container_id)
             execution = await container.exec(
                 list(command), user=user, environment=dict(environment)
             )
-            output = bytearray()
             async with execution.start(detach=False) as stream:
                 while message := await stream.read_out():
-                    output += message.data
+                    await on_output(message.stream, message.data)
             about = await execution.inspect()
         if about["ExitCode"] is None:
             raise ContainerLost("the container ended while a command ran in it")
-        return ExecResult(int(about["ExitCode"]), bytes(output))
-
-    async def limit_memory(self, container_id: str, limit_bytes: int) -> None:
-        """Change the memory limit of a running container, swap included."""
-        limits = {"Memory": limit_bytes, "MemorySwap": limit_bytes}
-        with self._call(Operation.UPDATE):
-            await self.docker._query_json(  # noqa: SLF001 - aiodocker has no name for it
-                f"containers/{container_id}/update", "POST", data=limits
-            )
+        return int(about["ExitCode"])
 
     @contextlib.contextmanager
     def _call(self, operation: Operation, doing: str = "") -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -25,8 +25,8 @@ class Operation(StrEnum):
     COMMIT = "commit"
     LIST_IMAGES = "list_images"
     NETWORK = "network"
+    VOLUME = "volume"
     EXEC = "exec"
-    UPDATE = "update"
 
 
 class Failure(StrEnum):
@@ -115,17 +115,18 @@ class Engine(Protocol):
         """List the containers that carry the label, running or not."""
         ...
 
-    async def execute(
+    async def follow(
         self,
         container_id: str,
         command: Sequence[str],
         *,
         user: str,
         environment: Mapping[str, str],
-    ) -> ExecResult:
-        """Run a command in a running container and wait for its end (no timeout of its own)."""
-        ...
+        on_output: Callable[[int, bytes], Awaitable[None]],
+    ) -> int:
+        """Run a command in a running container and return its exit status; no timeout of its own.
 
-    async def limit_memory(self, container_id: str, limit_bytes: int) -> None:
-        """Change the memory limit of a running container, swap included."""
+        `on_output` gets what it writes, with the number of the stream, and is waited for
+        before more is read; what it raises ends the reading, but not the command.
+        """
         ...

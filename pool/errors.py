@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 class PoolError(Exception):
     """Base of everything that the pool raises on purpose."""
@@ -31,12 +33,34 @@ class RunnerProtocolError(PoolError):
     """The runner sent something that the protocol does not allow."""
 
 
+class InstallFailure(StrEnum):
+    """Why dependencies could not be installed."""
+
+    NO_PACKAGE = "no_package"
+    NO_VERSION = "no_version"
+    CONFLICT = "conflict"
+    DENIED = "denied"
+    BUILD = "build"
+    NO_NETWORK = "no_network"
+    TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    BAD_LAYER = "bad_layer"
+    OTHER = "other"
+
+
 class InstallError(PoolError):
     """Dependencies could not be installed; `log` holds the installer's last lines."""
 
-    def __init__(self, message: str, *, log: str) -> None:
+    def __init__(
+        self, message: str, failure: InstallFailure = InstallFailure.OTHER, *, log: str = ""
+    ) -> None:
         super().__init__(message)
+        self.failure = failure
         self.log = log
+
+
+class LayerMissing(PoolError):
+    """A layer of dependencies has gone from the volume behind our back."""
 
 
 class EngineError(PoolError):

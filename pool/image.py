@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pool.errors import EngineError, ImageMissing
-from pool.spec import CA_BUNDLE, LAYER_DIR, RUNNER_DIR
+from pool.spec import CA_BUNDLE, LAYERS_DIR, RUNNER_DIR
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -130,7 +130,7 @@ async def prepare(
     if await engine.image_id(name):
         return Image(name, prepared=True, base_id=base_id)
     logger.info("preparing an image from %s (once; 10 to 60 s)", base)
-    work = {"files": files, "directories": [*directories, LAYER_DIR], "runner": RUNNER_DIR}
+    work = {"files": files, "directories": [*directories, LAYERS_DIR], "runner": RUNNER_DIR}
     # Only what this one replaces is removed: others may serve servers with other settings.
     purpose = hashlib.sha256(json.dumps([base, directories, ca_bundle]).encode()).hexdigest()[:24]
     labels = {LABEL_BASE: base, LABEL_PURPOSE: purpose, LABEL_BUILD: ""}

@@ -1,101 +1,309 @@
-"""Start a container in which a request's dependencies are installed.
+"""Install dependencies in a throw-away container, where they may run code and find nothing.
 
-Each such container serves one run: it has a mount for the packages, a network to fetch them
-by, and pip runs in it as a user of its own through an exec, which may be slow.
+It has a network, limits of its own and the credentials of the index, if there are any; no
+volume, and nothing of any tenant's. What it makes leaves as records, which are checked.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+import contextlib
+import json
+import re
+from collections import deque
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pool import collect
+from pool.archive import ArchiveError, Bounds, Inspector
 from pool.cleanup import see_through, until_removed
 from pool.container import Container
-from pool.errors import EngineError, InstallError
-from pool.spec import LAYER_DIR, create_document
+from pool.errors import EngineError, InstallError, InstallFailure
+from pool.spec import LAYERS_DIR, Limits, create_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from pool.engine import Engine, ExecResult
+    from pool.engine import Engine
+    from pool.requirements import Requirements
     from pool.spec import ContainerSpec
 
-LAYER_BYTES = 512 << 20
-INSTALLER = "9999:9999"
-TEMPORARY = f"{LAYER_DIR}/.installing"
+    OnLine = Callable[[str], None]
+
+_USER = "9999:9999"
+_STDOUT = 1
+_TEMPORARY = "/tmp"  # noqa: S108 - the container's own
 LOG_LINES = 20
-
-PIP = (
-    *("python3", "-I", "-m", "pip", "install", "--target", LAYER_DIR),
-    *("--no-input", "--no-cache-dir", "--no-compile", "--disable-pip-version-check"),
-    *("--no-warn-script-location", "--progress-bar", "off", "--"),
-)
+_LINE_CHARS = 400
 
 
-# The packages are the snippet's to read. They lie in memory, which is not the snippet's to pay.
-SEAL = f"""
-import os
-os.chmod({LAYER_DIR!r}, 0o755)
-about = os.statvfs({LAYER_DIR!r})
-print((about.f_blocks - about.f_bfree) * about.f_frsize)
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallerConfig:
+    """What an installation may use; sizes in bytes.
+
+    `environment` is what the installer is told besides, `secrets` what of that nobody else
+    may read, `denied` the packages that may not be installed on any other's behalf either,
+    `network` the one that it fetches by (`""`: the snippets'), and `guard` what that must not
+    reach.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Sequence[str] = ()
+    denied: frozenset[str] = frozenset()
+    network: str = ""
+    guard: Mapping[str, object] | None = None
+    timeout_s: float = 120.0
+    start_timeout_s: float = 30.0
+    limit_bytes: int = 512 << 20
+    memory_bytes: int = 1 << 30
+    pids: int = 256
+    cpus: float = 2.0
+
+
+class Installer:
+    """Installs one set of requirements at a time in a container of its own."""
+
+    def __init__(self, engine: Engine, config: InstallerConfig) -> None:
+        self.config = config
+        self._engine = engine
+        self._source = Path(collect.__file__).read_text(encoding="utf-8")
+
+    @contextlib.asynccontextmanager
+    async def installed(
+        self,
+        spec: ContainerSpec,
+        requirements: Requirements,
+        name: str,
+        labels: Mapping[str, str],
+        on_line: OnLine,
+    ) -> AsyncIterator[Installed]:
+        """Start a container, install in it, and give what was made; the container then goes.
+
+        `spec` is that of the containers in which the layer is to be used, `name` the layer's.
+        Raises `InstallError`, and what `Container.start` raises.
+        """
+        config = self.config
+        network, guard = spec.network, spec.guard
+        if config.network:
+            network, guard = config.network, config.guard
+        if network == "none":
+            raise InstallError(
+                "dependencies need a network, and PGEXEC_NETWORK is none; "
+                "PGEXEC_DEPENDENCY_NETWORK can give them one",
+                InstallFailure.NO_NETWORK,
+            )
+        limits = Limits(
+            memory_bytes=config.memory_bytes,
+            cpus=config.cpus,
+            pids=config.pids,
+            disk_bytes=config.limit_bytes,
+        )
+        roomy = replace(
+            spec,
+            network=network,
+            guard=guard,
+            limits=limits,
+            layers="",
+            install_bytes=config.limit_bytes,
+            preimport=(),
+            max_uses=1,
+        )
+        document = create_document(roomy, labels=labels, sequence=0)
+        container = await Container.start(self._engine, document, timeout_s=config.start_timeout_s)
+        try:
+            try:
+                async with asyncio.timeout(config.timeout_s):
+                    await self._install(container, requirements, name, on_line)
+            except TimeoutError as error:
+                sentence = f"{_wanted(requirements)} took over {config.timeout_s:g} s to install"
+                raise InstallError(sentence, InstallFailure.TOO_SLOW) from error
+            yield Installed(self, container, name, requirements)
+        finally:
+            await see_through(until_removed(container.id, container.destroy))
+
+    async def _install(
+        self, container: Container, requirements: Requirements, name: str, on_line: OnLine
+    ) -> None:
+        log = _Log(self.config.secrets, on_line)
+        work = {
+            "do": "install",
+            "base": f"{LAYERS_DIR}/{name}",
+            "requirements": requirements,
+            "constraints": [f"{one}<0.dev0" for one in sorted(self.config.denied)],
+        }
+        status = await self._execute(container, work, log.add)
+        if status != 0:
+            failure, sentence = classify(log.text, status, self.config.denied)
+            wanted = _wanted(requirements)
+            raise InstallError(
+                f"could not install {wanted}: {sentence}", failure, log="\n".join(log.last)
+            )
+
+    async def collect(
+        self, container: Container, name: str, on_data: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """Read what was made, check it, and pass on what may be published."""
+        inspector = Inspector(f"{LAYERS_DIR}/{name}", Bounds(self.config.limit_bytes))
+
+        async def check(stream: int, data: bytes) -> None:
+            if stream == _STDOUT:
+                await on_data(b"".join(inspector.feed(data)))
+
+        work = {"do": "send", "base": f"{LAYERS_DIR}/{name}"}
+        status = await self._execute(container, work, check)
+        if status != 0 or not inspector.complete:
+            raise EngineError("the installer's container did not deliver what it made")
+
+    async def _execute(
+        self,
+        container: Container,
+        work: Mapping[str, object],
+        on_output: Callable[[int, bytes], Awaitable[None]],
+    ) -> int:
+        environment = {"HOME": _TEMPORARY, "TMPDIR": _TEMPORARY, "PYTHONPATH": ""}
+        return await self._engine.follow(
+            container.id,
+            ("python3", "-I", "-c", self._source, json.dumps(work)),
+            user=_USER,
+            environment={**environment, **self.config.environment},
+            on_output=on_output,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Installer:
-    """Starts containers with packages; `environment` is pip's, `timeout_s` bounds its run."""
+class Installed:
+    """What an installation made, still in its container."""
 
-    engine: Engine
-    environment: Mapping[str, str]
-    timeout_s: float
-    start_timeout_s: float = 30.0
+    installer: Installer
+    container: Container
+    name: str
+    requirements: Requirements
 
-    async def start(
-        self,
-        spec: ContainerSpec,
-        requirements: Sequence[str],
-        *,
-        labels: Mapping[str, str],
-        sequence: int,
-    ) -> Container:
-        """Start a container and install the requirements in it.
+    @property
+    def python(self) -> str:
+        """The version of the Python that it is for."""
+        return str(self.container.runner.get("python", ""))
 
-        Raises `InstallError` with pip's last lines when they cannot be installed, and what
-        `Container.start` raises. A failure or cancellation leaves no container behind.
+    async def collect(self, on_data: Callable[[bytes], Awaitable[None]]) -> None:
+        """Pass the checked records of the layer on.
+
+        Raises `InstallError` where it holds what may not be published, or takes too long.
         """
-        if spec.network == "none":
-            raise InstallError("dependencies need a network, and PGEXEC_NETWORK is none", log="")
-        roomy = replace(spec, layer_bytes=LAYER_BYTES)
-        document = create_document(roomy, labels=labels, sequence=sequence)
-        container = await Container.start(self.engine, document, timeout_s=self.start_timeout_s)
+        wanted = _wanted(self.requirements)
         try:
-            await self._install(container, spec, requirements)
-        except BaseException:
-            await see_through(until_removed(container.id, container.destroy))
-            raise
-        return container
-
-    async def _install(
-        self, container: Container, spec: ContainerSpec, requirements: Sequence[str]
-    ) -> None:
-        wanted = ", ".join(requirements)
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                await self._execute(container, ("mkdir", "-p", TEMPORARY), INSTALLER)
-                done = await self._execute(container, (*PIP, *requirements), INSTALLER)
-                if done.exit_code != 0:
-                    lines = done.output.decode("utf-8", "replace").splitlines()[-LOG_LINES:]
-                    raise InstallError(f"could not install {wanted}", log="\n".join(lines))
-                layer = await self._execute(container, ("python3", "-I", "-c", SEAL), "0:0")
+            async with asyncio.timeout(self.installer.config.timeout_s):
+                await self.installer.collect(self.container, self.name, on_data)
+        except ArchiveError as error:
+            sentence = f"{wanted} cannot be used: {error}"
+            large = str(error).startswith("it has over")
+            failure = InstallFailure.TOO_LARGE if large else InstallFailure.BAD_LAYER
+            raise InstallError(sentence, failure) from error
         except TimeoutError as error:
-            message = f"installing {wanted} took over {self.timeout_s:g} s"
-            raise InstallError(message, log="") from error
-        if layer.exit_code != 0:
-            raise EngineError(f"could not seal the dependencies of {container.id[:12]}")
-        limit_bytes = spec.limits.memory_bytes + int(layer.output)
-        await self.engine.limit_memory(container.id, limit_bytes)
+            raise InstallError(
+                f"{wanted} took too long to store", InstallFailure.TOO_SLOW
+            ) from error
 
-    async def _execute(self, container: Container, command: Sequence[str], user: str) -> ExecResult:
-        environment = {"HOME": TEMPORARY, "TMPDIR": TEMPORARY, **self.environment}
-        return await self.engine.execute(container.id, command, user=user, environment=environment)
+
+class _Log:
+    """The installer's lines: the last ones, and each to whoever listens, without secrets."""
+
+    def __init__(self, secrets: Sequence[str], on_line: OnLine) -> None:
+        self.last: deque[str] = deque(maxlen=LOG_LINES)
+        self._all: deque[str] = deque(maxlen=2000)
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+        self._on_line = on_line
+        self._rest = b""
+
+    @property
+    def text(self) -> str:
+        self._line(self._rest)
+        self._rest = b""
+        return "\n".join(self._all)
+
+    async def add(self, _stream: int, data: bytes) -> None:
+        *lines, rest = re.split(rb"\r?\n", self._rest + data)
+        self._rest = rest[-(1 << 14) :]
+        for line in lines:
+            self._line(line)
+
+    def _line(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        for secret in self._secrets:
+            text = text.replace(secret, "****")
+        text = "".join(one if one.isprintable() else " " for one in text[:_LINE_CHARS])
+        if text.strip():
+            self.last.append(text)
+            self._all.append(text)
+            self._on_line(text)
+
+
+# Read from the top: a network that fails looks to pip like an index without packages.
+_SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
+    (
+        InstallFailure.TOO_LARGE,
+        "it is larger than an installation may be",
+        ("No space left on device", "Disk quota exceeded", r"Errno 28\b"),
+    ),
+    (
+        InstallFailure.NO_NETWORK,
+        "the package index cannot be reached",
+        (
+            *("Failed to establish a new connection", "NameResolutionError", "dns error"),
+            *("Network is unreachable", "Temporary failure in name resolution"),
+            *("ConnectTimeoutError", "No route to host", "CERTIFICATE_VERIFY_FAILED"),
+            *("Could not fetch URL", "tcp connect error"),
+        ),
+    ),
+    (
+        InstallFailure.BAD_LAYER,
+        "it holds paths that lead out of its directory",
+        ("trying to install outside",),
+    ),
+    (
+        InstallFailure.CONFLICT,
+        "its requirements conflict with each other",
+        (
+            *("ResolutionImpossible", "Double requirement given", "conflicting dependencies"),
+            *("requirements are unsatisfiable",),
+        ),
+    ),
+    (
+        InstallFailure.NO_VERSION,
+        "there is no matching version",
+        (r"\(from versions: (?!none)", "there is no version of"),
+    ),
+    (
+        InstallFailure.NO_PACKAGE,
+        "there is no such package",
+        ("No matching distribution found", "not found in the package registry"),
+    ),
+    (
+        InstallFailure.BUILD,
+        "it cannot be built",
+        (
+            *("subprocess-exited-with-error", "metadata-generation-failed", "Failed to build"),
+            *("Failed building wheel", "has an invalid wheel", r"Wheel .* is invalid"),
+            *("BackendUnavailable",),
+        ),
+    ),
+)
+_KILLED = 128 + 9
+
+
+def classify(
+    text: str, status: int, denied: frozenset[str] = frozenset()
+) -> tuple[InstallFailure, str]:
+    """Return why an installer failed, by what it printed and how it exited; and a sentence."""
+    if denied and (found := re.search(r"requested \(constraint\) ([\w.-]+?)<0", text)):
+        return InstallFailure.DENIED, f"{found[1]} is denied on this server"
+    for failure, sentence, patterns in _SIGNS:
+        if re.search("|".join(patterns), text):
+            return failure, sentence
+    if status in (_KILLED, -9):
+        return InstallFailure.TOO_LARGE, "it took more memory than an installation may"
+    return InstallFailure.OTHER, "the installer failed"
+
+
+def _wanted(requirements: Requirements) -> str:
+    return ", ".join(requirements)

@@ -22,8 +22,8 @@ class Job:
     """One snippet to run.
 
     `timeout_s` is wall-clock time, `output_limit_bytes` bounds both streams together,
-    `last` says that the container will not be used again, `layered` that its dependency
-    directory belongs on the module path.
+    `last` says that the container will not be used again, `layer` is the name of the layer of
+    dependencies that belongs on the module path, if any.
     """
 
     code: bytes
@@ -31,7 +31,7 @@ class Job:
     timeout_s: float = 30.0
     output_limit_bytes: int = 1 << 20
     last: bool = False
-    layered: bool = False
+    layer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pool.errors import InstallFailure
     from pool.job import ResetReport
     from pool.policy import Reason
 
@@ -55,6 +56,31 @@ class Observer:
 
     def destroyed(self, reason: Reason, uses: int) -> None:
         """Hear that a container is gone from the engine."""
+
+
+class LayerObserver:
+    """Hears what happens to layers of dependencies; must not raise, block or call back."""
+
+    def hit(self) -> None:
+        """Hear that a run's dependencies were there."""
+
+    def missed(self) -> None:
+        """Hear that a run's dependencies have to be waited for."""
+
+    def installed(self, seconds: float) -> None:
+        """Hear that dependencies were installed, and how long that took."""
+
+    def failed(self, failure: InstallFailure) -> None:
+        """Hear that dependencies could not be installed."""
+
+    def evicted(self) -> None:
+        """Hear that dependencies make room for others."""
+
+    def kept(self, layers: int, size_bytes: int) -> None:
+        """Hear how many sets of dependencies are kept now, and what they take."""
+
+    def damaged(self) -> None:
+        """Hear that dependencies had been changed from outside, and are given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

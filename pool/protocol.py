@@ -35,6 +35,7 @@ class Ending(IntEnum):
     TIMEOUT = 2
     OUTPUT_LIMIT = 3
     MEMORY_LIMIT = 4
+    NO_LAYER = 5
 
 
 class FrameError(ValueError):
@@ -42,11 +43,11 @@ class FrameError(ValueError):
 
 
 class JobHeader(NamedTuple):
-    """The fixed part of a JOB; the code and then the stdin follow it.
+    """The fixed part of a JOB; the layer's name, the code and then the stdin follow it.
 
-    `timeout_ms` and `output_limit` (bytes, both streams together) bound the run, `last`
-    tells the runner to exit after it instead of resetting the container, and `layered` that
-    the dependency directory belongs on the module path.
+    `timeout_ms` and `output_limit` (bytes, both streams together) bound the run, and `last`
+    tells the runner to exit after it instead of resetting the container. The name of the
+    layer of dependencies is empty where the run has none.
     """
 
     run: int
@@ -55,7 +56,7 @@ class JobHeader(NamedTuple):
     code_size: int
     stdin_size: int
     last: bool
-    layered: bool
+    layer_size: int = 0
 
 
 class Exit(NamedTuple):
@@ -70,7 +71,7 @@ class Exit(NamedTuple):
     peak_memory_bytes: int
 
 
-_JOB = struct.Struct("!IIIII??")
+_JOB = struct.Struct("!IIIII?B")
 _EXIT = struct.Struct("!IBi?QQQ")
 
 JOB_HEADER_SIZE = _JOB.size
@@ -81,10 +82,10 @@ def encode(kind: Kind, payload: bytes = b"") -> bytes:
     return HEADER.pack(kind, len(payload)) + payload
 
 
-def encode_job(header: JobHeader, code: bytes, stdin: bytes) -> bytes:
-    """Return a JOB frame; the sizes in `header` must be those of `code` and `stdin`."""
-    size = JOB_HEADER_SIZE + len(code) + len(stdin)
-    return b"".join((HEADER.pack(Kind.JOB, size), _JOB.pack(*header), code, stdin))
+def encode_job(header: JobHeader, layer: bytes, code: bytes, stdin: bytes) -> bytes:
+    """Return a JOB frame; the sizes in `header` must be those of what follows it."""
+    size = JOB_HEADER_SIZE + len(layer) + len(code) + len(stdin)
+    return b"".join((HEADER.pack(Kind.JOB, size), _JOB.pack(*header), layer, code, stdin))
 
 
 def decode_job(payload: memoryview | bytes) -> JobHeader:
@@ -92,7 +93,8 @@ def decode_job(payload: memoryview | bytes) -> JobHeader:
     if len(payload) < JOB_HEADER_SIZE:
         raise FrameError("JOB is shorter than its header")
     header = JobHeader(*_JOB.unpack_from(payload))
-    if JOB_HEADER_SIZE + header.code_size + header.stdin_size != len(payload):
+    sizes = header.layer_size + header.code_size + header.stdin_size
+    if JOB_HEADER_SIZE + sizes != len(payload):
         raise FrameError("JOB sizes do not add up")
     return header
 

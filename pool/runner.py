@@ -58,14 +58,14 @@ _HOST_IN, _HOST_OUT = 0, 1
 class Config(TypedDict):
     """What `pool/spec.py` tells the runner, as JSON in an environment variable.
 
-    `uid` is the first run's user, `layer` the directory of dependencies, `guard` the plan
+    `uid` is the first run's user, `layers` the directory of dependencies, `guard` the plan
     for the network, and `job_limit` the bytes that a JOB may have.
     """
 
     script: str
     uid: int
     mounts: list[str]
-    layer: str
+    layers: str
     guard: dict[str, list[str]] | None
     preimport: list[str]
     job_limit: int
@@ -113,7 +113,7 @@ class Runner:
         self.script = config["script"]
         self.uid = config["uid"]
         self.mounts = config["mounts"]
-        self.layer = config["layer"]
+        self.layers = config["layers"]
         self.guard = config["guard"]
         self.preimport = config["preimport"]
         job_area = config["job_limit"]
@@ -170,7 +170,7 @@ class Runner:
         self.child = Child()
         if self.child.fork():
             snippet.become(self.uid, self.child)
-            snippet.await_job(self.child, self.script, self.layer)
+            snippet.await_job(self.child, self.script, self.layers)
             return True
         self.oom.mark()
         return False
@@ -206,16 +206,18 @@ class Runner:
         """Hand the job over, relay until the child has ended, and say how it ended."""
         started = time.monotonic()
         child = self.child
-        code_at = HEADER.size + JOB_HEADER_SIZE
-        stdin_at = code_at + header.code_size
-        child.deliver(layered=header.layered, code=self.job[code_at:stdin_at])
+        job_at = HEADER.size + JOB_HEADER_SIZE
+        stdin_at = job_at + header.layer_size + header.code_size
+        child.deliver(header.layer_size, self.job[job_at:stdin_at])
         relay = _Relay(self, header, self.job[stdin_at : stdin_at + header.stdin_size])
         ending = relay.until(started + header.timeout_ms / 1000)
         wait_status, cpu_s, peak_bytes = self.exited or (signal.SIGKILL, 0.0, 0)
         self.exited = None
         killed = os.WIFSIGNALED(wait_status)
         status = -os.WTERMSIG(wait_status) if killed else os.WEXITSTATUS(wait_status)
-        if ending is Ending.EXITED and status != 0:
+        if header.layer_size and child.misses_its_layer():
+            ending = Ending.NO_LAYER
+        elif ending is Ending.EXITED and status != 0:
             if self.oom.risen():
                 ending = Ending.MEMORY_LIMIT
             elif killed:

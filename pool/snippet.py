@@ -26,7 +26,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from pool import leave
-from pool.child import JOB, Child
+from pool.child import FAREWELL, JOB, NO_LAYER, Child
 
 # A stream's `write` below runs in the midst of the snippet, which may have replaced these,
 # and also when the interpreter has already torn its modules down.
@@ -162,7 +162,7 @@ def become(uid: int, child: Child) -> None:
     gc.enable()
 
 
-def await_job(child: Child, script: str, layer: str) -> None:
+def await_job(child: Child, script: str, layers: str) -> None:
     """Wait for the job and put its script in place; what the runner left behind goes."""
     waiting = select.poll()
     waiting.register(child.job_r, select.POLLIN)
@@ -170,23 +170,43 @@ def await_job(child: Child, script: str, layer: str) -> None:
         _warm_up()
     run = leave.begin(script)
     run.farewell = child.farewell
-    layered, size = JOB.unpack(os.read(child.job_r, JOB.size))
-    code = bytearray()
-    while len(code) < size:
-        data = os.read(child.job_r, size - len(code))
+    layer_size, code_size = JOB.unpack(os.read(child.job_r, JOB.size))
+    job = bytearray()
+    while len(job) < layer_size + code_size:
+        data = os.read(child.job_r, layer_size + code_size - len(job))
         if not data:
             os._exit(71)
-        code += data
+        job += data
     os.close(child.job_r)
+    code = job[layer_size:] if layer_size else job
     target = os.open(script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     unwritten = memoryview(code)
     while unwritten:
         unwritten = unwritten[os.write(target, unwritten) :]
     os.close(target)
-    if layered:
-        site.addsitedir(layer)
-        os.environ["PYTHONPATH"] = layer
-        os.environ["PATH"] = f"{layer}/bin:{os.environ.get('PATH', os.defpath)}"
+    if layer_size:
+        where = os.path.join(layers, job[:layer_size].decode())
+        if not os.path.isdir(where):
+            FAREWELL.pack_into(child.farewell, 0, NO_LAYER, 0, 0, 0)
+            os._exit(0)
+        _put_on_path(where)
     for name in [name for name in sys.modules if name == "pool" or name.startswith("pool.")]:
         del sys.modules[name]
     run.read(code)
+
+
+def _put_on_path(layer: str) -> None:
+    """Make a layer what `site` takes it for: the user's own site directory.
+
+    So it comes after the standard library and before the image's own packages, its `.pth`
+    files count, and every interpreter that the snippet starts has it, too.
+    """
+    os.environ["PYTHONUSERBASE"] = layer
+    os.environ["PATH"] = f"{layer}/bin:{os.environ.get('PATH', os.defpath)}"
+    site.USER_BASE = site.USER_SITE = None
+    site.ENABLE_USER_SITE = True
+    before = set(sys.path)
+    packages = site.getsitepackages()
+    site.addsitedir(site.getusersitepackages())
+    first = next((at for at, path in enumerate(sys.path) if path in packages), len(sys.path))
+    sys.path[first:] = sorted(sys.path[first:], key=before.__contains__)  # stable: new ones first

@@ -15,9 +15,11 @@ LABEL = "pgexec"
 """Every container of ours carries it; its value is the name of the owning installation."""
 LABEL_INSTANCE = "pgexec.instance"
 LABEL_EXPIRES = "pgexec.expires"
+LABEL_ROLE = "pgexec.role"
+"""What a container is that runs no snippets: the keeper of dependencies."""
 
 RUNNER_DIR = "/opt/pgexec"
-LAYER_DIR = "/opt/layer"
+LAYERS_DIR = "/opt/layers"
 CA_BUNDLE = f"{RUNNER_DIR}/ca.pem"
 
 CAPABILITIES = ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER")
@@ -82,14 +84,16 @@ class ContainerSpec:
     """One kind of container.
 
     `image` is what the engine knows it by, `prepared` whether the runner is already in it,
-    `network` the engine's name of a network (or `none`), `environment` what is added to the
-    image's own, `layer_bytes` the size of a mount for dependencies (0: none), `bootstrap` the
-    command where the image holds no runner, `guard` what its network must not reach, and `seccomp`
-    whether our own profile takes the place of the engine's.
+    `base_id` the digest of what it was made from, `network` the engine's name of a network (or
+    `none`), `environment` what is added to the image's own, `layers` the volume of dependencies
+    (mounted read-only), `install_bytes` the size of a mount in its place to install them in,
+    `bootstrap` the command where the image holds no runner, `guard` what its network must not
+    reach, and `seccomp` whether our own profile takes the place of the engine's.
     """
 
     image: str
     prepared: bool
+    base_id: str = ""
     script: str = "/home/code/Main.py"
     network: str = "none"
     runtime: str = ""
@@ -97,7 +101,8 @@ class ContainerSpec:
     limits: Limits = Limits()
     max_uses: int = 1000
     environment: Mapping[str, str] | None = None
-    layer_bytes: int = 0
+    layers: str = ""
+    install_bytes: int = 0
     bootstrap: Sequence[str] = ()
     guard: Mapping[str, object] | None = None
     seccomp: bool = True
@@ -123,7 +128,7 @@ def create_document(
         "script": spec.script,
         "uid": uid,
         "mounts": list(mounts),
-        "layer": LAYER_DIR,
+        "layers": LAYERS_DIR,
         "preimport": list(spec.preimport),
         "guard": spec.guard,
         "job_limit": spec.limits.code_bytes + spec.limits.stdin_bytes + _FRAME_SLACK_BYTES,
@@ -154,6 +159,17 @@ def create_document(
     }
 
 
+def volume_mount(volume: str, *, read_only: bool) -> dict[str, object]:
+    """Return the engine's `Mount` that puts a volume of layers into a container."""
+    return {
+        "Type": "volume",
+        "Source": volume,
+        "Target": LAYERS_DIR,
+        "ReadOnly": read_only,
+        "VolumeOptions": {"NoCopy": True},  # what the image has there is nobody's dependency
+    }
+
+
 def _mounts(spec: ContainerSpec) -> dict[str, str]:
     """Return the writable mounts: path to tmpfs options, each with its own size and inodes."""
     disk = spec.limits.disk_bytes
@@ -162,8 +178,8 @@ def _mounts(spec: ContainerSpec) -> dict[str, str]:
         "/tmp": _tmpfs(disk, "exec"),  # noqa: S108 - the container's own
         "/dev/shm": _tmpfs(min(disk, _SHM_BYTES), "noexec"),  # noqa: S108
     }
-    if spec.layer_bytes:
-        mounts[LAYER_DIR] = _tmpfs(spec.layer_bytes, "exec")
+    if spec.install_bytes:
+        mounts[LAYERS_DIR] = _tmpfs(spec.install_bytes, "exec")
     return mounts
 
 
@@ -177,7 +193,7 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
     tmpfs = dict(mounts)
     if not spec.prepared:
         tmpfs[RUNNER_DIR] = "rw,nosuid,nodev,noexec,size=1m,nr_inodes=32,mode=755"
-    memory = limits.memory_bytes + spec.layer_bytes
+    memory = limits.memory_bytes + spec.install_bytes
     return {
         "AutoRemove": True,
         "NetworkMode": spec.network,
@@ -199,6 +215,7 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
             {"Name": "core", "Soft": 0, "Hard": 0},
         ],
         "Tmpfs": tmpfs,
+        **({"Mounts": [volume_mount(spec.layers, read_only=True)]} if spec.layers else {}),
         "Sysctls": SYSCTLS,
         "LogConfig": {"Type": "none", "Config": {}},
         **({"Runtime": spec.runtime} if spec.runtime else {}),

@@ -201,7 +201,7 @@ async def guard(sandbox: Sandbox) -> Outcome:
 async def internet(sandbox: Sandbox) -> Outcome:
     """Resolve and reach a public name, as pip would; what stops that may well be on purpose."""
     if sandbox.settings.network == "none":
-        return ok("PGEXEC_NETWORK is none: dependencies cannot be installed")
+        return ok("PGEXEC_NETWORK is none: snippets cannot reach anything")
     try:
         found = await ask(sandbox.container, Reached, inside.reach, PUBLIC_NAME, PUBLIC_PORT)
     except ProbeError:

@@ -218,7 +218,7 @@ os.environ["TZ"] = "Asia/Tokyo"; __import__("time").tzset()
 """,
     "a module in every place that is searched": """
 import site
-places = [*sys.path, site.getusersitepackages(), os.path.expanduser("~"), "/opt/layer"]
+places = [*sys.path, site.getusersitepackages(), os.path.expanduser("~"), "/opt/layers"]
 for place in places:
     for name in ("sitecustomize.py", "usercustomize.py", "left.pth", "json.py", "left.py"):
         def leave():

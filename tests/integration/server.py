@@ -19,7 +19,8 @@ from aiohttp import ClientSession, ClientTimeout, UnixConnector
 from prometheus_client.parser import text_string_to_metric_families
 
 from pool.docker_engine import find_engine
-from pool.spec import LABEL_INSTANCE
+from pool.keeper import ROLE as KEEPER
+from pool.spec import LABEL_INSTANCE, LABEL_ROLE
 from pool.sweep import _machine, _start_time
 
 if TYPE_CHECKING:
@@ -85,11 +86,15 @@ class EngineClient:
             text = await response.text()
             return response.status, json.loads(text) if text.strip() else None
 
-    async def containers(self, instance: str) -> dict[str, str]:
+    async def containers(self, instance: str, *, role_left_out: str = "nobody") -> dict[str, str]:
         """Return the state of each container of one server, by its id."""
         wanted = json.dumps({"label": [f"{LABEL_INSTANCE}={instance}"]})
         _, listed = await self.call("GET", f"/containers/json?all=1&filters={wanted}")
-        return {entry["Id"]: entry["State"] for entry in listed}
+        return {
+            entry["Id"]: entry["State"]
+            for entry in listed
+            if entry["Labels"].get(LABEL_ROLE) != role_left_out
+        }
 
     async def inspect(self, container_id: str) -> Any:
         return (await self.call("GET", f"/containers/{container_id}/json"))[1]
@@ -108,6 +113,28 @@ class EngineClient:
             await self.call("POST", f"/containers/{container}/start")
             _, ended = await self.call("POST", f"/containers/{container}/wait")
             return int(ended["StatusCode"])
+        finally:
+            await self.remove(container)
+
+    async def output(self, image: str, command: list[str], volume: str) -> str:
+        """Run a command as root with a volume at /volume, and return what it printed."""
+        document = {
+            "Image": image,
+            "Cmd": command,
+            "Tty": True,
+            "HostConfig": {"Binds": [f"{volume}:/volume"], "NetworkMode": "none"},
+        }
+        _, created = await self.call("POST", "/containers/create", document)
+        container = str(created["Id"])
+        try:
+            await self.call("POST", f"/containers/{container}/start")
+            await self.call("POST", f"/containers/{container}/wait")
+            connector = UnixConnector(self.socket)
+            async with (
+                ClientSession(connector=connector, timeout=ClientTimeout(WITHIN_S)) as session,
+                session.get(f"http://engine/containers/{container}/logs?stdout=1") as response,
+            ):
+                return (await response.text()).replace("\r\n", "\n")
         finally:
             await self.remove(container)
 
@@ -190,6 +217,14 @@ class Server:
             return entry
 
         return await until(find, f"{event} {fields} in the log")
+
+    async def logged_start(self, beginning: str) -> None:
+        """Wait for an event whose text begins so."""
+
+        async def find() -> bool:
+            return any(entry["event"].startswith(beginning) for entry in self.log)
+
+        await until(find, f"{beginning} in the log")
 
     async def listening(self) -> None:
         self.port = (await self.logged("listening"))["port"]
@@ -300,8 +335,8 @@ class Server:
         await until(has_it, f"{name} is {value}")
 
     async def containers(self) -> dict[str, str]:
-        """Return what the engine has of this server."""
-        return await self.engine.containers(self.instance)
+        """Return what the engine has of this server, but for the keeper of dependencies."""
+        return await self.engine.containers(self.instance, role_left_out=KEEPER)
 
     async def at_rest(self) -> None:
         """Wait until nothing is on its way and the books are what the engine has.
@@ -324,7 +359,7 @@ class Server:
 
         async def none() -> bool:
             nonlocal left
-            left = await self.containers()
+            left = await self.engine.containers(self.instance)
             return not left
 
         try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pool.container import MAX_PAYLOAD_BYTES, Container
-from pool.engine import ExecResult, Owned
+from pool.engine import Owned
 from pool.errors import ContainerLost, EngineError
 from pool.protocol import (
     JOB_HEADER_SIZE,
@@ -27,7 +27,7 @@ from pool.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from pool.engine import CreateDocument
     from pool.lease import Launcher
@@ -72,8 +72,9 @@ class FakeContainer:
         for kind, payload in self._decoder.feed(data):
             assert kind is Kind.JOB
             header = decode_job(payload)
-            end = JOB_HEADER_SIZE + header.code_size
-            self._on_job(header, payload[JOB_HEADER_SIZE:end], payload[end:])
+            start = JOB_HEADER_SIZE + header.layer_size
+            end = start + header.code_size
+            self._on_job(header, payload[start:end], payload[end:])
 
     async def close(self) -> None:
         if self.ready and not self._engine.auto_remove:
@@ -242,18 +243,16 @@ class FakeEngine:
     async def owned(self, label: str) -> Sequence[Owned]:
         return [Owned(one.id, {label: ""}, not one.ended) for one in self.containers.values()]
 
-    async def execute(
+    async def follow(
         self,
         container_id: str,
         command: Sequence[str],
         *,
         user: str,
         environment: Mapping[str, str],
-    ) -> ExecResult:
-        return ExecResult(0, b"")
-
-    async def limit_memory(self, container_id: str, limit_bytes: int) -> None:
-        pass
+        on_output: Callable[[int, bytes], Awaitable[None]],
+    ) -> int:
+        return 0
 
     async def _delay(self, seconds: float, gate: asyncio.Event | None) -> None:
         if gate is not None:

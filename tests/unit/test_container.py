@@ -111,9 +111,9 @@ async def test_the_status_says_how_the_snippet_ended(
 
 async def test_the_runner_receives_the_job_as_it_was_given() -> None:
     container, fake, _ = await started()
-    job = Job(b"print(1)", b"input", timeout_s=1.5, output_limit_bytes=99, last=True, layered=True)
+    job = Job(b"print(1)", b"input", timeout_s=1.5, output_limit_bytes=99, last=True, layer="l1")
     await container.run(job)
-    assert fake.jobs == [((1, 1500, 99, 8, 5, True, True), b"print(1)", b"input")]
+    assert fake.jobs == [((1, 1500, 99, 8, 5, True, 2), b"print(1)", b"input")]
     await container.destroy()
 
 

@@ -84,15 +84,15 @@ def test_an_unknown_kind_is_refused(kind: int, size: int) -> None:
         list(Decoder(MAX_PAYLOAD).feed(HEADER.pack(kind, size)))
 
 
-@given(st.tuples(u32, u32, u32), st.binary(), st.binary(), st.tuples(st.booleans(), st.booleans()))
+@given(st.tuples(u32, u32, u32), st.binary(), st.binary(), st.binary(max_size=255))
 def test_a_job_survives_the_way(
-    numbers: tuple[int, int, int], code: bytes, stdin: bytes, flags: tuple[bool, bool]
+    numbers: tuple[int, int, int], code: bytes, stdin: bytes, layer: bytes
 ) -> None:
-    header = JobHeader(*numbers, len(code), len(stdin), *flags)
-    ((kind, payload),) = Decoder(1 << 20).feed(encode_job(header, code, stdin))
+    header = JobHeader(*numbers, len(code), len(stdin), bool(code), len(layer))
+    ((kind, payload),) = Decoder(1 << 20).feed(encode_job(header, layer, code, stdin))
     assert kind is Kind.JOB
     assert decode_job(payload) == header
-    assert payload[JOB_HEADER_SIZE:] == code + stdin
+    assert payload[JOB_HEADER_SIZE:] == layer + code + stdin
 
 
 @given(st.binary(max_size=100))
@@ -101,7 +101,8 @@ def test_a_job_of_any_bytes_adds_up_or_is_an_error(payload: bytes) -> None:
         header = decode_job(payload)
     except FrameError:
         return
-    assert JOB_HEADER_SIZE + header.code_size + header.stdin_size == len(payload)
+    sizes = header.layer_size + header.code_size + header.stdin_size
+    assert JOB_HEADER_SIZE + sizes == len(payload)
 
 
 @given(

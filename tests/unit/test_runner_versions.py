@@ -59,6 +59,7 @@ class Runner:
 
     def __init__(self, python: str, directory: Path) -> None:
         home, code = directory / "runner", directory / "code"
+        self.layers = directory / "layers"
         code.mkdir()
         for name, text in runner_files().items():
             path = home / name.removeprefix(f"{RUNNER_DIR}/")
@@ -68,7 +69,7 @@ class Runner:
             "script": f"{code}/Main.py",
             "uid": 40_000,
             "mounts": [str(code)],
-            "layer": "/nonexistent",
+            "layers": str(self.layers),
             "preimport": ["json", "random"],
             "guard": None,
             "job_limit": 1 << 20,
@@ -94,12 +95,13 @@ class Runner:
         self._run = 0
         self.ready = json.loads(self._expect(Kind.READY))
 
-    def run(self, code: str) -> Ran:
+    def run(self, code: str, layer: str = "") -> Ran:
         self._run += 1
         source = code.encode()
-        header = JobHeader(self._run, 10_000, 1 << 20, len(source), 0, last=False, layered=False)
+        named = layer.encode()
+        header = JobHeader(self._run, 10_000, 1 << 20, len(source), 0, False, len(named))  # noqa: FBT003
         assert self.process.stdin
-        self.process.stdin.write(encode_job(header, source, b""))
+        self.process.stdin.write(encode_job(header, named, source, b""))
         self.process.stdin.flush()
         written = {Kind.STDOUT: b"", Kind.STDERR: b""}
         while (frame := self._next())[0] in written:
@@ -192,6 +194,39 @@ def test_keeps_the_order_of_the_two_streams_in_each_frame_sequence(runner: Runne
     ran = runner.run("import sys\nfor i in range(50):\n  print(i); print(-i, file=sys.stderr)\n")
     assert ran.stdout.split() == [b"%d" % i for i in range(50)]
     assert ran.stderr.split() == [b"%d" % -i for i in range(50)]
+
+
+def test_puts_a_layer_where_site_puts_the_users_own_packages(runner: Runner) -> None:
+    version = ".".join(runner.ready["python"].split(".")[:2])
+    packages = runner.layers / "one" / "lib" / f"python{version}" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "inside.py").write_text("WORD = 'here'")
+    (packages / "json.py").write_text("WORD = 'shadow'")
+    (packages / "some.pth").write_text("import sys; sys.word = 'read'\nmore\n")
+    (packages / "more").mkdir()
+    ran = runner.run(
+        "import inside, json, os, site, subprocess, sys\n"
+        "after = [path for path in sys.path if path in site.getsitepackages()]\n"
+        "here = sys.path.index(os.path.dirname(inside.__file__))\n"
+        "print(inside.WORD, hasattr(json, 'WORD'), sys.word)\n"
+        "print(sys.path[here + 1].endswith('/more'))\n"
+        "print(not after or here < sys.path.index(after[0]))\n"
+        "print(os.environ['PATH'].split(':')[0] == os.environ['PYTHONUSERBASE'] + '/bin')\n"
+        "print(subprocess.check_output([sys.executable, '-c',"
+        " 'import inside, sys; print(inside.WORD, sys.word)']).decode())\n",
+        layer="one",
+    )
+    assert (ran.stdout.split(), ran.stderr) == (
+        b"here False read True True True here read".split(),
+        b"",
+    )
+    assert runner.run("import inside").ending.status == 1
+
+
+def test_says_that_a_layer_is_missing_before_anything_runs(runner: Runner) -> None:
+    ran = runner.run("print('ran')", layer="missing")
+    assert (ran.ending.ending, ran.stdout, ran.report) == (Ending.NO_LAYER, b"", Kind.CLEAN)
+    assert runner.run("print('ran')").stdout == b"ran\n"
 
 
 def test_refuses_to_start_outside_a_namespace(tmp_path: Path) -> None:

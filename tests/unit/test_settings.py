@@ -137,7 +137,7 @@ def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("PGEXEC_ROOT_DIR", "/dev/shm/code"),
         ("PGEXEC_ROOT_DIR", "/opt"),
         ("PGEXEC_ROOT_DIR", "/opt/pgexec/code"),
-        ("PGEXEC_ROOT_DIR", "/opt/layer"),
+        ("PGEXEC_ROOT_DIR", "/opt/layers"),
         ("PGEXEC_ROOT_DIR", "/usr"),
         ("PGEXEC_ROOT_DIR", "/proc/1"),
         ("PGEXEC_CODE_FILE_NAME", "../Main"),
@@ -148,6 +148,15 @@ def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("PGEXEC_CA_BUNDLE", sys.executable),
         ("PGEXEC_CA_BUNDLE", __file__),
         ("PGEXEC_METRICS_OPEN", "perhaps"),
+        ("PGEXEC_DEPENDENCY_NETWORK", "host"),
+        ("PGEXEC_DEPENDENCY_ALLOW", "requests>=2"),
+        ("PGEXEC_DEPENDENCY_DENY", "../x"),
+        ("PGEXEC_DEPENDENCY_SIZE_LIMIT", "1k"),
+        ("PGEXEC_DEPENDENCY_CACHE_LIMIT", "much"),
+        ("PGEXEC_DEPENDENCY_FAILURE_TTL_S", "-1"),
+        ("PGEXEC_DEPENDENCY_PRELOAD", "requests;-e ."),
+        ("PGEXEC_DEPENDENCY_PRELOAD", "x @ http://evil/x.whl"),
+        ("PGEXEC_DEPENDENCY_VOLUME", "/var/lib"),
         ("PGEXEC_LOG_LEVEL", "loud"),
         ("PGEXEC_DOCKER_HOST", "somewhere"),
     ],
@@ -251,3 +260,33 @@ def test_a_path_is_taken_for_a_file_of_keys(
 )
 def test_a_public_address_without_keys_is_exposed(host: str, keys: str, *, exposed: bool) -> None:
     assert Settings.of(host=host, api_keys=keys).exposed is exposed
+
+
+def test_sets_to_preload_are_separated_by_semicolons_and_normalised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGEXEC_DEPENDENCY_PRELOAD", "Requests; pandas[excel,html]>=2,<3 , numpy;")
+    sets = load_settings()[0].dependency_preload
+    assert sets == (("requests",), ("numpy", "pandas[excel,html]<3,>=2"))
+
+
+def test_lists_of_packages_take_any_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGEXEC_DEPENDENCY_ALLOW", "Zope.Interface, six")
+    assert load_settings()[0].dependency_allow == {"zope-interface", "six"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PGEXEC_DEPENDENCY_INDEX_URL", "ftp://user:hunter2@index/simple"),
+        ("PGEXEC_DEPENDENCY_INDEX_URL", "https://a:hunter2@one/,https://b:hunter2@two/"),
+        ("PGEXEC_DEPENDENCY_EXTRA_INDEX_URL", "index hunter2"),
+        ("PGEXEC_DEPENDENCY_INDEX_CREDENTIALS", "hunter2"),
+    ],
+)
+def test_what_is_wrong_with_an_index_is_said_without_its_credentials(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentence = refusal(name, value, monkeypatch)
+    assert sentence.startswith(f"{name} must be ")
+    assert "hunter2" not in sentence

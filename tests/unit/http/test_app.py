@@ -24,18 +24,39 @@ from pgexec.settings import Settings
 from pool.config import PoolConfig
 from pool.container import Container
 from pool.errors import EngineUnavailable, InstallError
+from pool.layers import Layer
 from tests import sse
 from tests.unit.fake_engine import DOCUMENT, FakeEngine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from pool.engine import EngineObserver
-    from pool.lease import Launcher
+    from pool.installer import OnLine
     from pool.manager import PoolManager
+    from pool.observer import LayerObserver
+    from pool.requirements import Requirements
 
 Start = Callable[..., subprocess.Popen[str]]
+
+
+class FakeDependencies:
+    """Has every package but one."""
+
+    @contextlib.asynccontextmanager
+    async def use(
+        self, requirements: Requirements, *, tenant: str, on_line: OnLine | None = None
+    ) -> AsyncIterator[Layer]:
+        if "no-such-package" in requirements:
+            raise InstallError("pip failed", log="no matching distribution")
+        yield Layer("key", "name", 0, requirements, 0.0, 0.0)
+
+    async def is_damaged(self, layer: Layer) -> bool:
+        return False
+
+    def observe(self, observer: LayerObserver) -> None:
+        pass
 
 
 class FakeBackend:
@@ -57,13 +78,9 @@ class FakeBackend:
             raise EngineUnavailable("the engine does not answer")
         return await Container.start(self.engine, DOCUMENT)
 
-    def with_dependencies(self, requirements: Sequence[str]) -> Launcher:
-        async def launch(number: int) -> Container:
-            if "no-such-package" in requirements:
-                raise InstallError("pip failed", log="no matching distribution")
-            return await Container.start(self.engine, DOCUMENT)
-
-        return launch
+    @property
+    def dependencies(self) -> FakeDependencies:
+        return FakeDependencies()
 
     async def attend(self, pool: PoolManager) -> None:
         self.pool = pool
@@ -294,12 +311,13 @@ SCRIPT = """
 import asyncio, sys
 from pgexec.__main__ import run_server
 from pool.errors import EngineUnavailable
+from tests.unit.http.test_app import FakeDependencies
 
 class Backend:
     def __init__(self, settings): pass
     def observe(self, observer): pass
     async def launch(self, number): raise EngineUnavailable("the engine is away")
-    def with_dependencies(self, requirements): return self.launch
+    dependencies = FakeDependencies()
     async def attend(self, pool): await asyncio.Event().wait()
     async def close(self):
         if "linger" in sys.argv: await asyncio.Event().wait()

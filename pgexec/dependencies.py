@@ -1,0 +1,183 @@
+"""The layers of dependencies as the settings want them, on the pool's engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from pool.errors import EngineError, LeaseTimeout, PoolError
+from pool.installer import Installer, InstallerConfig
+from pool.keeper import Keeper
+from pool.layers import LayersConfig, LayerStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from pgexec.settings import Settings
+    from pool.docker_engine import DockerEngine
+    from pool.installer import OnLine
+    from pool.layers import Layer
+    from pool.observer import LayerObserver
+    from pool.requirements import Requirements
+    from pool.spec import ContainerSpec
+
+logger = logging.getLogger("pgexec")
+
+RETRY_S = 30.0
+CLOSE_S = 20.0
+
+
+class PooledLayers:
+    """The layers for the containers of one pool, whose `spec` may still have to be prepared."""
+
+    def __init__(
+        self,
+        engine: DockerEngine,
+        settings: Settings,
+        installer: InstallerConfig,
+        *,
+        instance: str,
+        spec: Callable[[], Awaitable[ContainerSpec]],
+        labels: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._spec = spec
+        self.store = LayerStore(
+            Keeper(engine, settings.dependency_volume, instance, labels),
+            Installer(engine, installer),
+            layers_config(settings, installer),
+            labels,
+        )
+
+    def observe(self, observer: LayerObserver) -> None:
+        """Tell an observer what happens to layers."""
+        self.store.observer = observer
+
+    @contextlib.asynccontextmanager
+    async def use(
+        self, requirements: Requirements, *, tenant: str, on_line: OnLine | None = None
+    ) -> AsyncIterator[Layer]:
+        """Give a layer, which stays as long as the block lasts; see `LayerStore.use`."""
+        spec = await self._prepared()
+        async with self.store.use(requirements, spec, tenant=tenant, on_line=on_line) as layer:
+            yield layer
+
+    async def _prepared(self) -> ContainerSpec:
+        wait_s = self._settings.lease_timeout_s
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._spec()
+        except TimeoutError as error:
+            message = f"the image was not prepared within {wait_s:g} s"
+            raise LeaseTimeout(message, retry_after_s=wait_s) from error
+
+    async def is_damaged(self, layer: Layer) -> bool:
+        """Whether a layer is no longer what it was; if so, the next use makes it anew."""
+        return await self.store.is_damaged(layer)
+
+    async def attend(self) -> None:
+        """Find what earlier servers left, and have what the settings want to be there."""
+        opened, told = False, ""
+        missing = list(self._settings.dependency_preload)
+        while missing or not opened:
+            try:
+                spec = await self._spec()
+                if not opened:
+                    await self.store.open(spec)
+                    opened = True
+                for requirements in tuple(missing):
+                    await self._preload(requirements, spec)
+                    missing.remove(requirements)
+            except (PoolError, OSError) as error:
+                if told != str(error):
+                    logger.warning("dependencies are not there yet: %s", error)
+                told = str(error)
+                await asyncio.sleep(RETRY_S if opened else 1.0)
+
+    async def _preload(self, requirements: Requirements, spec: ContainerSpec) -> None:
+        layer = await self.store.preload(requirements, spec)
+        logger.info("preloaded %s: %d KiB", ", ".join(requirements), layer.bytes >> 10)
+
+    async def close(self) -> None:
+        """Let go of the volume; what is on it stays."""
+        with contextlib.suppress(EngineError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.store.close()
+
+
+def layers_config(settings: Settings, installer: InstallerConfig) -> LayersConfig:
+    """Return how layers are kept; a layer depends on all that its installer is told."""
+    return LayersConfig(
+        limit_bytes=settings.dependency_cache_limit,
+        about=json.dumps([dict(installer.environment), sorted(installer.denied)], sort_keys=True),
+        failure_ttl_s=settings.dependency_failure_ttl_s,
+        wait_s=settings.install_timeout_s + settings.lease_timeout_s,
+    )
+
+
+def installer_config(
+    settings: Settings,
+    *,
+    trust: Mapping[str, str],
+    network: tuple[str, Mapping[str, object] | None],
+) -> InstallerConfig:
+    """Return what an installation may use, and what pip or uv is told by its environment."""
+    indexes = [
+        _with_credentials(url, settings.dependency_index_credentials)
+        for url in settings.dependency_index_url
+    ]
+    further = list(settings.dependency_extra_index_url)
+    environment = {
+        **trust,
+        "PIP_RETRIES": "2",
+        "PIP_TIMEOUT": "15",
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",  # it writes to no system's
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
+    for url in indexes:
+        environment |= {"PIP_INDEX_URL": url, "UV_DEFAULT_INDEX": url}
+    if further:
+        both = " ".join(further)
+        environment |= {"PIP_EXTRA_INDEX_URL": both, "UV_INDEX": both}
+    if plain := [urlsplit(url).netloc.rpartition("@")[2] for url in _plain(indexes + further)]:
+        hosts = " ".join(plain)
+        environment |= {"PIP_TRUSTED_HOST": hosts, "UV_INSECURE_HOST": hosts}
+    if settings.dependency_binary_only:
+        environment |= {"PIP_ONLY_BINARY": ":all:", "UV_NO_BUILD": "1"}
+    return InstallerConfig(
+        environment=environment,
+        secrets=tuple(secret for url in indexes + further for secret in _secrets(url)),
+        denied=settings.dependency_deny,
+        network=network[0],
+        guard=network[1],
+        timeout_s=settings.install_timeout_s,
+        start_timeout_s=settings.start_timeout_s,
+        limit_bytes=settings.dependency_size_limit,
+    )
+
+
+def _plain(urls: Sequence[str]) -> list[str]:
+    """Return those without TLS: whoever names one has made up their mind."""
+    return [url for url in urls if url.startswith("http://")]
+
+
+def _with_credentials(url: str, credentials: str) -> str:
+    if not credentials:
+        return url
+    parts = urlsplit(url)
+    user, _, password = credentials.partition(":")
+    userinfo = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return urlunsplit(parts._replace(netloc=f"{userinfo}@{parts.netloc.rpartition('@')[2]}"))
+
+
+def _secrets(url: str) -> list[str]:
+    """Return what of an address nobody else may read, as it may be spelled."""
+    userinfo = urlsplit(url).netloc.rpartition("@")[0]
+    user, colon, password = userinfo.partition(":")
+    secret = password if colon else user  # some indexes take a token for a user
+    return [text for text in (userinfo, secret, unquote(secret)) if text]

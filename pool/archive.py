@@ -1,0 +1,153 @@
+"""The way of an installed layer out of the container of its installer, checked. Pure.
+
+A layer travels as records: what the entry is, its mode, the lengths of its path, of its
+link's target and of its content, and then these three. tar has five dialects in which to say
+where an entry goes; here there is one, it is read in one place, and what is written on is
+made anew from what was understood, never copied.
+
+`pool/deposit.py` is what reads it at the other end. The installer's side is foreign code's.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pool.deposit import RECORD, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_PATH_BYTES = 1024
+MAX_NAME_BYTES = 255
+
+
+class ArchiveError(ValueError):
+    """A layer that may not be published; the sentence names the entry."""
+
+
+@dataclass(slots=True)
+class Bounds:
+    """What a layer may hold: bytes of content, and entries."""
+
+    limit_bytes: int
+    limit_entries: int = 100_000
+
+
+class Inspector:
+    """Turns what an installer sends, cut anywhere, into what may be published.
+
+    It refuses paths that are absolute or climb, links out of the layer, entries within a link
+    or a file, whatever is no file, directory or symbolic link, and more than the bounds allow.
+    It buffers one record's head and paths, never content. `root` is where the layer will lie,
+    so that an absolute link into it counts as what it is; links go out as relative ones.
+    """
+
+    def __init__(self, root: str, bounds: Bounds) -> None:
+        self.bytes = 0
+        self.entries = 0
+        self.complete = False
+        self._root = root
+        self._bounds = bounds
+        self._buffer = bytearray()
+        self._left = 0
+        self._directories = {""}
+        self._others: set[str] = set()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Add bytes; yield what may be passed on. Raises `ArchiveError`."""
+        buffer = self._buffer
+        buffer += data
+        while buffer:
+            if self._left:
+                content = bytes(buffer[: self._left])
+                del buffer[: len(content)]
+                self._left -= len(content)
+                yield content
+                continue
+            if self.complete:
+                raise ArchiveError("something follows the end of the layer")
+            if len(buffer) < RECORD.size:
+                return
+            kind, executable, path_size, target_size, size = RECORD.unpack_from(buffer)
+            end = RECORD.size + path_size + target_size
+            if max(path_size, target_size) > MAX_PATH_BYTES:
+                raise ArchiveError("an entry's path is too long")
+            if len(buffer) < end:
+                return
+            path = bytes(buffer[RECORD.size : RECORD.size + path_size])
+            target = bytes(buffer[RECORD.size + path_size : end])
+            del buffer[:end]
+            yield self._record(kind, executable != 0, _text(path), _text(target), size)
+
+    def _record(self, kind: int, executable: bool, path: str, target: str, size: int) -> bytes:  # noqa: FBT001
+        if kind == Entry.END:
+            self.complete = True
+            return record(Entry.END, "")
+        self.entries += 1
+        self.bytes += size
+        if self.entries > self._bounds.limit_entries:
+            raise ArchiveError(f"it has over {self._bounds.limit_entries} entries")
+        if self.bytes > self._bounds.limit_bytes:
+            raise ArchiveError(f"it has over {self._bounds.limit_bytes >> 20} MiB")
+        self._check_path(path)
+        if kind != Entry.FILE and size:
+            raise ArchiveError(f"{path!r} has content without being a file")
+        match kind:
+            case Entry.FILE:
+                self._others.add(path)
+                self._left = size
+                return record(Entry.FILE, path, executable=executable, size=size)
+            case Entry.DIRECTORY:
+                self._directories.add(path)
+                return record(Entry.DIRECTORY, path)
+            case Entry.LINK:
+                self._others.add(path)
+                return record(Entry.LINK, path, target=self._inner_target(path, target))
+            case _:
+                raise ArchiveError(f"{path!r} is neither a file, nor a directory, nor a link")
+
+    def _check_path(self, path: str) -> None:
+        if not path or path.startswith("/"):
+            raise ArchiveError(f"the path {path!r} is absolute or empty")
+        parts = path.split("/")
+        if any(part in ("", ".", "..") for part in parts):
+            raise ArchiveError(f"the path {path!r} climbs")
+        if "\0" in path or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
+            raise ArchiveError(f"the path {path!r} is none")
+        if posixpath.dirname(path) not in self._directories:
+            raise ArchiveError(f"{path!r} is in no directory of the layer")
+        if path in self._others or path in self._directories:
+            raise ArchiveError(f"{path!r} comes twice")
+
+    def _inner_target(self, path: str, target: str) -> str:
+        """Return a link's target relative to the link, if it stays in the layer."""
+        if not target or "\0" in target:
+            raise ArchiveError(f"the link {path!r} leads nowhere")
+        where = posixpath.dirname(path)
+        if target.startswith("/"):
+            if not target.startswith(f"{self._root}/"):
+                raise ArchiveError(f"the link {path!r} leads out of the layer, to {target!r}")
+            target = posixpath.relpath(target.removeprefix(f"{self._root}/"), where or ".")
+        parts = [part for part in target.split("/") if part not in ("", ".")]
+        up = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
+        # Only ever up first: `link/..` is wherever the link leads to.
+        if up > (where.count("/") + 1 if where else 0) or ".." in parts[up:]:
+            raise ArchiveError(f"the link {path!r} leads out of the layer, to {target!r}")
+        return "/".join(parts) or "."
+
+
+def record(
+    kind: Entry, path: str, *, target: str = "", executable: bool = False, size: int = 0
+) -> bytes:
+    """Return the head of an entry; `size` bytes of content are to follow it."""
+    where, whither = path.encode(), target.encode()
+    return RECORD.pack(kind, executable, len(where), len(whither), size) + where + whither
+
+
+def _text(path: bytes) -> str:
+    try:
+        return path.decode()
+    except UnicodeDecodeError as error:
+        raise ArchiveError(f"the path {path!r} is not UTF-8") from error
