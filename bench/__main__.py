@@ -1,6 +1,6 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
-Sections: latency, throughput, fresh, breakdown, soak; all of them by default. What is
+Sections: latency, throughput, fresh, breakdown, dependencies, soak; all of them by default. What is
 compared is measured in turns within one run: ratios hold where absolute figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from bench import breakdown, latency, throughput
+from bench import breakdown, dependencies, latency, throughput
 from bench.bed import test_bed
 from bench.errors import BenchError
 from bench.facts import facts, load_average
@@ -32,7 +32,7 @@ from pool.errors import PoolError
 if TYPE_CHECKING:
     from bench.bed import Bed
 
-SECTIONS = ("latency", "throughput", "fresh", "breakdown", "soak")
+SECTIONS = ("latency", "throughput", "fresh", "breakdown", "dependencies", "soak")
 SOAK_RUNS = 1000
 SECTION_TIMEOUT_S, SOAK_RUN_S = 240.0, 0.25
 FAILURES = (BenchError, SettingsError, PoolError)
@@ -121,6 +121,8 @@ async def _measure(name: str, bed: Bed) -> list[Section]:
             return [await throughput.measure_recycled(bed)]
         case "fresh":
             return [await throughput.measure_fresh(bed)]
+        case "dependencies":
+            return [await dependencies.measure(bed)]
         case _:
             return await breakdown.measure(bed)
 
