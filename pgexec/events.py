@@ -13,7 +13,7 @@ from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from pydantic_core import to_json
 
 from pgexec.record import GONE, RECORD
@@ -108,6 +108,8 @@ class EventStream:
 
     def __init__(self, request: web.Request) -> None:
         self.response = web.StreamResponse(headers=STREAM_HEADERS)
+        if request.version < HttpVersion11:
+            self.response.force_close()  # nothing else tells it where the stream ends
         self._request = request
         self._unsent = Unsent()
         self._wake = asyncio.Event()

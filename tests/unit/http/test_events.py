@@ -182,6 +182,14 @@ async def test_one_connection_carries_one_stream_after_the_other(server: Running
         assert [name for name, _ in await stream(server)] == ["result"]
 
 
+async def test_a_stream_in_http_1_0_ends_with_its_connection(server: Running) -> None:
+    reader, writer = await server.connect()
+    writer.write(REQUEST.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\nConnection: keep-alive\r\n"))
+    async with asyncio.timeout(20):
+        whole = await reader.read()
+    assert list(sse.parse(whole.partition(b"\r\n\r\n")[2]))[-1][0] == "result"
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
