@@ -70,8 +70,6 @@ class Record:
                 yield "queue", trace.queue_s
             if trace.install_s is not None:
                 yield "install", trace.install_s
-            if trace.start_s is not None:
-                yield "start", trace.start_s
             if trace.lease_s is not None:
                 yield "lease", trace.lease_s
             if trace.run_s is not None:

@@ -37,16 +37,14 @@ class Outcome:
 class Trace:
     """Where the time of a run went and what served it, filled in as far as it gets.
 
-    `queue_s` is the wait for a container, `install_s` that for dependencies, `start_s` the
-    start of a container for this run alone; `lease_s` is the use of the container, of which
-    the snippet had `run_s`. `None` is what did not happen.
+    `install_s` is the wait for dependencies, `queue_s` that for a container; `lease_s` is the
+    use of the container, of which the snippet had `run_s`. `None` is what did not happen.
     """
 
     container_id: str | None = None
     source: str | None = None
     queue_s: float | None = None
     install_s: float | None = None
-    start_s: float | None = None
     lease_s: float | None = None
     run_s: float | None = None
 
@@ -190,7 +188,6 @@ class PoolService:
                 return Outcome(result, job.timeout_s)
         finally:
             trace.queue_s = lease.queued_s
-            trace.start_s = lease.start_s or None
             if lease.entered_at:
                 trace.lease_s = time.perf_counter() - lease.entered_at
 

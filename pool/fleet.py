@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from pool import policy
 from pool.container import State
-from pool.errors import PoolClosed, PoolError
+from pool.errors import PoolError
 from pool.policy import Reason
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class Fleet:
         self.stuck: set[Container] = set()  # of those, what the engine failed to remove
         self.starts: dict[int, asyncio.Task[None]] = {}  # by number
         self.abandoned: set[asyncio.Task[Container]] = set()  # launches that are cleaning up
-        self.reserved = 0  # slots of dedicated containers that are not there yet
         self.failures = 0
         self.retry_at = -math.inf
         self.start_failure: str | None = None
@@ -63,7 +62,6 @@ class Fleet:
         self._config = config
         self._observer = observer
         self._on_change = on_change
-        self._launches: set[asyncio.Timeout] = set()  # of dedicated containers
         self._tasks: set[asyncio.Task[None]] = set()
         self._sequence = 0
 
@@ -74,8 +72,8 @@ class Fleet:
 
     @property
     def in_use(self) -> bool:
-        """Whether some lease has a container, or a slot for one."""
-        return bool(self.leased or self.reserved)
+        """Whether some lease has a container."""
+        return bool(self.leased)
 
     # --- transitions --------------------------------------------------------------------------
 
@@ -124,36 +122,6 @@ class Fleet:
         # A task that is cancelled before its first step never gets to its `finally`.
         task.add_done_callback(lambda _: self.starts.pop(number, None))
 
-    async def launch(self, launcher: Launcher, tenant: str) -> Container:
-        """Start and lease a dedicated container, in a slot that is already `reserved`."""
-        container: Container | None = None
-        self._sequence += 1
-        scope = asyncio.timeout(None)
-        task = self._launch(launcher, self._sequence)
-        try:
-            async with scope:
-                self._launches.add(scope)
-                container = await asyncio.shield(task)
-        except TimeoutError as error:
-            if scope.expired():
-                raise PoolClosed("the pool was closed") from error
-            raise
-        finally:
-            # Between the launcher's return and here nothing can cancel.
-            self._launches.discard(scope)
-            self.reserved -= 1
-            if container is None:
-                self._abandon(task)
-                self._on_change()
-            else:
-                self._adopt(container)
-                self.hold(container, tenant)
-        if scope.expired():
-            self.destroy(container, Reason.DRAINED)
-            self._on_change()
-            raise PoolClosed("the pool was closed")
-        return container
-
     # --- closing ------------------------------------------------------------------------------
 
     def refuse(self) -> None:
@@ -165,10 +133,7 @@ class Fleet:
             self.destroy(container, Reason.DRAINED)
 
     def revoke(self) -> None:
-        """Destroy what is leased, and cancel the launches of dedicated containers."""
-        for scope in self._launches:
-            if not scope.expired():
-                scope.reschedule(-math.inf)
+        """Destroy what is leased."""
         for container in tuple(self.leased):
             self.destroy(container, Reason.DRAINED)
 
@@ -192,7 +157,7 @@ class Fleet:
 
     async def _start(self, number: int) -> None:
         began = time.perf_counter()
-        task = self._launch(self._launcher, number)
+        task = self._launch(number)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
                 container = await asyncio.shield(task)
@@ -216,9 +181,9 @@ class Fleet:
             self.starts.pop(number, None)
         self._on_change()
 
-    def _launch(self, launcher: Launcher, number: int) -> asyncio.Task[Container]:
+    def _launch(self, number: int) -> asyncio.Task[Container]:
         async def launch() -> Container:
-            return await launcher(number)
+            return await self._launcher(number)
 
         return asyncio.create_task(launch(), name=f"launch {number}")
 

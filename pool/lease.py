@@ -28,9 +28,9 @@ class Lease:
     """What `PoolManager.lease` returns: enter it to get the container, leave it to part.
 
     Inside, `container` is the container, `source` where it came from, `waited_s` how long
-    that took, and `last` whether it will be destroyed rather than used again. `queued_s` and
-    `start_s` are the parts of `waited_s` in the queue and in the launcher; the first is known
-    also when entering fails. `position` is the place in the queue that `on_queued` heard last.
+    that took, and `last` whether it will be destroyed rather than used again. `queued_s` is
+    the part of `waited_s` in the queue, known also when entering fails. `position` is the
+    place in the queue that `on_queued` heard last.
     """
 
     __slots__ = (
@@ -41,13 +41,11 @@ class Lease:
         "entered_at",
         "fresh",
         "last",
-        "launcher",
         "on_queued",
         "outcome",
         "position",
         "queued_s",
         "source",
-        "start_s",
         "tenant",
         "timeout_s",
         "waited_s",
@@ -58,7 +56,6 @@ class Lease:
         *,
         tenant: str,
         fresh: bool,
-        launcher: Launcher | None,
         timeout_s: float,
         max_uses: int,
         enter: Callable[[Lease], Awaitable[tuple[Container, Source]]],
@@ -67,14 +64,12 @@ class Lease:
     ) -> None:
         self.tenant = tenant
         self.fresh = fresh
-        self.launcher = launcher
         self.timeout_s = timeout_s
         self.on_queued = on_queued
         self.position = 0
         self.source = Source.IDLE
         self.waited_s = 0.0
         self.queued_s = 0.0
-        self.start_s = 0.0
         self.entered_at = 0.0
         self.last = False
         self.outcome = Outcome.UNUSED
@@ -85,11 +80,6 @@ class Lease:
 
     def __repr__(self) -> str:
         return f"<Lease of {self._container!r} tenant={self.tenant!r} {self.outcome}>"
-
-    @property
-    def dedicated(self) -> bool:
-        """Whether the container is of the request's own kind."""
-        return self.launcher is not None
 
     @property
     def container(self) -> Container:
@@ -106,7 +96,7 @@ class Lease:
         self.entered_at = time.perf_counter()
         self.waited_s = self.entered_at - asked_at
         full = self._container.uses + 1 >= self._max_uses
-        self.last = self.fresh or self.dedicated or full
+        self.last = self.fresh or full
         return self
 
     async def __aexit__(

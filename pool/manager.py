@@ -88,27 +88,22 @@ class PoolManager:
         tenant: str = "",
         fresh: bool = False,
         timeout_s: float | None = None,
-        dedicated: Launcher | None = None,
         on_queued: OnQueued | None = None,
     ) -> Lease:
         """Return a lease, to be entered: `async with pool.lease() as lease`.
 
         A container that has run a tenant's code is only ever leased to that tenant. With
-        `fresh` nobody has used it before and nobody will after; `dedicated` starts one of
-        the caller's own kind. `timeout_s` bounds the wait for a container, or for the slot
-        of a dedicated one, but not the dedicated launcher. `on_queued` hears the place in the
-        queue, if there is a wait, and each change of it.
+        `fresh` nobody has used it before and nobody will after. `timeout_s` bounds the wait.
+        `on_queued` hears the place in the queue, if there is a wait, and each change of it.
 
         Entering raises `PoolClosed`; `TenantSaturated` at once when the tenant has as many
         runs as it may have; `PoolSaturated` at once when the queue is full, or later when a
         tenant with fewer waiters needs the place; `LeaseTimeout`, or `EngineUnavailable`
-        when there are no containers at all because none can be started; and whatever the
-        dedicated launcher raises.
+        when there are no containers at all because none can be started.
         """
         return Lease(
             tenant=tenant,
             fresh=fresh,
-            launcher=dedicated,
             timeout_s=self.config.lease_timeout_s if timeout_s is None else timeout_s,
             max_uses=self.config.max_uses,
             enter=self._enter,
@@ -120,7 +115,7 @@ class PoolManager:
         """Count the containers by state and say whether a run would be served."""
         fleet = self._fleet
         return Snapshot(
-            starting=len(fleet.starts) + fleet.reserved,
+            starting=len(fleet.starts),
             idle=len(fleet.idle),
             leased=len(fleet.leased),
             resetting=len(fleet.resetting),
@@ -175,7 +170,7 @@ class PoolManager:
         if not self._quota.take(lease.tenant):
             raise self._over_quota()
         # The common path: nothing is awaited, no future is made. Whoever waits comes first.
-        if not self._waiting and not lease.dedicated:
+        if not self._waiting:
             index = policy.pick(fleet.idle, lease)
             if index is not None:
                 container = fleet.idle[index]
@@ -194,11 +189,11 @@ class PoolManager:
         return container, source
 
     async def _wait(self, lease: Lease, loop: asyncio.AbstractEventLoop) -> Container:
-        """Queue up for a container, or for a slot to launch a dedicated one in."""
+        """Queue up for a container."""
         if self._waiting.refuses(lease.tenant):
             raise self._saturated()
         began = time.perf_counter()
-        future: asyncio.Future[Container | None] = loop.create_future()
+        future: asyncio.Future[Container] = loop.create_future()
         shed = self._waiting.join(lease, future)
         if shed is not None and not shed.done():
             shed.set_exception(self._saturated())
@@ -211,25 +206,18 @@ class PoolManager:
             raise
         finally:
             deadline.cancel()
-            granted = time.perf_counter()
-            lease.queued_s = granted - began
-        if lease.launcher is not None:
-            container = await self._fleet.launch(lease.launcher, lease.tenant)
-            lease.start_s = time.perf_counter() - granted
-            return container
-        if container is None or container.state is not State.LEASED:
+            lease.queued_s = time.perf_counter() - began
+        if container.state is not State.LEASED:
             # Destroyed between the grant and here.
             raise PoolClosed("the pool was closed")
         return container
 
-    def _give_up(self, lease: Lease, future: asyncio.Future[Container | None]) -> None:
+    def _give_up(self, lease: Lease, future: asyncio.Future[Container]) -> None:
         """Hand on what a cancelled waiter may already have been given."""
         self._waiting.remove(lease)
         if future.done() and not future.cancelled() and future.exception() is None:
             container = future.result()
-            if container is None:
-                self._fleet.reserved -= 1
-            elif container.state is State.LEASED:
+            if container.state is State.LEASED:
                 self._fleet.put_back(container)
         self._settle()
 
@@ -290,7 +278,6 @@ class PoolManager:
             uses=container.uses,
             age_s=asyncio.get_running_loop().time() - container.started_at,
             fresh=lease.fresh,
-            dedicated=lease.dedicated,
             lost=container.lost,
         )
 
@@ -313,9 +300,6 @@ class PoolManager:
         for lease, container in plan.serve:
             fleet.hold(container, lease.tenant)
             self._waiting.serve(lease).set_result(container)
-        for lease in plan.grant:
-            fleet.reserved += 1
-            self._waiting.serve(lease).set_result(None)
         for _ in range(plan.start):
             fleet.start()
         self._waiting.tell()
@@ -333,7 +317,6 @@ class PoolManager:
             waiting=self._waiting,
             resetting=[container.tenant for container in fleet.resetting],
             starting=len(fleet.starts),
-            reserved=fleet.reserved,
             leased=len(fleet.leased),
             holders=(container.tenant for container in fleet.leased),
             destroying=len(fleet.destroying) + len(fleet.abandoned),

@@ -87,7 +87,7 @@ class LayerObserver:
 class Snapshot:
     """Containers by state, and how the pool is doing.
 
-    `starting` counts dedicated containers, too; `start_failure` is why containers fail to
+    `start_failure` is why containers fail to
     start, as long as they do; `unready` is why a run would not be served now.
     """
 

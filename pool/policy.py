@@ -45,7 +45,6 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"
     PROTOCOL_ERROR = "protocol_error"
     LOST = "lost"
-    DEDICATED = "dedicated"
     FRESH = "fresh"
     MAX_USES = "max_uses"
     MAX_AGE = "max_age"
@@ -80,7 +79,6 @@ class Use:
     uses: int
     age_s: float
     fresh: bool = False
-    dedicated: bool = False
     lost: bool = False
 
 
@@ -109,7 +107,6 @@ def verdict(use: Use, config: PoolConfig, report: ResetReport | None = None) -> 
         return Verdict(reason)
     used = use.outcome is not Outcome.UNUSED
     table = (
-        (use.dedicated, Reason.DEDICATED),
         (use.fresh and used, Reason.FRESH),
         (use.uses >= config.max_uses, Reason.MAX_USES),
         (use.age_s >= config.max_age_s, Reason.MAX_AGE),
@@ -154,8 +151,6 @@ class Need(Protocol):
     def tenant(self) -> str: ...
     @property
     def fresh(self) -> bool: ...
-    @property
-    def dedicated(self) -> bool: ...
 
 
 W = TypeVar("W", bound=Warm)
@@ -167,17 +162,15 @@ class View(Generic[W, N]):
     """The pool at one moment, as `plan` needs to see it.
 
     `idle` is least recently used first, `waiting` in the order of service; `resetting` and
-    `holders` are the tenants of the containers that are being reset and leased. `starting`
-    are the pool's own, `reserved` the slots of dedicated containers that are not there yet,
-    `stuck` those of `destroying` that the engine has failed to remove. After `failures` in a
-    row nothing is started before `retry_at`.
+    `holders` are the tenants of the containers that are being reset and leased, `stuck` those of
+    `destroying` that the engine has failed to remove. After `failures` in a row nothing is
+    started before `retry_at`.
     """
 
     idle: Sequence[W] = ()
     waiting: Iterable[N] = ()
     resetting: Sequence[str | None] = ()
     starting: int = 0
-    reserved: int = 0
     leased: int = 0
     holders: Iterable[str | None] = ()
     destroying: int = 0
@@ -188,7 +181,7 @@ class View(Generic[W, N]):
     @property
     def total(self) -> int:
         """Slots in use: every container that exists or is about to."""
-        held = self.leased + self.starting + self.reserved + self.destroying
+        held = self.leased + self.starting + self.destroying
         return len(self.idle) + len(self.resetting) + held
 
 
@@ -196,12 +189,10 @@ class View(Generic[W, N]):
 class Plan(Generic[W, N]):
     """What to do now: whom to serve with what, whom to evict, how many to start.
 
-    `grant` are those who get a slot for a container of their own; `wake_at` is when to plan
-    again if nothing happens before.
+    `wake_at` is when to plan again if nothing happens before.
     """
 
     serve: list[tuple[N, W]] = field(default_factory=list)
-    grant: list[N] = field(default_factory=list)
     evict: list[tuple[W, Reason]] = field(default_factory=list)
     start: int = 0
     wake_at: float = math.inf
@@ -315,24 +306,21 @@ class _Planner(Generic[W, N]):
         self.plan.wake_at = min((time for time in times if time > self.now), default=math.inf)
 
     def _serve(self, need: N) -> bool:
-        index = None if need.dedicated else pick(self.idle, need)
+        index = pick(self.idle, need)
         if index is None:
             return False
         self.plan.serve.append((need, self.idle.pop(index)))
         return True
 
     def _promise(self, need: N) -> bool:
-        if not need.dedicated and not need.fresh and self.returning[need.tenant] > 0:
+        if not need.fresh and self.returning[need.tenant] > 0:
             self.returning[need.tenant] -= 1
             return True
-        if self.coming > 0 and not need.dedicated:
+        if self.coming > 0:
             self.coming -= 1
         elif self.free > 0:
             self.free -= 1
-            if need.dedicated:
-                self.plan.grant.append(need)
-            else:
-                self.plan.start += 1
+            self.plan.start += 1
         elif self.freeing > 0:
             self.freeing -= 1
         else:
@@ -348,7 +336,7 @@ class _Planner(Generic[W, N]):
 
     def _is_due(self, need: N) -> bool:
         """Whether the tenant has none, or two fewer than who would lose one, or none of use."""
-        if not self.idle or need.fresh or need.dedicated:
+        if not self.idle or need.fresh:
             return True
         held = self.held[need.tenant]
         return held == 0 or held + 1 < self.held[self.idle[0].tenant]

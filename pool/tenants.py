@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pool.container import Container
     from pool.lease import Lease
 
-    Answer = asyncio.Future[Container | None]
+    Answer = asyncio.Future[Container]
 
 
 class Queue:

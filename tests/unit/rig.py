@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
     from pool.job import ResetReport, Result
-    from pool.lease import Launcher, OnQueued
+    from pool.lease import OnQueued
     from pool.observer import Rejection, Source
     from pool.policy import Reason
 
@@ -80,7 +80,6 @@ class Rig:
         tenant: str = "",
         fresh: bool = False,
         timeout_s: float | None = None,
-        dedicated: Launcher | None = None,
         name: str = "",
         on_queued: OnQueued | None = None,
     ) -> tuple[str, Result]:
@@ -89,7 +88,6 @@ class Rig:
             tenant=tenant,
             fresh=fresh,
             timeout_s=timeout_s,
-            dedicated=dedicated,
             on_queued=on_queued,
         ) as lease:
             self.served.append(name)

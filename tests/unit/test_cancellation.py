@@ -40,7 +40,7 @@ async def steps(count: int) -> None:
 
 @pytest.mark.clock
 @pytest.mark.parametrize("count", range(25))
-@pytest.mark.parametrize("kind", ["idle", "waiting", "starting", "dedicated", "evicting"])
+@pytest.mark.parametrize("kind", ["idle", "waiting", "starting", "evicting"])
 async def test_a_client_cancelled_after_any_number_of_steps_costs_no_slot(
     kind: str, count: int
 ) -> None:
@@ -50,8 +50,6 @@ async def test_a_client_cancelled_after_any_number_of_steps_costs_no_slot(
         blockers = []
         if kind == "waiting":
             blockers = [await pool.client(b"hang") for _ in range(2)]
-        if kind == "dedicated":
-            options["dedicated"] = engine.launcher()
         if kind == "evicting":
             for tenant in "ab":
                 await pool.run(tenant=tenant)
@@ -123,24 +121,6 @@ async def test_a_cancelled_waiter_hands_on_no_container_that_was_lost_meanwhile(
 
 
 @pytest.mark.clock
-async def test_a_cancelled_waiter_gives_back_the_slot_that_it_was_just_given() -> None:
-    async with rig(max_containers=1, min_idle=0) as pool:
-        await pool.client(b"hang")
-        special = await pool.client(dedicated=pool.engine.launcher(), name="dedicated")
-        plain = await pool.client(name="plain")
-        pool.container().die()
-        for _ in range(20):
-            await steps(1)
-            if pool.now.starting:  # it has the slot, but has not had its turn
-                special.cancel()
-                break
-        await asyncio.wait([special])
-        assert special.cancelled()
-        assert "dedicated" not in pool.served
-        assert (await plain)[1].status is Status.OK
-
-
-@pytest.mark.clock
 async def test_a_waiter_that_was_cancelled_is_not_given_anything_before_it_knows() -> None:
     async with rig(max_containers=1) as pool:
         leased = pool.pool.lease()
@@ -150,19 +130,6 @@ async def test_a_waiter_that_was_cancelled_is_not_given_anything_before_it_knows
         await leased.__aexit__(None, None, None)
         assert pool.now.idle == 1
         await asyncio.wait([waiting])
-
-
-@pytest.mark.clock
-async def test_a_dedicated_launch_that_is_cancelled_leaves_no_container() -> None:
-    engine = FakeEngine()
-    async with rig(engine) as pool:
-        engine.boots = deque(["silent"])
-        client = await pool.client(dedicated=engine.launcher())
-        assert len(engine.containers) == 2
-        client.cancel()
-        await asyncio.wait([client])
-        await pool.check()
-        assert len(engine.containers) == 1
 
 
 @pytest.mark.clock
@@ -229,7 +196,7 @@ clients = st.builds(
     comes_at=moments,
     stays_s=st.none() | moments,
     tenant=st.sampled_from("aaabc"),
-    kind=st.sampled_from(["plain", "plain", "plain", "fresh", "dedicated"]),
+    kind=st.sampled_from(["plain", "plain", "plain", "fresh"]),
     code=st.sampled_from(CODES),
     timeout_s=st.sampled_from([0.5, 5.0, 30.0]),
 )
@@ -301,7 +268,6 @@ class Crowd:
         async with pool.pool.lease(
             tenant=client.tenant,
             fresh=client.kind == "fresh",
-            dedicated=pool.engine.launcher() if client.kind == "dedicated" else None,
             timeout_s=client.timeout_s,
         ) as lease:
             self.served.setdefault(queue, []).append(number)
@@ -320,11 +286,10 @@ class Crowd:
     def check_order(self) -> None:
         """See that among equals nobody was served before someone who had come earlier."""
         for (tenant, kind), served in self.served.items():
-            if kind != "dedicated":  # whose launches may overtake each other
-                place = {number: at for at, number in enumerate(self.came[tenant, kind])}
-                assert [place[number] for number in served] == sorted(
-                    place[number] for number in served
-                )
+            place = {number: at for at, number in enumerate(self.came[tenant, kind])}
+            assert [place[number] for number in served] == sorted(
+                place[number] for number in served
+            )
 
 
 async def scenario(engine: FakeEngine, config: dict[str, Any], visits: list[Client]) -> None:

@@ -28,7 +28,6 @@ from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import quiet, rig
 
 if TYPE_CHECKING:
-    from pool.container import Container
     from pool.engine import CreateDocument
     from tests.unit.fake_engine import FakeContainer
 
@@ -367,11 +366,11 @@ async def test_a_lease_knows_what_its_wait_was_made_of() -> None:
     engine = FakeEngine()
     async with rig(engine, max_containers=2) as pool:
         engine.start_s = 0.5
-        lease = pool.pool.lease(dedicated=engine.launcher())
+        await pool.client(b"hang")
+        lease = pool.pool.lease()
         async with lease:
             pass
-        assert lease.queued_s + lease.start_s <= lease.waited_s
-        assert lease.start_s > 0
+        assert 0 < lease.queued_s <= lease.waited_s
 
 
 async def test_a_waiter_gives_up_at_its_deadline() -> None:
@@ -409,58 +408,6 @@ async def test_nothing_is_started_twice_for_one_need() -> None:
         await asyncio.sleep(2)
         assert pool.engine.started == 3
         assert pool.seen.sources == [Source.STARTED] * 3
-
-
-# --- dedicated containers -----------------------------------------------------------------------
-
-
-async def test_a_dedicated_container_is_started_for_the_request_and_destroyed_after_it() -> None:
-    async with rig() as pool:
-        special = FakeEngine.launcher(pool.engine)
-        name, _ = await pool.run(dedicated=special)
-        assert name == "c2"
-        await quiet()
-        assert pool.seen.destroys == {Reason.DEDICATED: 1}
-        assert pool.now.idle == 1
-
-
-async def test_a_dedicated_container_counts_as_starting_while_it_starts() -> None:
-    async with rig() as pool:
-        pool.engine.start_gate = asyncio.Event()
-        client = await pool.client(dedicated=pool.engine.launcher())
-        assert (pool.now.starting, pool.now.idle) == (1, 1)
-        pool.engine.start_gate.set()
-        await client
-
-
-async def test_a_dedicated_container_evicts_an_idle_one_when_the_pool_is_full() -> None:
-    async with rig(max_containers=1) as pool:
-        await pool.run(dedicated=pool.engine.launcher())
-        await quiet()
-        assert pool.seen.destroys == {Reason.EVICTED: 1, Reason.DEDICATED: 1}
-        assert pool.now.idle == 1
-
-
-async def test_a_dedicated_launch_that_fails_reaches_the_caller_and_gives_the_slot_back() -> None:
-    async def fails(number: int) -> Container:
-        raise EngineError("no such image")
-
-    async with rig(max_containers=1) as pool:
-        with pytest.raises(EngineError, match="no such image"):
-            await pool.run(dedicated=fails)
-        await quiet()
-        assert pool.now.idle == 1
-        assert pool.now.start_failure is None
-
-
-async def test_a_dedicated_request_waits_its_turn() -> None:
-    async with rig(max_containers=1) as pool:
-        await pool.client(b"hang", name="first")
-        special = await pool.client(dedicated=pool.engine.launcher(), name="dedicated")
-        plain = await pool.client(name="plain")
-        pool.container().finish()
-        await asyncio.gather(special, plain)
-        assert pool.served == ["first", "dedicated", "plain"]
 
 
 # --- time and loss ------------------------------------------------------------------------------
@@ -719,14 +666,6 @@ async def test_draining_destroys_what_is_still_leased_after_its_timeout() -> Non
         assert asyncio.get_running_loop().time() - began == pytest.approx(7, abs=0.1)
         assert isinstance(leased.exception(), ContainerLost)
         assert pool.engine.containers == {}
-
-
-async def test_draining_ends_a_dedicated_launch_after_its_timeout() -> None:
-    async with rig() as pool:
-        pool.engine.start_gate = asyncio.Event()
-        launching = await pool.client(dedicated=pool.engine.launcher(timeout_s=1000))
-        await pool.pool.drain(7)
-        assert isinstance(launching.exception(), PoolClosed)
 
 
 async def test_closing_cuts_a_drain_short_and_both_may_be_repeated() -> None:

@@ -44,7 +44,6 @@ class Idle:
 class Waiter:
     tenant: str = ""
     fresh: bool = False
-    dedicated: bool = False
 
 
 def used(**how: Any) -> Use:
@@ -75,10 +74,8 @@ def test_only_a_snippet_that_exited_by_itself_is_followed_by_another(outcome: Ou
         (used(uses=10), Reason.MAX_USES),
         (used(age_s=100.0), Reason.MAX_AGE),
         (used(fresh=True), Reason.FRESH),
-        (used(dedicated=True), Reason.DEDICATED),
         (used(lost=True), Reason.LOST),
         (used(outcome=Outcome.UNUSED, uses=0, fresh=True), None),
-        (used(outcome=Outcome.UNUSED, uses=0, dedicated=True), Reason.DEDICATED),
         (used(outcome=Outcome.UNUSED, uses=0, lost=True), Reason.LOST),
         (used(outcome=Outcome.TIMEOUT, uses=10, fresh=True, lost=True), Reason.TIMEOUT),
         (used(uses=10, lost=True), Reason.MAX_USES),
@@ -132,7 +129,6 @@ def test_the_last_used_of_the_same_tenant_is_taken_and_else_an_unused(
         (View(leased=3), 1),
         (View(leased=4), 0),
         (View(leased=3, destroying=1), 0),
-        (View(leased=3, reserved=1), 0),
         (View(leased=1, waiting=[Waiter()] * 9), 2),
         (View(starting=1, waiting=[Waiter()] * 9), 1),
         (View(failures=1, retry_at=51), 0),
@@ -145,9 +141,9 @@ def test_what_is_missing_is_started(view: View[Idle, Waiter], start: int) -> Non
 
 
 def test_who_waits_comes_before_min_idle() -> None:
-    view: View[Idle, Waiter] = View(leased=3, waiting=[Waiter(dedicated=True)])
+    view: View[Idle, Waiter] = View(leased=3, waiting=[Waiter()])
     decided = plan(view, CONFIG, 0.0)
-    assert (decided.grant, decided.start) == ([Waiter(dedicated=True)], 0)
+    assert decided.start == 1
 
 
 def test_a_place_that_is_becoming_free_is_not_made_twice() -> None:
@@ -186,7 +182,6 @@ MANY = 1000.0  # long after anything in the views below was used last
         (Waiter("b"), "abb", False),  # as many
         (Waiter("b"), "bbb", False),  # more
         (Waiter("b", fresh=True), "bbb", True),  # no use for its own
-        (Waiter("b", dedicated=True), "bbb", True),
     ],
 )
 def test_a_container_that_may_soon_be_needed_goes_to_whom_has_less_than_its_share(
@@ -271,7 +266,7 @@ def test_without_anything_to_wait_for_no_alarm_is_set() -> None:
     assert plan(view, CONFIG, 0.0).wake_at == math.inf
 
 
-waiters = st.builds(Waiter, st.sampled_from("ab"), st.booleans(), st.booleans())
+waiters = st.builds(Waiter, st.sampled_from("ab"), st.booleans())
 idles = st.one_of(
     st.builds(Idle, st.none(), st.just(0), st.floats(0, 200), st.floats(0, 200)),
     st.builds(Idle, st.sampled_from("ab"), st.integers(1, 9), st.floats(0, 200)),
@@ -282,7 +277,6 @@ views = st.builds(
     waiting=st.lists(waiters, max_size=5),
     resetting=st.lists(st.sampled_from("ab"), max_size=2),
     starting=st.integers(0, 2),
-    reserved=st.integers(0, 1),
     leased=st.integers(0, 3),
     holders=st.lists(st.sampled_from("ab"), max_size=3),
     destroying=st.integers(0, 2),
@@ -298,7 +292,7 @@ def test_no_plan_exceeds_the_pools_bounds_or_gives_one_thing_to_two(
     if view.total > CONFIG.max_containers:
         return
     decided = plan(view, CONFIG, now)
-    assert view.total + decided.start + len(decided.grant) <= CONFIG.max_containers
+    assert view.total + decided.start <= CONFIG.max_containers
     assert decided.start == 0 or view.starting + decided.start <= CONFIG.start_concurrency
     given_away = [id(one) for _, one in decided.serve] + [id(one) for one, _ in decided.evict]
     assert len(given_away) == len(set(given_away))
@@ -306,7 +300,6 @@ def test_no_plan_exceeds_the_pools_bounds_or_gives_one_thing_to_two(
     for waiter, container in decided.serve:
         assert container.uses == 0 or container.tenant == waiter.tenant
         assert container.uses == 0 or not waiter.fresh
-        assert not waiter.dedicated
 
 
 @given(views, st.floats(0, 300))

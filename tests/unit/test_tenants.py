@@ -19,7 +19,6 @@ from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import quiet, rig
 
 if TYPE_CHECKING:
-    from pool.container import Container
     from pool.lease import Lease
     from pool.tenants import Answer
 
@@ -312,18 +311,12 @@ async def test_a_run_whose_container_is_still_being_reset_counts_no_more() -> No
 
 
 @pytest.mark.clock
-@pytest.mark.parametrize("end", ["cancelled", "timeout", "launch fails", "run fails", "closed"])
+@pytest.mark.parametrize("end", ["cancelled", "timeout", "run fails", "closed"])
 async def test_a_run_that_comes_to_nothing_counts_no_more(end: str) -> None:
-    async def fails(number: int) -> Container:
-        raise EngineError("no such image")
-
     async with rig(max_containers=1, tenant_max_running=1) as pool:
         if end == "run fails":
             with pytest.raises(EngineError):
                 await pool.run(b"die", tenant="a")
-        elif end == "launch fails":
-            with pytest.raises(EngineError):
-                await pool.run(tenant="a", dedicated=fails)
         else:
             await pool.client(b"hang", tenant="b")
             waiting = await pool.client(tenant="a", timeout_s=3)
