@@ -124,6 +124,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
             finally:
                 event(logger, logging.INFO, "draining", {"timeout_s": settings.drain_timeout_s})
                 server.stop_listening()
+                backend.dependencies.refuse()
                 await pool.drain()
                 attendant.cancel()
                 lag.cancel()

@@ -103,6 +103,10 @@ class PooledLayers:
         layer = await self.store.preload(requirements, spec)
         logger.info("preloaded %s: %d KiB", ", ".join(requirements), layer.bytes >> 10)
 
+    def refuse(self) -> None:
+        """Install nothing any more, and tell those who wait for it."""
+        self.store.refuse()
+
     async def close(self) -> None:
         """Let go of the volume; what is on it stays."""
         with contextlib.suppress(EngineError, TimeoutError):

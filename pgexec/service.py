@@ -103,6 +103,10 @@ class Dependencies(Protocol):
         """Tell an observer what happens to layers."""
         ...
 
+    def refuse(self) -> None:
+        """Install nothing any more, and tell those who wait for it."""
+        ...
+
 
 class PoolService:
     """Runs snippets in the containers of a pool, with the layers that they depend on."""

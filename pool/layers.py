@@ -154,12 +154,18 @@ class LayerStore:
         if not self._layers and not self._installs:
             await self._keeper.close()
 
+    def refuse(self) -> None:
+        """Begin to close: install nothing any more. Who waits for that is told so."""
+        self._closed = True
+        for install in self._installs.values():
+            install.task.cancel()
+
     async def close(self) -> None:
         """Cancel what is being installed, and end the keeper. What is kept stays kept."""
-        self._closed = True
-        tasks = [install.task for install in self._installs.values()] + list(self._tasks)
-        for task in tasks:
+        self.refuse()
+        for task in self._tasks:
             task.cancel()
+        tasks = [install.task for install in self._installs.values()] + list(self._tasks)
         if tasks:
             await asyncio.wait(tasks)
         with contextlib.suppress(EngineError):

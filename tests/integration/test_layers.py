@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import uuid
 from typing import TYPE_CHECKING
 
@@ -323,6 +324,23 @@ async def test_what_is_denied_is_not_installed_for_another_either(
     assert indirect.status == 422
     assert "denied is denied on this server" in indirect.error.splitlines()[0]
     assert not [path for path in index.asked if path.startswith("/files/denied/")]
+
+
+async def test_a_server_that_ends_tells_who_waits_for_an_installation(
+    volume: str, start: StartServer, index: PackageIndex
+) -> None:
+    server = await start(**settings_of(index, volume))
+    asked = len(index.asked)
+    waiting = asyncio.create_task(server.run("pass", dependencies=["slow"]))
+
+    async def installs() -> bool:
+        return len(index.asked) > asked
+
+    await until(installs, "the index is asked")
+    server.process.send_signal(signal.SIGTERM)
+    answer = await waiting
+    assert (answer.status, answer.code) == (503, "draining")
+    await server.stop()
 
 
 # --- one tenant and another ----------------------------------------------------------------------

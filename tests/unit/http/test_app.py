@@ -58,6 +58,9 @@ class FakeDependencies:
     def observe(self, observer: LayerObserver) -> None:
         pass
 
+    def refuse(self) -> None:
+        pass
+
 
 class FakeBackend:
     """Starts containers on a fake engine, unless that is away."""
