@@ -130,7 +130,7 @@ def installer_config(
     trust: Mapping[str, str],
     network: tuple[str, Mapping[str, object] | None],
 ) -> InstallerConfig:
-    """Return what an installation may use, and what pip or uv is told by its environment."""
+    """Return what an installation may use, and what pip is told by its environment."""
     indexes = [
         _with_credentials(url, settings.dependency_index_credentials)
         for url in settings.dependency_index_url
@@ -144,15 +144,15 @@ def installer_config(
         "PIP_ROOT_USER_ACTION": "ignore",
     }
     for url in indexes:
-        environment |= {"PIP_INDEX_URL": url, "UV_DEFAULT_INDEX": url}
+        environment |= {"PIP_INDEX_URL": url}
     if further:
         both = " ".join(further)
-        environment |= {"PIP_EXTRA_INDEX_URL": both, "UV_INDEX": both}
+        environment |= {"PIP_EXTRA_INDEX_URL": both}
     if plain := [urlsplit(url).netloc.rpartition("@")[2] for url in _plain(indexes + further)]:
         hosts = " ".join(plain)
-        environment |= {"PIP_TRUSTED_HOST": hosts, "UV_INSECURE_HOST": hosts}
+        environment |= {"PIP_TRUSTED_HOST": hosts}
     if settings.dependency_binary_only:
-        environment |= {"PIP_ONLY_BINARY": ":all:", "UV_NO_BUILD": "1"}
+        environment |= {"PIP_ONLY_BINARY": ":all:"}
     return InstallerConfig(
         environment=environment,
         secrets=tuple(secret for url in indexes + further for secret in _secrets(url)),

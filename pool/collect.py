@@ -22,7 +22,6 @@ PIP = (
     *("--no-input", "--no-warn-script-location", "--disable-pip-version-check"),
     *("--progress-bar", "off"),
 )
-UV = ("pip", "install", "--break-system-packages", "--no-config", "--no-progress", "--no-cache")
 
 
 def install(base: str, requirements: list[str], constraints: list[str]) -> int:
@@ -34,12 +33,8 @@ def install(base: str, requirements: list[str], constraints: list[str]) -> int:
         path = os.path.join(environment["TMPDIR"], "constraints.txt")
         with open(path, "w", encoding="utf-8") as file:
             file.write("\n".join(constraints))
-        environment["PIP_CONSTRAINT"] = environment["UV_CONSTRAINT"] = path
-    uv = shutil.which("uv")
-    if uv:
-        command = [uv, *UV, "--python", sys.executable, "--prefix", base, "--", *requirements]
-    else:
-        command = [sys.executable, *PIP, "--", *requirements]
+        environment["PIP_CONSTRAINT"] = path
+    command = [sys.executable, *PIP, "--", *requirements]
     status = subprocess.call(command, env=environment, stdin=subprocess.DEVNULL)
     if status:
         return status

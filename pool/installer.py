@@ -249,10 +249,10 @@ _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
         InstallFailure.NO_NETWORK,
         "the package index cannot be reached",
         (
-            *("Failed to establish a new connection", "NameResolutionError", "dns error"),
+            *("Failed to establish a new connection", "NameResolutionError"),
             *("Network is unreachable", "Temporary failure in name resolution"),
             *("ConnectTimeoutError", "No route to host", "CERTIFICATE_VERIFY_FAILED"),
-            *("Could not fetch URL", "tcp connect error"),
+            *("Could not fetch URL",),
         ),
     ),
     (
@@ -263,20 +263,17 @@ _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
     (
         InstallFailure.CONFLICT,
         "its requirements conflict with each other",
-        (
-            *("ResolutionImpossible", "Double requirement given", "conflicting dependencies"),
-            *("requirements are unsatisfiable",),
-        ),
+        (*("ResolutionImpossible", "Double requirement given", "conflicting dependencies"),),
     ),
     (
         InstallFailure.NO_VERSION,
         "there is no matching version",
-        (r"\(from versions: (?!none)", "there is no version of"),
+        (r"\(from versions: (?!none)",),
     ),
     (
         InstallFailure.NO_PACKAGE,
         "there is no such package",
-        ("No matching distribution found", "not found in the package registry"),
+        ("No matching distribution found",),
     ),
     (
         InstallFailure.BUILD,

@@ -27,10 +27,6 @@ NONE_FOUND = "ERROR: No matching distribution found for x"
             InstallFailure.NO_NETWORK,
         ),
         ("a file '/x' trying to install outside the target directory", InstallFailure.BAD_LAYER),
-        (
-            "  x Because x was not found in the package registry and you …",
-            InstallFailure.NO_PACKAGE,
-        ),
         ("something new", InstallFailure.OTHER),
     ],
 )
