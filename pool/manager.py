@@ -17,13 +17,7 @@ from typing import TYPE_CHECKING, Self
 from pool import policy
 from pool.config import PoolConfig
 from pool.container import State
-from pool.errors import (
-    EngineUnavailable,
-    LeaseTimeout,
-    PoolClosed,
-    PoolSaturated,
-    TenantSaturated,
-)
+from pool.errors import EngineUnavailable, LeaseTimeout, PoolClosed
 from pool.fleet import Fleet
 from pool.lease import Launcher, Lease
 from pool.observer import Observer, Rejection, Snapshot, Source
@@ -34,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pool.container import Container
+    from pool.errors import PoolSaturated
     from pool.job import ResetReport
     from pool.lease import OnQueued
 
@@ -168,7 +163,8 @@ class PoolManager:
             self._observer.rejected(Rejection.CLOSED)
             raise PoolClosed("the pool takes no new leases")
         if not self._quota.take(lease.tenant):
-            raise self._over_quota()
+            self._observer.rejected(Rejection.TENANT_SATURATED)
+            raise self._quota.refusal(self._turn(), self.config.max_containers)
         # The common path: nothing is awaited, no future is made. Whoever waits comes first.
         if not self._waiting:
             index = policy.pick(fleet.idle, lease)
@@ -223,7 +219,8 @@ class PoolManager:
 
     def _expire(self, lease: Lease) -> None:
         reason = self._start_failure()
-        retry_after_s = self._retry_after()
+        at_once = self.config.max_containers
+        retry_after_s = policy.retry_after(len(self._waiting), self._turn(), at_once)
         future = self._waiting.remove(lease)
         if future is None or future.done():
             return
@@ -369,7 +366,7 @@ class PoolManager:
         if not self._warmed:
             return f"warming up: {fleet.usable} of {self.config.min_idle} containers are ready"
         if self._waiting.refuses(""):  # whoever asks has not said for whom
-            return self._queue_is_full()
+            return self._waiting.full
         return None
 
     def _start_failure(self) -> str | None:
@@ -378,20 +375,9 @@ class PoolManager:
         failure = self._fleet.start_failure
         return None if failure is None else f"containers fail to start: {failure}"
 
-    def _queue_is_full(self) -> str:
-        return f"{len(self._waiting)} runs are already waiting for a container"
-
     def _saturated(self) -> PoolSaturated:
         self._observer.rejected(Rejection.SATURATED)
-        return PoolSaturated(self._queue_is_full(), retry_after_s=self._retry_after())
-
-    def _over_quota(self) -> TenantSaturated:
-        self._observer.rejected(Rejection.TENANT_SATURATED)
-        limit = self._quota.limit
-        at_once = min(limit, self.config.max_containers)
-        message = f"this tenant has {limit} runs in progress or waiting already, as many as it may"
-        retry_after_s = policy.retry_after(0, self._turn(), at_once)
-        return TenantSaturated(message, retry_after_s=retry_after_s)
+        return self._waiting.refusal(self._turn(), self.config.max_containers)
 
     def _note_turn(self, lease: Lease, *, restart: bool) -> None:
         turn_s = time.perf_counter() - lease.entered_at
@@ -401,7 +387,3 @@ class PoolManager:
 
     def _turn(self) -> float:
         return self._turn_s or self._fleet.start_s
-
-    def _retry_after(self) -> float:
-        at_once = self.config.max_containers
-        return policy.retry_after(len(self._waiting), self._turn(), at_once)

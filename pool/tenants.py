@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from pool import policy
+from pool.errors import PoolSaturated, TenantSaturated
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
@@ -51,6 +54,16 @@ class Queue:
     def refuses(self, tenant: str) -> bool:
         """Whether a lease of this tenant would find no place, and nobody who has to make way."""
         return self._size >= self.places and self._greediest(tenant) is None
+
+    @property
+    def full(self) -> str:
+        """The sentence for whom `refuses` is true of."""
+        return f"{self._size} runs are already waiting for a container"
+
+    def refusal(self, turn_s: float, containers: int) -> PoolSaturated:
+        """Return the error for a lease that finds no place, or has to give up its own."""
+        retry_after_s = policy.retry_after(self._size, turn_s, containers)
+        return PoolSaturated(self.full, retry_after_s=retry_after_s)
 
     def join(self, lease: Lease, answer: Answer) -> Answer | None:
         """Add a lease that is not refused; return the answer of who made way for it, if any."""
@@ -123,6 +136,14 @@ class Quota:
                 return False
             self._runs[tenant] = runs + 1
         return True
+
+    def refusal(self, turn_s: float, containers: int) -> TenantSaturated:
+        """Return the error for a run that is one too many."""
+        message = (
+            f"this tenant has {self.limit} runs in progress or waiting already, as many as it may"
+        )
+        retry_after_s = policy.retry_after(0, turn_s, min(self.limit, containers))
+        return TenantSaturated(message, retry_after_s=retry_after_s)
 
     def give_back(self, tenant: str) -> None:
         """Count a run less."""
