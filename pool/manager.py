@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from pool import policy
+from pool.alarm import Alarm
 from pool.config import PoolConfig
 from pool.container import State
 from pool.errors import EngineUnavailable, LeaseTimeout, PoolClosed
@@ -47,7 +48,7 @@ class PoolManager:
         self._waiting = Queue(config.max_waiting)
         self._quota = Quota(config.tenant_max_running)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._settle)  # a loop's clock may be a little behind its timers
         self._soon: asyncio.Handle | None = None
         self._unused = asyncio.Event()  # no lease holds anything; kept only while draining
         self._paused: str | None = None
@@ -300,7 +301,7 @@ class PoolManager:
         for _ in range(plan.start):
             fleet.start()
         self._waiting.tell()
-        self._set_alarm(plan.wake_at, loop)
+        self._alarm.set(plan.wake_at, loop)
 
     def _settle_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle after the job has been written, so that planning delays no run."""
@@ -322,27 +323,13 @@ class PoolManager:
             retry_at=fleet.retry_at if self._paused is None else math.inf,
         )
 
-    def _set_alarm(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
-        # One that rings too early only plans again, so most plans leave it alone.
-        if self._alarm is not None:
-            if self._alarm.when() <= when:
-                return
-            self._alarm.cancel()
-            self._alarm = None
-        if when < math.inf:
-            self._alarm = loop.call_at(when, self._ring, when)
-
-    def _ring(self, when: float) -> None:
-        self._alarm = None
-        self._settle(when)  # a loop's clock may be a little behind its timers
-
     # --- closing, and what others want to know ------------------------------------------------
 
     def _refuse(self) -> None:
-        for handle in (self._alarm, self._soon):
-            if handle is not None:
-                handle.cancel()
-        self._alarm = self._soon = None
+        self._alarm.cancel()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         self._fleet.refuse()
         for future in self._waiting.clear():
             if not future.done():
