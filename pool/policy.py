@@ -254,8 +254,10 @@ class _Planner(Generic[W, N]):
             return
         surplus = len(self.idle) - self.config.min_idle
         allowed = max(surplus, int(self.quiet and (surplus == 0 or self.free <= 0)))
-        born_before = self.now - self.config.max_age_s
-        for container in [one for one in self.idle if one.started_at <= born_before][:allowed]:
+        # Sums as in `set_alarm`: a difference may round to the other side of the alarm.
+        limit_s = self.config.max_age_s
+        old = [one for one in self.idle if one.started_at + limit_s <= self.now]
+        for container in old[:allowed]:
             self.idle.remove(container)
             self._evict(container, Reason.MAX_AGE)
 
@@ -275,7 +277,7 @@ class _Planner(Generic[W, N]):
             if not self.idle:
                 return
         for need in self.patient:
-            if self.idle and self.idle[0].idle_since <= self.now - LINGER_S:
+            if self.idle and self.idle[0].idle_since + LINGER_S <= self.now:
                 self._make_room(need)
 
     def replenish(self) -> None:
@@ -289,8 +291,8 @@ class _Planner(Generic[W, N]):
 
     def shrink(self) -> None:
         """Evict what nobody has needed for long."""
-        idle_before = self.now - self.config.idle_timeout_s
-        while len(self.idle) > self.config.min_idle and self.idle[0].idle_since <= idle_before:
+        limit_s, least = self.config.idle_timeout_s, self.config.min_idle
+        while len(self.idle) > least and self.idle[0].idle_since + limit_s <= self.now:
             self._evict(self.idle.pop(0), Reason.IDLE_TIMEOUT)
 
     def set_alarm(self) -> None:

@@ -244,6 +244,17 @@ def test_what_has_been_idle_for_long_goes_but_for_min_idle() -> None:
     assert plan(View(idle=idle), config, 940).wake_at == 950
 
 
+@given(st.floats(0, 1e6), st.floats(0.1, 1e4))
+def test_at_its_alarm_a_plan_does_what_the_alarm_was_set_for(since: float, limit_s: float) -> None:
+    """Whatever floating point makes of the sum: else nothing would happen before another event."""
+    idle = [Idle("a", 1, since, since)]
+    idling = PoolConfig(min_idle=0, max_age_s=1e9, idle_timeout_s=limit_s)
+    ageing = PoolConfig(min_idle=0, max_age_s=limit_s, idle_timeout_s=1e9)
+    for config in (idling, ageing):
+        when = plan(View(idle=idle), config, since).wake_at
+        assert len(plan(View(idle=idle), config, when).evict) == 1
+
+
 def test_what_is_too_old_goes_one_at_a_time() -> None:
     idle = [Idle(started_at=0, idle_since=number) for number in range(2)]
     full: View[Idle, Waiter] = View(idle=idle)
