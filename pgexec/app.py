@@ -76,6 +76,7 @@ def pool_config(settings: Settings) -> PoolConfig:
     return PoolConfig(
         min_idle=settings.pool_min_idle,
         max_containers=settings.pool_max_containers,
+        autoscale=settings.pool_autoscale,
         max_waiting=settings.pool_max_waiting,
         tenant_max_running=settings.tenant_max_running,
         lease_timeout_s=settings.lease_timeout_s,

@@ -346,6 +346,7 @@ class Settings(BaseSettings):
         int, Field(ge=0, le=10**6, description="a whole number from 0 to 1000000")
     ] = 4
     pool_max_containers: Count = 16
+    pool_autoscale: Flag = True
     pool_max_waiting: Count = 256
     lease_timeout_s: Seconds = 10
     tenant_max_running: Annotated[

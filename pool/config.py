@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-_MAY_BE_0 = frozenset({"min_idle", "tenant_max_running", "drain_timeout_s"})
+_MAY_BE_0 = frozenset({"min_idle", "autoscale", "tenant_max_running", "drain_timeout_s"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,7 @@ class PoolConfig:
 
     min_idle: int = 4
     max_containers: int = 16
+    autoscale: bool = True
     max_waiting: int = 256
     tenant_max_running: int = 0  # no limit
     lease_timeout_s: float = 10.0

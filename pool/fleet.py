@@ -20,13 +20,14 @@ from pool.errors import PoolError
 from pool.policy import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from pool.config import PoolConfig
     from pool.container import Container
     from pool.job import ResetReport
-    from pool.lease import Launcher
+    from pool.lease import Launcher, Lease
     from pool.observer import Observer
+    from pool.tuning import Demand
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,24 @@ class Fleet:
     def in_use(self) -> bool:
         """Whether some lease has a container."""
         return bool(self.leased)
+
+    def view(
+        self, waiting: Iterable[Lease], demand: Demand, *, paused: bool
+    ) -> policy.View[Container, Lease]:
+        """Return what the policy needs to see; while `paused`, as if no start could succeed."""
+        return policy.View(
+            idle=self.idle,
+            waiting=waiting,
+            resetting=[container.tenant for container in self.resetting],
+            starting=len(self.starts),
+            leased=len(self.leased),
+            holders=(container.tenant for container in self.leased),
+            destroying=len(self.destroying) + len(self.abandoned),
+            stuck=len(self.stuck) + len(self.abandoned),
+            failures=max(1, self.failures) if paused else self.failures,
+            retry_at=math.inf if paused else self.retry_at,
+            demand=demand,
+        )
 
     # --- transitions --------------------------------------------------------------------------
 

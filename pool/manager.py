@@ -18,20 +18,24 @@ from pool import policy
 from pool.alarm import Alarm
 from pool.config import PoolConfig
 from pool.container import State
+from pool.demand import DemandMeter
 from pool.errors import EngineUnavailable, LeaseTimeout, PoolClosed
 from pool.fleet import Fleet
 from pool.lease import Launcher, Lease
 from pool.observer import Observer, Rejection, Snapshot, Source
 from pool.policy import Outcome, Reason, Use, verdict
 from pool.tenants import Queue, Quota
+from pool.tuning import target
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from pool.container import Container
+    from pool.demand import DemandReport
     from pool.errors import PoolSaturated
     from pool.job import ResetReport
     from pool.lease import OnQueued
+    from pool.tuning import Demand
 
 __all__ = ["Launcher", "Lease", "Observer", "PoolConfig", "PoolManager", "Snapshot"]
 
@@ -47,6 +51,7 @@ class PoolManager:
         self._fleet = Fleet(launcher, config, self._observer, self._settle)
         self._waiting = Queue(config.max_waiting)
         self._quota = Quota(config.tenant_max_running)
+        self._meter = DemandMeter(config)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm = Alarm(self._settle)  # a loop's clock may be a little behind its timers
         self._soon: asyncio.Handle | None = None
@@ -54,7 +59,6 @@ class PoolManager:
         self._paused: str | None = None
         self._warmed = False
         self._closed = False
-        self._turn_s = 0.0
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -123,6 +127,11 @@ class PoolManager:
             unready=self._unready(),
         )
 
+    def demand(self) -> DemandReport:
+        """Report what is asked of the pool, and how many idle containers that calls for."""
+        in_use = len(self._fleet.leased) + len(self._waiting)
+        return self._meter.report(target(self._demand(), in_use, self.config))
+
     def retry(self) -> None:
         """Forget the back-off: the engine is known to answer again."""
         self._fleet.retry_at = -math.inf
@@ -166,6 +175,8 @@ class PoolManager:
         if not self._quota.take(lease.tenant):
             self._observer.rejected(Rejection.TENANT_SATURATED)
             raise self._quota.refusal(self._turn(), self.config.max_containers)
+        busy = len(fleet.leased) + len(fleet.resetting) + len(self._waiting)
+        self._meter.arrived(self._loop.time(), busy + 1)
         # The common path: nothing is awaited, no future is made. Whoever waits comes first.
         if not self._waiting:
             index = policy.pick(fleet.idle, lease)
@@ -244,7 +255,8 @@ class PoolManager:
         if container.state is not State.LEASED:
             return  # destroyed by a drain meanwhile
         decision = verdict(self._use(lease, container), self.config)
-        self._note_turn(lease, restart=not decision.recycle)
+        held_s = time.perf_counter() - lease.entered_at
+        self._meter.ended(held_s, self._fleet.start_s, recycled=decision.recycle)
         if decision.reason is not None:
             self._fleet.destroy(container, decision.reason)
         elif lease.outcome is Outcome.UNUSED:
@@ -309,19 +321,13 @@ class PoolManager:
             self._soon = loop.call_soon(self._settle)
 
     def _view(self) -> policy.View[Container, Lease]:
+        return self._fleet.view(self._waiting, self._demand(), paused=self._paused is not None)
+
+    def _demand(self) -> Demand:
         fleet = self._fleet
-        return policy.View(
-            idle=fleet.idle,
-            waiting=self._waiting,
-            resetting=[container.tenant for container in fleet.resetting],
-            starting=len(fleet.starts),
-            leased=len(fleet.leased),
-            holders=(container.tenant for container in fleet.leased),
-            destroying=len(fleet.destroying) + len(fleet.abandoned),
-            stuck=len(fleet.stuck) + len(fleet.abandoned),
-            failures=fleet.failures if self._paused is None else max(1, fleet.failures),
-            retry_at=fleet.retry_at if self._paused is None else math.inf,
-        )
+        in_use = len(fleet.leased) + len(self._waiting)
+        now = 0.0 if self._loop is None else self._loop.time()
+        return self._meter.demand(now, in_use, fleet.start_s)
 
     # --- closing, and what others want to know ------------------------------------------------
 
@@ -366,11 +372,5 @@ class PoolManager:
         self._observer.rejected(Rejection.SATURATED)
         return self._waiting.refusal(self._turn(), self.config.max_containers)
 
-    def _note_turn(self, lease: Lease, *, restart: bool) -> None:
-        turn_s = time.perf_counter() - lease.entered_at
-        if restart:
-            turn_s += self._fleet.start_s
-        self._turn_s = turn_s if not self._turn_s else 0.9 * self._turn_s + 0.1 * turn_s
-
     def _turn(self) -> float:
-        return self._turn_s or self._fleet.start_s
+        return self._meter.turn_s or self._fleet.start_s

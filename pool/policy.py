@@ -10,11 +10,14 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from pool import tuning
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pool.config import PoolConfig
     from pool.job import ResetReport
+    from pool.tuning import Demand
 
 LINGER_S = 1.0
 """How long an idle container is kept for its tenant from one that has its share and wants more."""
@@ -164,7 +167,7 @@ class View(Generic[W, N]):
     `idle` is least recently used first, `waiting` in the order of service; `resetting` and
     `holders` are the tenants of the containers that are being reset and leased, `stuck` those of
     `destroying` that the engine has failed to remove. After `failures` in a row nothing is
-    started before `retry_at`.
+    started before `retry_at`. `demand` is what the number of idle containers is to follow.
     """
 
     idle: Sequence[W] = ()
@@ -177,6 +180,7 @@ class View(Generic[W, N]):
     stuck: int = 0
     failures: int = 0
     retry_at: float = -math.inf
+    demand: Demand | None = None
 
     @property
     def total(self) -> int:
@@ -239,6 +243,7 @@ class _Planner(Generic[W, N]):
         self.patient: list[N] = []
         self.coming = view.starting
         self.returning = Counter(view.resetting)
+        self.promised = 0
         self.free = config.max_containers - view.total
         self.freeing = view.destroying - view.stuck
         self.blocked = view.failures > 0 and now < view.retry_at
@@ -252,7 +257,7 @@ class _Planner(Generic[W, N]):
         """Evict what is too old: the surplus at once, the rest one after the other."""
         if self.blocked:
             return
-        surplus = len(self.idle) - self.config.min_idle
+        surplus = len(self.idle) - self._target()
         allowed = max(surplus, int(self.quiet and (surplus == 0 or self.free <= 0)))
         # Sums as in `set_alarm`: a difference may round to the other side of the alarm.
         limit_s = self.config.max_age_s
@@ -281,29 +286,31 @@ class _Planner(Generic[W, N]):
                 self._make_room(need)
 
     def replenish(self) -> None:
-        """Start what is missing to `min_idle`, besides what those who wait need."""
+        """Start what is missing to the target, besides what those who wait need."""
         plan, config = self.plan, self.config
         spare = len(self.idle) + self.coming + self.returning.total()
-        plan.start += max(0, min(config.min_idle - spare, self.free))
+        plan.start += max(0, min(self._target() - spare, self.free))
         at_once = 1 if self.view.failures else config.start_concurrency
         limit = 0 if self.blocked else max(0, at_once - self.view.starting)
         plan.start = min(plan.start, limit)
 
     def shrink(self) -> None:
         """Evict what nobody has needed for long."""
-        limit_s, least = self.config.idle_timeout_s, self.config.min_idle
-        while len(self.idle) > least and self.idle[0].idle_since + limit_s <= self.now:
+        limit_s, target = self.config.idle_timeout_s, self._target()
+        while len(self.idle) > target and self.idle[0].idle_since + limit_s <= self.now:
             self._evict(self.idle.pop(0), Reason.IDLE_TIMEOUT)
 
     def set_alarm(self) -> None:
         """Find when time alone will change the plan."""
         times = [one.started_at + self.config.max_age_s for one in self.idle]
-        if len(self.idle) > self.config.min_idle:
+        if len(self.idle) > self._target():
             times.append(self.idle[0].idle_since + self.config.idle_timeout_s)
         if self.idle and self.patient:
             times.append(self.idle[0].idle_since + LINGER_S)
         if self.blocked:
             times.append(self.view.retry_at)
+        if self.view.demand is not None and self.config.autoscale:
+            times.append(self.view.demand.until)
         # What is overdue waits for an event, such as the end of another's replacement.
         self.plan.wake_at = min((time for time in times if time > self.now), default=math.inf)
 
@@ -317,6 +324,7 @@ class _Planner(Generic[W, N]):
     def _promise(self, need: N) -> bool:
         if not need.fresh and self.returning[need.tenant] > 0:
             self.returning[need.tenant] -= 1
+            self.promised += 1
             return True
         if self.coming > 0:
             self.coming -= 1
@@ -328,7 +336,13 @@ class _Planner(Generic[W, N]):
         else:
             return False
         self.held[need.tenant] += 1
+        self.promised += 1
         return True
+
+    def _target(self) -> int:
+        """Return how many should be idle beside those that are leased, or will be."""
+        in_use = self.view.leased + len(self.plan.serve) + self.promised
+        return tuning.target(self.view.demand, in_use, self.config)
 
     @cached_property
     def held(self) -> Counter[str | None]:

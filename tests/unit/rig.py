@@ -124,7 +124,12 @@ async def rig(engine: FakeEngine | None = None, **config: Any) -> AsyncIterator[
     """Run a pool; at the end hold the books, close it, and see that nothing is left."""
     engine = engine or FakeEngine()
     seen = Recorder()
-    config = {"min_idle": 1, "max_containers": 2, "start_concurrency": 2} | config
+    config = {
+        "min_idle": 1,
+        "max_containers": 2,
+        "autoscale": False,
+        "start_concurrency": 2,
+    } | config
     pool = PoolManager(engine.launcher(), PoolConfig(**config), observer=seen)
     before = asyncio.all_tasks()
     async with pool:

@@ -214,6 +214,7 @@ engines = st.builds(
 configs = st.fixed_dictionaries(
     {
         "min_idle": st.integers(0, 2),
+        "autoscale": st.booleans(),
         "max_containers": st.integers(2, 4),
         "max_waiting": st.sampled_from([2, 3, 100]),
         "tenant_max_running": st.sampled_from([0, 0, 1, 3]),

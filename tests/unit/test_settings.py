@@ -56,6 +56,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (settings.memory_limit, settings.disk_limit) == (256 << 20, 64 << 20)
     assert (settings.pool_min_idle, settings.pool_max_containers) == (4, 16)
     assert (settings.pool_max_waiting, settings.lease_timeout_s) == (256, 10)
+    assert settings.pool_autoscale
     assert settings.tenant_max_running == 0
     assert (settings.max_uses, settings.max_age_s, settings.idle_timeout_s) == (1000, 3600, 300)
     assert settings.start_concurrency == len(os.sched_getaffinity(0))

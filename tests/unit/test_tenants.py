@@ -344,7 +344,7 @@ async def test_a_limit_leaves_the_common_path_without_an_await() -> None:
 @pytest.mark.clock
 async def test_the_time_to_come_back_is_that_of_the_tenants_own_runs() -> None:
     async with rig(max_containers=2, tenant_max_running=1) as pool:
-        pool.pool._turn_s = 7.0
+        pool.pool._meter.turn_s = 7.0
         await pool.client(b"hang", tenant="a")
         with pytest.raises(TenantSaturated) as caught:
             await pool.run(tenant="a")
