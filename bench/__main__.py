@@ -1,7 +1,9 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
-Sections: latency, throughput, fresh, breakdown, dependencies, soak; all of them by default. What is
-compared is measured in turns within one run: ratios hold where absolute figures do not.
+Sections: latency, throughput, fresh, breakdown, dependencies, soak; all of them by default.
+`tuner`, alone, replays traces against the pool's policy without an engine, and draws
+docs/tuner.svg. What is compared is measured in turns within one run: ratios hold where absolute
+figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
 """
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from bench import breakdown, dependencies, latency, throughput
+from bench import breakdown, dependencies, latency, throughput, tuner
 from bench.bed import test_bed
 from bench.errors import BenchError
 from bench.facts import facts, load_average
@@ -51,7 +53,10 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, help="of the soak, to repeat its mix of runs")
     parser.add_argument("--strict", action="store_true", help="fail when a bound is missed")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="another trace for tuner")
     options = parser.parse_args()
+    if options.section == ["tuner"]:
+        return tuner.main(options.trace, options.seed or 1)
     if unknown := set(options.section) - set(SECTIONS):
         parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     if options.seed is None:

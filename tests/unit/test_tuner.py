@@ -1,0 +1,44 @@
+"""The tuner on replayed traces: what it gains over fixed sizes, by no clock but the replay's."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.tuner import compare, frontier
+from bench.tuner_plot import draw
+from bench.tuner_traces import BURSTY, trace
+from pgexec.advise_replay import replay
+from pgexec.advise_trace import Request
+from pool.config import PoolConfig
+
+CONFIG = PoolConfig(min_idle=2, max_containers=16, idle_timeout_s=300)
+
+
+@pytest.mark.parametrize("shape", BURSTY)
+def test_the_tuner_beats_every_fixed_size_of_equal_cost_on_bursty_traces(shape: str) -> None:
+    compared = compare(shape, trace(shape, 1), floors=(1, 4), sizes=range(4, 13))
+    for point in compared.tuner:
+        assert point.cold_ratio < compared.against(point), point
+
+
+def test_a_replay_is_the_same_every_time() -> None:
+    requests = trace("herd", 7)
+    assert requests == trace("herd", 7)
+    assert replay(requests, CONFIG) == replay(requests, CONFIG)
+
+
+def test_a_replay_counts_waits_and_container_seconds() -> None:
+    """Two at once on one container: the second waits for the first, and for its reset."""
+    config = PoolConfig(min_idle=1, max_containers=1, autoscale=False)
+    found = replay([Request(0, 2.0), Request(0, 2.0)], config)
+    assert (found.requests, found.cold, found.refused) == (2, 1, 0)
+    assert found.waits_s == [pytest.approx(2.0015)]
+    assert found.container_s == pytest.approx(found.span_s) == 12.0
+
+
+def test_the_frontier_mixes_the_best_two_sizes() -> None:
+    compared = compare("few", [Request(0, 2.0), Request(0, 2.0)], floors=(1,), sizes=(1, 2))
+    best = {one.containers: one.cold_ratio for one in compared.fixed}
+    assert best == {1.0: 0.5, 2.0: 0.0}
+    assert frontier(compared.fixed, 1.5) == 0.25
+    assert "<svg" in draw([compared])
