@@ -1,4 +1,4 @@
-"""The command line: `pgexec serve` and `pgexec doctor`."""
+"""The command line: `pgexec serve`, `pgexec doctor` and `pgexec advise`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("serve", help="serve over HTTP in the foreground (the default)")
     doctor = commands.add_parser("doctor", help="check what the server stands on, by trying it")
     doctor.add_argument("--json", action="store_true", help="print findings for machines")
+    advise = commands.add_parser("advise", help="say which settings to change, and why")
+    advise.add_argument(
+        "source",
+        help="a server's /metrics (URL, or file, or - for standard input), the URL of a "
+        "Prometheus that scrapes it, a trace (CSV), or the server's log",
+    )
+    advise.add_argument("--window", default="7d", help="of Prometheus, such as 12h; 7d by default")
+    advise.add_argument("--json", action="store_true", help="print the advice for machines")
     options = parser.parse_args(arguments)
     match options.command:
         case "doctor":
             return doctor_command(as_json=options.json)
+        case "advise":
+            return advise_command(options.source, options.window, as_json=options.json)
         case _:
             return serve_command()
 
@@ -81,6 +91,22 @@ def doctor_command(*, as_json: bool) -> int:
     if as_json:
         print(render_json(findings))
     return status
+
+
+def advise_command(source: str, window: str, *, as_json: bool) -> int:
+    """Print what to change."""
+    from pgexec import advise  # noqa: PLC0415  # serving needs none of it
+    from pgexec.advise_sources import SourceError, evidence_of  # noqa: PLC0415
+
+    try:
+        settings, _ = load_settings()
+        advice = advise.advise(evidence_of(source, window, settings))
+    except SettingsError as error:
+        return _fail(EXIT_MISCONFIGURED, str(error))
+    except SourceError as error:
+        return _fail(EXIT_FAILED, str(error))
+    print(advise.render_json(advice) if as_json else advise.render(advice))
+    return 0
 
 
 def run_server(backend: Callable[[Settings], Backend]) -> int:

@@ -12,6 +12,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from pgexec.advise_gauges import watch_demand
 from pgexec.lag import sample_lag
 from pgexec.log import event
 from pgexec.metrics import Metrics
@@ -99,6 +100,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     watched = metrics.pool(PROFILE)
     pool = PoolManager(backend.launch, pool_config(settings), observer=watched)
     watched.watch(pool.snapshot, pool.config)
+    watch_demand(metrics.registry, {PROFILE: pool.demand}, settings)
     backend.observe(metrics.engine)
     backend.dependencies.observe(metrics.dependencies)
     service = PoolService(

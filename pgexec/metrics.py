@@ -32,6 +32,7 @@ BUCKETS_S = (
 )
 CALL_BUCKETS_S = (0.001, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0)
 LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+PEAK_BYTES = tuple((1 << 20) * size for size in (8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384))
 METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS"})
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -88,6 +89,12 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=registry,
         )
+        self.took = Histogram(
+            "pgexec_run_peak_memory_bytes",
+            "The most memory that a snippet had resident",
+            buckets=PEAK_BYTES,
+            registry=registry,
+        ).observe
         self.lagged = Histogram(
             "pgexec_event_loop_lag_seconds",
             "How late a timer of the event loop was",

@@ -112,6 +112,7 @@ class Reporter:
         if record.outcome is not None:
             result = record.outcome.result
             self._metrics.ran(record.language, result.status, seconds, result.duration_s)
+            self._metrics.took(result.peak_memory_bytes)
         if logger.isEnabledFor(logging.INFO):
             self._log(request, record, status, seconds)
 

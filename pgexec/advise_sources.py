@@ -1,0 +1,184 @@
+"""Where advice gets its evidence: a server's metrics, a Prometheus, a recorded trace."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from pgexec.advise import Counts, Evidence
+from pgexec.advise_replay import Costs, Replay
+from pgexec.advise_trace import TraceError, read_trace
+from pgexec.app import pool_config
+from pool.policy import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pgexec.advise_trace import Request
+    from pgexec.settings import Settings
+
+    Find = Callable[[str, str], dict[str, float]]
+    """Returns the series of a name, summed by the values of one label ("" for none)."""
+
+FETCH_S = 10.0
+MOST_REQUESTS = 100_000
+"""Of a trace, the newest: replaying them takes some ten seconds."""
+START_S = 0.3
+"""What a start is taken to take where the evidence does not say."""
+
+
+class SourceError(Exception):
+    """There is no evidence to be had there; the sentence says why."""
+
+
+def evidence_of(source: str, window: str, settings: Settings) -> Evidence:
+    """Get the evidence from a URL, a file, or standard input (`-`).
+
+    A URL whose path ends in /metrics is a server's, another one that of a Prometheus, which is
+    asked for `window`, a duration as Prometheus spells it. A trace is replayed with the
+    settings of this machine. Raises `SourceError`.
+    """
+    try:
+        if source.startswith(("http://", "https://")):
+            if urlsplit(source).path.endswith("/metrics"):
+                return of_metrics(in_text(_fetch(source)))
+            return of_metrics(in_prometheus(source, window))
+        if source == "-":
+            return of_metrics(in_text(sys.stdin.read()))
+        path = Path(source)
+        if path.is_file() and path.read_bytes()[:1] == b"#":
+            return of_metrics(in_text(path.read_text(encoding="utf-8")))
+        return of_trace(read_trace(path), settings)
+    except TraceError as error:
+        raise SourceError(str(error)) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise SourceError(f"{source} gives no evidence: {error}") from error
+
+
+# --- metrics --------------------------------------------------------------------------------------
+
+
+def of_metrics(find: Find) -> Evidence:
+    """Return the evidence in a server's series. Raises `SourceError`."""
+    settings = find("pgexec_setting", "name")
+    if not settings:
+        raise SourceError("there are no series of pgexec, or none yet")
+    leases = find("pgexec_leases_total", "source")
+    runs = find("pgexec_runs_total", "status")
+    served = find("pgexec_lease_wait_seconds_count", "").get("", 0.0)
+    refused = sum(find("pgexec_rejections_total", "reason").values())
+    return Evidence(
+        min_idle=int(settings["pool_min_idle"]),
+        max_containers=int(settings["pool_max_containers"]),
+        autoscale=bool(settings["pool_autoscale"]),
+        max_uses=int(settings["max_uses"]),
+        memory_limit=int(settings["memory_limit"]),
+        leases=served,
+        waited=leases.get("waited", 0.0) + leases.get("started", 0.0),
+        refused=refused,
+        mean_wait_s=_mean(find, "pgexec_lease_wait_seconds"),
+        start_s=_mean(find, "pgexec_container_start_seconds") or START_S,
+        held_s=_mean(find, "pgexec_run_duration_seconds"),
+        worn_out=find("pgexec_container_destroyed_total", "reason").get("max_uses", 0.0),
+        runs=sum(runs.values()),
+        out_of_memory=runs.get("memory_limit", 0.0),
+        levels=_counts(find("pgexec_demand_containers_bucket", "le")),
+        rises=_counts(find("pgexec_demand_rise_containers_bucket", "le")),
+        peaks=_counts(find("pgexec_run_peak_memory_bytes_bucket", "le")),
+    )
+
+
+def in_text(text: str) -> Find:
+    """Look series up in Prometheus' text format."""
+    samples = [
+        sample for family in text_string_to_metric_families(text) for sample in family.samples
+    ]
+
+    def find(name: str, label: str) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        for sample in samples:
+            if sample.name == name:
+                found[sample.labels.get(label, "")] += sample.value
+        return dict(found)
+
+    return find
+
+
+def in_prometheus(url: str, window: str) -> Find:
+    """Look series up in a Prometheus, by its HTTP API: what was added during the window."""
+
+    def find(name: str, label: str) -> dict[str, float]:
+        if name == "pgexec_setting":
+            query = f"max by (name) (last_over_time({name}[{window}]))"
+        else:
+            query = f"sum by ({label}) (increase({name}[{window}]))"
+        answer = _fetch(f"{url.rstrip('/')}/api/v1/query?{urlencode({'query': query})}")
+        result = json.loads(answer)["data"]["result"]
+        return {one["metric"].get(label, ""): float(one["value"][1]) for one in result}
+
+    return find
+
+
+def _mean(find: Find, name: str) -> float:
+    count = find(f"{name}_count", "").get("", 0.0)
+    return find(f"{name}_sum", "").get("", 0.0) / count if count else 0.0
+
+
+def _counts(buckets: Mapping[str, float]) -> Counts:
+    """Turn cumulated buckets into counts by upper bound."""
+    counts, below = {}, 0.0
+    for bound in sorted(buckets, key=float):
+        counts[float(bound)] = max(0.0, buckets[bound] - below)
+        below = buckets[bound]
+    return counts
+
+
+def _fetch(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=FETCH_S) as answer:  # noqa: S310  # see `evidence_of`
+            text: str = answer.read().decode()
+            return text
+    except urllib.error.HTTPError as error:
+        body = error.read(300).decode(errors="replace").strip()
+        raise SourceError(f"{url} answers {error.code}: {body}") from error
+    except OSError as error:
+        raise SourceError(f"{url} does not answer: {error}") from error
+
+
+# --- a trace --------------------------------------------------------------------------------------
+
+
+def of_trace(requests: Sequence[Request], settings: Settings) -> Evidence:
+    """Return the evidence in a trace: what a pool with these settings makes of the last of it."""
+    requests = requests[-MOST_REQUESTS:]
+    pool = Replay(pool_config(settings), Costs(start_s=START_S))
+    found = pool.run(requests)
+    outcomes = Counter(one.outcome for one in requests)
+    peaks = Counter(float(one.peak_bytes) for one in requests if one.peak_bytes)
+    return Evidence(
+        min_idle=settings.pool_min_idle,
+        max_containers=settings.pool_max_containers,
+        autoscale=settings.pool_autoscale,
+        max_uses=settings.max_uses,
+        memory_limit=settings.memory_limit,
+        leases=found.requests,
+        waited=found.cold,
+        refused=found.refused,
+        mean_wait_s=found.mean_wait_s,
+        start_s=START_S,
+        held_s=sum(one.held_s for one in requests) / len(requests),
+        worn_out=found.worn_out,
+        runs=len(requests),
+        out_of_memory=outcomes[Outcome.MEMORY_LIMIT],
+        levels=dict(enumerate(map(float, pool.meter.levels))),
+        rises=dict(enumerate(map(float, pool.meter.rises))),
+        peaks=dict(peaks),
+    )

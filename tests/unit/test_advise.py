@@ -1,0 +1,234 @@
+"""Advice: what it says of what was seen, and where it finds that."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pgexec.__main__ import main
+from pgexec.advise import Evidence, advise, least, render, render_json
+from pgexec.advise_gauges import watch_demand
+from pgexec.advise_sources import SourceError, evidence_of, in_text, of_metrics, of_trace
+from pgexec.advise_trace import Request, TraceError, read_trace, write_table
+from pgexec.metrics import Metrics
+from pgexec.settings import Settings
+from pool.demand import DemandReport
+from pool.job import Status
+from pool.observer import Source
+from pool.policy import Outcome
+from tests.prometheus import promtool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CALM = Evidence(
+    min_idle=4,
+    max_containers=16,
+    autoscale=True,
+    max_uses=100,
+    memory_limit=256 << 20,
+    leases=1000,
+    waited=0,
+    refused=0,
+    mean_wait_s=0.0,
+    start_s=0.3,
+    held_s=0.5,
+    worn_out=10,
+    runs=1000,
+    out_of_memory=0,
+    levels={1: 500, 4: 480, 6: 20},
+    rises={1: 900, 4: 100},
+)
+
+
+def advised(**changes: object) -> dict[str, str]:
+    seen = replace(CALM, **changes)  # type: ignore[arg-type]
+    return {change.setting: change.advised for change in advise(seen).changes}
+
+
+def test_a_pool_that_fits_is_left_alone() -> None:
+    assert advised() == {}
+    assert render(advise(CALM)).endswith("Nothing to change")
+
+
+def test_min_idle_covers_all_but_one_arrival_in_a_hundred() -> None:
+    rises = {1: 900.0, 7: 95.0, 12: 5.0}
+    assert advised(rises=rises, waited=80) == {"PGEXEC_POOL_MIN_IDLE": "7"}
+    assert advised(rises=rises, waited=5) == {}  # the tuner covers it already
+    assert advised(rises=rises, waited=5, autoscale=False) == {"PGEXEC_POOL_MIN_IDLE": "7"}
+    assert advised(rises={1: 999.0, 4: 1.0}) == {"PGEXEC_POOL_MIN_IDLE": "1"}
+
+
+def test_the_expected_wait_is_that_of_the_arrivals_that_are_still_too_many() -> None:
+    advice = advise(replace(CALM, rises={1: 900, 7: 95, 12: 5}, waited=100, mean_wait_s=0.02))
+    assert advice.waited_share == 0.1
+    assert advice.expected_waited_share == 0.005
+    assert advice.expected_mean_wait_s == pytest.approx(0.001)
+
+
+def test_max_containers_grows_to_what_was_needed_at_once() -> None:
+    levels = {4: 900.0, 24: 100.0}
+    assert advised(levels=levels) == {"PGEXEC_POOL_MAX_CONTAINERS": "24"}
+    assert advised(levels={4: 900.0, math.inf: 9.0}) == {"PGEXEC_POOL_MAX_CONTAINERS": "24"}
+
+
+def test_memory_follows_the_kills_and_the_peaks() -> None:
+    assert advised(out_of_memory=20) == {"PGEXEC_MEMORY_LIMIT": "512MiB"}
+    small = {float(16 << 20): 1000.0}
+    assert advised(peaks=small) == {"PGEXEC_MEMORY_LIMIT": "64MiB"}
+    assert advised(peaks=small, out_of_memory=1) == {}
+    assert advised(peaks={float(128 << 20): 1000.0}) == {}
+    assert advised(peaks={math.inf: 1000.0}) == {}
+
+
+def test_max_uses_grows_where_starts_take_more_than_a_twentieth() -> None:
+    assert advised(max_uses=2) == {"PGEXEC_MAX_USES": "20"}
+    assert advised(max_uses=2, worn_out=0) == {}
+    assert advised(held_s=0.002) == {"PGEXEC_MAX_USES": "5000"}
+    change = advise(replace(CALM, max_uses=1)).changes[0]
+    assert "keep 1 if nobody may ever get a used one" in change.why
+
+
+def test_of_too_little_nothing_is_said() -> None:
+    few = advise(replace(CALM, leases=99, out_of_memory=50))
+    assert (few.changes, few.enough) == ([], False)
+    assert "Too few" in render(few)
+
+
+def test_people_get_a_line_for_each_setting_and_machines_json() -> None:
+    advice = advise(replace(CALM, max_uses=2, out_of_memory=20))
+    lines = render(advice).split("\n")
+    assert lines[0] == "1000 leases: 0.0% waited for a container, 0 ms on average"
+    assert lines[1].startswith("PGEXEC_MEMORY_LIMIT=512MiB instead of 256MiB: 2.0% of runs")
+    document = json.loads(render_json(advice))
+    assert document["enough"] is True
+    assert document["changes"][0]["setting"] == "PGEXEC_MEMORY_LIMIT"
+
+
+def test_the_least_bound_is_the_lowest_that_few_enough_exceed() -> None:
+    assert least({1: 99, 2: 1}, 0.01) == 1
+    assert least({1: 98, 2: 2}, 0.01) == 2
+    assert least({}, 0.01) == 0
+
+
+# --- from metrics -------------------------------------------------------------------------------
+
+
+def exposition() -> str:
+    metrics = Metrics()
+    levels, rises = [0] * 30, [0] * 30
+    levels[3], levels[28], rises[2] = 150, 50, 200
+    report = DemandReport(
+        arrivals_per_s=2.5, target_idle=5, recommended_idle=2, levels=levels, rises=rises
+    )
+    watch_demand(metrics.registry, {"python": lambda: report}, Settings.of(max_uses=7))
+    pool = metrics.pool("python")
+    for source, waited_s in ((Source.IDLE, 0.0), (Source.STARTED, 1.0)):
+        for _ in range(100):
+            pool.leased(source, waited_s)
+    pool.started(0.25)
+    metrics.ran("python", Status.MEMORY_LIMIT, 2.0, 1.5)
+    metrics.took(20 << 20)
+    return metrics.render().decode()
+
+
+def test_the_series_of_a_server_are_evidence() -> None:
+    seen = of_metrics(in_text(exposition()))
+    assert (seen.min_idle, seen.max_containers, seen.max_uses) == (4, 16, 7)
+    assert (seen.autoscale, seen.memory_limit) == (True, 256 << 20)
+    assert (seen.leases, seen.waited, seen.mean_wait_s) == (200, 100, 0.5)
+    assert (seen.start_s, seen.held_s, seen.runs, seen.out_of_memory) == (0.25, 1.5, 1, 1)
+    assert {bound: many for bound, many in seen.levels.items() if many} == {3: 150, 28: 50}
+    assert least(seen.rises, 0.01) == 2
+    assert least(seen.peaks, 0.01) == 32 << 20
+
+
+def test_demand_is_shown_as_gauges_and_histograms() -> None:
+    families = {one.name: one for one in text_string_to_metric_families(exposition())}
+    for name, value in (
+        ("pgexec_arrivals_per_second", 2.5),
+        ("pgexec_target_idle_containers", 5),
+        ("pgexec_recommended_idle_containers", 2),
+    ):
+        assert families[name].type == "gauge"
+        assert families[name].samples[0].value == value
+    assert families["pgexec_demand_containers"].type == "histogram"
+    sums = [one for one in families["pgexec_demand_containers"].samples if one.name[-3:] == "sum"]
+    assert sums[0].value == 150 * 3 + 50 * 28
+
+
+def test_the_names_and_types_are_as_prometheus_wants_them() -> None:
+    assert promtool("check", "metrics", text=exposition()) == ""
+
+
+def test_what_is_no_server_of_ours_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no series of pgexec"):
+        of_metrics(in_text("# HELP a b\na 1\n"))
+    with pytest.raises(SourceError, match="does not answer"):
+        evidence_of("http://127.0.0.1:1/metrics", "7d", Settings.of())
+    with pytest.raises(SourceError, match="cannot be read"):
+        evidence_of(str(tmp_path / "none.csv"), "7d", Settings.of())
+
+
+# --- from traces --------------------------------------------------------------------------------
+
+
+def test_a_trace_is_replayed_with_the_settings_of_this_machine() -> None:
+    herd = [Request(400.0 * number + 0.5, 1.0) for number in range(30) for _ in range(6)]
+    seen = of_trace(herd, Settings.of(pool_min_idle=2, pool_autoscale=False, max_age_s=10**6))
+    assert (seen.leases, seen.waited, seen.refused) == (180, 120, 0)
+    assert [seen.rises[level] for level in range(8)] == [0, 30, 30, 30, 30, 30, 30, 0]
+    changes = {one.setting: one.advised for one in advise(seen).changes}
+    assert changes == {"PGEXEC_POOL_MIN_IDLE": "6"}
+
+
+def test_what_goes_on_all_the_time_needs_no_idle_containers_of_its_own() -> None:
+    """One every second that takes five: five are in use, and each rise is one or two."""
+    seen = of_trace([Request(second + 0.5, 5.2) for second in range(300)], Settings.of())
+    assert least(seen.levels, 0) == 6
+    assert least(seen.rises, 0.01) <= 2
+
+
+def test_a_trace_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    requests = [Request(0.0, 0.25, "a"), Request(1.5, 2.0, "b", Outcome.TIMEOUT)]
+    (tmp_path / "trace.csv").write_text(write_table(requests))
+    assert read_trace(tmp_path / "trace.csv") == requests
+
+
+def test_the_servers_own_log_is_a_trace(tmp_path: Path) -> None:
+    begin = {"event": "request", "run_status": "ok", "lease_ms": 50.0, "ms": 60.0}
+    lines = [
+        {"time": "2026-01-02T03:04:05.060Z", "event": "listening"},
+        {"time": "2026-01-02T03:04:05.060Z", **begin, "tenant": "a"},
+        {"time": "2026-01-02T03:04:07.060Z", **begin, "run_status": "timeout"},
+        {"time": "2026-01-02T03:04:08.060Z", "event": "request", "status": 400, "ms": 1},
+    ]
+    (tmp_path / "logs.txt").write_text("\n".join(map(json.dumps, lines)))
+    first, second = read_trace(tmp_path / "logs.txt")
+    assert (first.at_s, first.tenant, second.outcome) == (0.0, "a", Outcome.TIMEOUT)
+    assert first.held_s == pytest.approx(0.05)
+    assert second.at_s == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "at_s,held_s\nx,y\n", "at_s,held_s\n", "{"])
+def test_what_is_no_trace_is_refused_with_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "trace").write_text(text)
+    with pytest.raises(TraceError):
+        read_trace(tmp_path / "trace")
+
+
+def test_the_command_prints_advice_and_fails_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "metrics").write_text(exposition())
+    assert main(["advise", str(tmp_path / "metrics")]) == 0
+    assert "PGEXEC_POOL_MAX_CONTAINERS=28 instead of 16" in capsys.readouterr().out
+    assert main(["advise", "--json", str(tmp_path / "metrics")]) == 0
+    assert json.loads(capsys.readouterr().out)["leases"] == 200
+    assert main(["advise", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err.startswith("pgexec: ")
