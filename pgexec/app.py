@@ -16,8 +16,7 @@ from pgexec.advise_gauges import watch_demand
 from pgexec.lag import sample_lag
 from pgexec.log import event
 from pgexec.metrics import Metrics
-from pgexec.record import Reporter
-from pgexec.routes import LANGUAGES, PATHS, make_app
+from pgexec.routes import CONTEXT, LANGUAGES, make_app
 from pgexec.server import HttpServer
 from pgexec.service import PoolService
 from pool.config import PoolConfig
@@ -109,9 +108,10 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         run_timeout_s=settings.run_timeout_s,
         output_limit_bytes=settings.output_limit,
     )
+    app = make_app(settings, service, metrics)
     server = HttpServer(
-        make_app(settings, service, metrics),
-        Reporter(metrics, PATHS).answered,
+        app,
+        app[CONTEXT].reporter.answered,
         request_timeout_s=settings.request_timeout_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pgexec.errors import Problem
     from pgexec.metrics import Metrics
+    from pgexec.recent import Recent
     from pgexec.service import Outcome, Trace
 
     Answered = Callable[[web.BaseRequest, web.StreamResponse], None]
@@ -97,11 +98,15 @@ def request_id(sent: str | None) -> str:
 
 
 class Reporter:
-    """Counts each answer and logs one line for it, after the answer has been written."""
+    """Counts each answer and logs one line for it, after the answer has been written.
 
-    def __init__(self, metrics: Metrics, paths: frozenset[str]) -> None:
+    `recent`, where there is one, keeps the last runs for the page.
+    """
+
+    def __init__(self, metrics: Metrics, paths: frozenset[str], recent: Recent | None) -> None:
         self._metrics = metrics
         self._paths = paths
+        self._recent = recent
 
     def answered(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Report an answer that has just been written."""
@@ -109,6 +114,8 @@ class Reporter:
         seconds = time.perf_counter() - record.began
         status = response.status if record.status is None else record.status
         self._count(request, status, seconds)
+        if self._recent is not None:
+            self._recent.ended(record, seconds)
         if record.outcome is not None:
             result = record.outcome.result
             self._metrics.ran(record.language, result.status, seconds, result.duration_s)
@@ -122,6 +129,8 @@ class Reporter:
         record.code = "client_gone"
         seconds = time.perf_counter() - record.began
         self._count(request, GONE, seconds)
+        if self._recent is not None:
+            self._recent.ended(record, seconds)
         self._log(request, record, GONE, seconds)
 
     def _count(self, request: web.BaseRequest, status: int, seconds: float) -> None:

@@ -15,6 +15,8 @@ from pgexec.body import check_json, read_body
 from pgexec.errors import JSON_HEADERS, RequestError
 from pgexec.events import answer_with_events, wants_events
 from pgexec.openapi import describe_api
+from pgexec.page import make_page, render_status
+from pgexec.recent import Recent
 from pgexec.record import RECORD, Record, Reporter, request_id
 from pgexec.schemas import Limits, describe, parse_run, render_result
 from pgexec.service import Trace
@@ -23,6 +25,7 @@ from pool.requirements import PackageList
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from pgexec.page import Page
     from pgexec.schemas import RunRequest
     from pgexec.service import Progress, Service
     from pgexec.settings import Settings
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LANGUAGES = ("python",)
-PATHS = frozenset({"/ping", "/run", "/metrics", "/healthz", "/readyz", "/openapi.json"})
+PATHS = frozenset({"/ping", "/run", "/metrics", "/healthz", "/readyz", "/openapi.json", "/status"})
+"""Counted by name; `/` is not, because aiohttp says that of every request that it cannot read."""
 PONG = b'{"message": "pong"}'
 HEALTHY = b'{"status": "ok"}'
 
@@ -64,7 +68,9 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
     )
     keyed = bool(settings.api_keys)
     openapi = describe_api(limits, keyed=keyed, metrics_keyed=keyed and not settings.metrics_open)
-    app[CONTEXT] = Context(settings, limits, service, metrics, Reporter(metrics, PATHS), openapi)
+    recent = Recent() if settings.page else None
+    reporter = Reporter(metrics, PATHS, recent)
+    app[CONTEXT] = Context(settings, limits, service, metrics, reporter, openapi)
     app.add_routes(
         [
             web.get("/ping", ping),
@@ -75,6 +81,11 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
             web.get("/openapi.json", openapi_json),
         ]
     )
+    if recent is not None:
+        page = make_page(keyed=bool(settings.api_keys), playground=settings.playground)
+        app.add_routes(
+            [web.get("/", partial(page_html, page)), web.get("/status", partial(status, recent))]
+        )
     return app
 
 
@@ -120,9 +131,9 @@ async def answer(
     context: Context, record: Record, wanted: RunRequest, progress: Progress | None = None
 ) -> bytes:
     """Run a snippet and return the JSON document that says how it went."""
-    record.trace = Trace()
+    record.language, record.trace = wanted.language, Trace()
     outcome = await context.service.run(wanted, record.tenant, record.trace, progress)
-    record.language, record.outcome = wanted.language, outcome
+    record.outcome = outcome
     error = describe(outcome.result, outcome.timeout_s, context.limits)
     return render_result(outcome.result, error)
 
@@ -157,6 +168,19 @@ async def metrics_text(request: web.Request) -> web.Response:
         authorize(request, context)
     headers = {**JSON_HEADERS, "Content-Type": prometheus.CONTENT_TYPE}
     return web.Response(body=context.metrics.render(), headers=headers)
+
+
+async def page_html(page: Page, _request: web.Request) -> web.Response:
+    """Show the page; what is on it comes from `/status`."""
+    return web.Response(body=page.body, headers=page.headers)
+
+
+async def status(recent: Recent, request: web.Request) -> web.Response:
+    """Say how the pool is doing, and what the caller's own runs did lately."""
+    context = request.app[CONTEXT]
+    tenant = authorize(request, context)
+    body = render_status(context.service, recent, tenant, context.limits.languages)
+    return web.Response(body=body, headers={**JSON_HEADERS, "Cache-Control": "no-store"})
 
 
 def authorize(request: web.Request, context: Context) -> str:

@@ -12,7 +12,7 @@ from pool.job import Job
 from pool.requirements import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from pgexec.schemas import RunRequest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pool.job import Result
     from pool.layers import Layer
     from pool.manager import PoolManager
-    from pool.observer import LayerObserver
+    from pool.observer import LayerObserver, Snapshot
     from pool.protocol import Kind
     from pool.requirements import Requirements
 
@@ -83,6 +83,10 @@ class Service(Protocol):
 
     def unready(self) -> str | None:
         """Return why a run would not be served now, `None` when it would."""
+        ...
+
+    def pools(self) -> Mapping[str, Snapshot]:
+        """Return a picture of each pool by its name."""
         ...
 
 
@@ -198,3 +202,7 @@ class PoolService:
     def unready(self) -> str | None:
         """Return the pool's own reason."""
         return self._pool.snapshot().unready
+
+    def pools(self) -> Mapping[str, Snapshot]:
+        """Return the one pool that there is."""
+        return {"python": self._pool.snapshot()}

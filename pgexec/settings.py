@@ -180,6 +180,8 @@ class Settings(BaseSettings):
     metrics_open: Flag = True
     request_timeout_s: Seconds = 10
     keepalive_timeout_s: Seconds = 75
+    page: Flag = True
+    playground: Flag = True
 
     docker_host: Annotated[
         str,

@@ -158,6 +158,8 @@ def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("PGEXEC_DEPENDENCY_PRELOAD", "requests;-e ."),
         ("PGEXEC_DEPENDENCY_PRELOAD", "x @ http://evil/x.whl"),
         ("PGEXEC_DEPENDENCY_VOLUME", "/var/lib"),
+        ("PGEXEC_PAGE", "perhaps"),
+        ("PGEXEC_PLAYGROUND", "perhaps"),
         ("PGEXEC_LOG_LEVEL", "loud"),
         ("PGEXEC_DOCKER_HOST", "somewhere"),
     ],

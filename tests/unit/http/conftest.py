@@ -9,8 +9,7 @@ import pytest
 from aiohttp import ClientSession
 
 from pgexec.metrics import Metrics
-from pgexec.record import Reporter
-from pgexec.routes import PATHS, make_app
+from pgexec.routes import CONTEXT, make_app
 from pgexec.server import HttpServer
 from pgexec.settings import Settings
 from tests.unit.http.rig import FakeService, Running
@@ -29,9 +28,10 @@ async def serve() -> AsyncIterator[Serve]:
         async def start(**changes: Any) -> Running:
             settings = Settings.of(**changes)
             service, metrics = FakeService(), Metrics()
+            app = make_app(settings, service, metrics)
             server = HttpServer(
-                make_app(settings, service, metrics),
-                Reporter(metrics, PATHS).answered,
+                app,
+                app[CONTEXT].reporter.answered,
                 request_timeout_s=settings.request_timeout_s,
                 keepalive_timeout_s=settings.keepalive_timeout_s,
                 shutdown_timeout_s=0.1,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgexec.service import Outcome
 from pool.job import Result, Status
+from pool.observer import Snapshot
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -35,6 +36,22 @@ def make_result(status: Status = Status.OK, **changes: Any) -> Result:
         "truncated": False,
     }
     return Result(**(values | changes))
+
+
+def make_snapshot(**changes: Any) -> Snapshot:
+    values: dict[str, Any] = {
+        "starting": 1,
+        "idle": 4,
+        "leased": 2,
+        "resetting": 0,
+        "destroying": 0,
+        "waiting": 3,
+        "draining": False,
+        "closed": False,
+        "start_failure": None,
+        "unready": None,
+    }
+    return Snapshot(**(values | changes))
 
 
 class FakeService:
@@ -74,6 +91,9 @@ class FakeService:
 
     def unready(self) -> str | None:
         return self.reason
+
+    def pools(self) -> dict[str, Snapshot]:
+        return {"python": make_snapshot(unready=self.reason)}
 
 
 @dataclass

@@ -1,0 +1,89 @@
+"""The page at `/`, put together once, and the document from which it fills itself in."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic_core import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pgexec.recent import Recent
+    from pgexec.service import Service
+
+_HERE = Path(__file__).parent
+_PLAYGROUND = re.compile(r"<!-- playground -->.*?<!-- /playground -->\n", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The answer to `GET /`, the same for everyone."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def make_page(*, keyed: bool, playground: bool) -> Page:
+    """Return the page: one file, and a policy by which nothing but its own script can run.
+
+    `keyed` makes it ask for an API key, without which it shows nothing.
+    """
+    style, script = _read("page.css"), _read("page.js")
+    html = _read("page.html")
+    if not playground:
+        html = _PLAYGROUND.sub("", html)
+    html = html.replace("{keyed}", "true" if keyed else "false")
+    html = html.replace("{style}", style).replace("{script}", script)
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {_hash(script)}",
+            f"style-src {_hash(style)}",
+            "img-src data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        )
+    )
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Server": "pgexec",
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": policy,
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Page(html.encode(), headers)
+
+
+def render_status(service: Service, recent: Recent, tenant: str, languages: Sequence[str]) -> bytes:
+    """Return the JSON document of `/status`: all pools, but only the tenant's own runs."""
+    unready = service.unready()
+    pools = {
+        name: {state: getattr(now, state) for state in _STATES}
+        for name, now in service.pools().items()
+    }
+    document = {"unready": unready, "languages": languages, "pools": pools}
+    return to_json(document | recent.document(tenant))
+
+
+_STATES = ("starting", "idle", "leased", "resetting", "destroying", "waiting")
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
