@@ -12,6 +12,7 @@ from aiohttp import HttpVersion11, web
 
 from pgexec import metrics as prometheus
 from pgexec.body import check_json, read_body
+from pgexec.browsers import check_host
 from pgexec.errors import JSON_HEADERS, RequestError
 from pgexec.events import answer_with_events, wants_events
 from pgexec.openapi import describe_api
@@ -119,6 +120,8 @@ async def run(request: web.Request) -> web.StreamResponse:
     context, record = request.app[CONTEXT], request[RECORD]
     record.tenant = authorize(request, context)
     check_json(request)
+    if "Origin" in request.headers:
+        check_host(request, context.settings)
     body = await read_body(request, context.settings.body_limit, context.settings.request_timeout_s)
     wanted = parse_run(body, context.limits)
     if wants_events(", ".join(request.headers.getall("Accept", ()))):
@@ -170,8 +173,9 @@ async def metrics_text(request: web.Request) -> web.Response:
     return web.Response(body=context.metrics.render(), headers=headers)
 
 
-async def page_html(page: Page, _request: web.Request) -> web.Response:
+async def page_html(page: Page, request: web.Request) -> web.Response:
     """Show the page; what is on it comes from `/status`."""
+    check_host(request, request.app[CONTEXT].settings)
     return web.Response(body=page.body, headers=page.headers)
 
 
@@ -179,6 +183,7 @@ async def status(recent: Recent, request: web.Request) -> web.Response:
     """Say how the pool is doing, and what the caller's own runs did lately."""
     context = request.app[CONTEXT]
     tenant = authorize(request, context)
+    check_host(request, context.settings)
     body = render_status(context.service, recent, tenant, context.limits.languages)
     return web.Response(body=body, headers={**JSON_HEADERS, "Cache-Control": "no-store"})
 

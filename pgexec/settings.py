@@ -42,6 +42,7 @@ _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _INDEX_URL = re.compile(r"https?://[^\s/]+(/\S*)?")
 _NEXT_REQUIREMENT = re.compile(r",(?![^\[]*\])(?=\s*[A-Za-z0-9])")
 """The commas of `a>=1,<2,b[c,d]` that separate requirements."""
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -120,6 +121,15 @@ def _index(value: object) -> object:
     return urls
 
 
+def _hosts(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(filter(None, (name.strip().lower() for name in value.split(","))))
+    if not all(map(_HOST.fullmatch, names)):
+        raise ValueError("not a list of names")
+    return names
+
+
 def _keyring(value: object) -> object:
     return parse_keyring(value) if isinstance(value, str) else value
 
@@ -182,6 +192,12 @@ class Settings(BaseSettings):
     keepalive_timeout_s: Seconds = 75
     page: Flag = True
     playground: Flag = True
+    browser_hosts: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_hosts),
+        Field(description="a list of host names without ports, with commas"),
+    ] = ()
 
     docker_host: Annotated[
         str,

@@ -108,6 +108,11 @@ def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings()[0].preimport == ("json", "os.path")
 
 
+def test_names_of_hosts_are_compared_in_lower_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGEXEC_BROWSER_HOSTS", "Run.example.com, box.lan")
+    assert load_settings()[0].browser_hosts == ("run.example.com", "box.lan")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -160,6 +165,8 @@ def test_lists_take_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("PGEXEC_DEPENDENCY_VOLUME", "/var/lib"),
         ("PGEXEC_PAGE", "perhaps"),
         ("PGEXEC_PLAYGROUND", "perhaps"),
+        ("PGEXEC_BROWSER_HOSTS", "http://run.example.com"),
+        ("PGEXEC_BROWSER_HOSTS", "run.example.com:8080"),
         ("PGEXEC_LOG_LEVEL", "loud"),
         ("PGEXEC_DOCKER_HOST", "somewhere"),
     ],

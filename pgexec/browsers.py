@@ -1,0 +1,53 @@
+"""Who may use a server without API keys by a browser: pages that came from this server.
+
+A browser sends what any site asks it to. Other origins are stopped by the browser itself: the
+JSON of `POST /run` needs a preflight, which is refused. What is left is DNS rebinding, where a
+site points its own name at this server and so becomes its origin: so the name must be ours.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from pgexec.errors import RequestError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pgexec.settings import Settings
+
+_PORT = re.compile(r":\d*$")
+
+
+def check_host(request: web.Request, settings: Settings) -> None:
+    """Refuse, by `RequestError` 421, a `Host` that a stranger may have pointed here.
+
+    With API keys nothing is to be had without one, and no site can make a browser send it.
+    """
+    host = request.headers.get("Host", "")
+    if not settings.api_keys and not _is_ours(host, settings.browser_hosts):
+        raise RequestError(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            "unknown_host",
+            "browsers may reach this server by its address, as localhost, or by a name in "
+            "PGEXEC_BROWSER_HOSTS",
+        )
+
+
+@lru_cache(maxsize=64)
+def _is_ours(host: str, ours: tuple[str, ...]) -> bool:
+    """Whether the name is an address, local, without a dot (nobody can own those), or listed."""
+    name = _PORT.sub("", host).rstrip(".").lower()
+    if "." not in name and ":" not in name:
+        return bool(name)
+    if name.endswith(".localhost") or name in ours:
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
