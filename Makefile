@@ -25,6 +25,7 @@ run: setup ## set up, then serve in the foreground (Ctrl-C drains and stops)
 test: setup ## set up, lint, then every test against every test image
 	@deploy/setup/image.sh --stand-in
 	@deploy/setup/prometheus.sh
+	@deploy/setup/chromium.sh
 	@$(MAKE) --no-print-directory lint
 	@exec $(BIN)/pytest
 
