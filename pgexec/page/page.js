@@ -5,6 +5,7 @@
 const POLL_MS = 1000;
 const AWAY_POLL_MS = 4000;
 const KEY = "pgexec-key";
+const MAX_PIECES = 10000;
 const STATES = ["idle", "leased", "resetting", "starting", "destroying"];
 
 const at = (id) => document.getElementById(id);
@@ -68,9 +69,11 @@ async function poll() {
   }
   polling = true;
   let pause = POLL_MS;
+  const used = key;
   try {
     const answer = await fetch("/status", { headers: withKey({}), cache: "no-store" });
     const found = await answer.json();
+    if (key !== used) return; // forgotten, or another one, meanwhile
     if (answer.status === 401) {
       askForKey("This key is not known.");
       return;
@@ -237,6 +240,7 @@ async function run() {
     const stopped = mine.signal.aborted;
     verdict(stopped ? `stopped after ${duration((performance.now() - began) / 1000)}` : error.message, true);
   } finally {
+    flush();
     running = null;
     setRunning(false);
     poll();
@@ -276,12 +280,24 @@ function hear(name, data, began) {
   return name === "result" || name === "error";
 }
 
+let unwritten = [];
+
 function write(text, kind) {
+  if (!unwritten.length) requestAnimationFrame(flush); // to lay it out once a frame, not once a line
+  unwritten.push([text, kind]);
+}
+
+function flush() {
   const output = at("output");
   const follow = output.scrollHeight - output.scrollTop - output.clientHeight < 8;
-  const last = output.lastElementChild;
-  if (last && last.className === kind) last.firstChild.appendData(text);
-  else output.append(make("span", text, kind));
+  for (const [text, kind] of unwritten) {
+    const last = output.lastElementChild;
+    // A browser takes seconds to draw more pieces; all of the text is there nevertheless.
+    const merged = last && (last.className === kind || output.childElementCount >= MAX_PIECES);
+    if (merged) last.firstChild.appendData(text);
+    else output.append(make("span", text, kind));
+  }
+  unwritten = [];
   if (follow) output.scrollTop = output.scrollHeight;
 }
 
@@ -318,7 +334,8 @@ function typed(event) {
 
 function insert(area, text) {
   // The one way of inserting that can be undone.
-  if (!document.execCommand("insertText", false, text)) area.setRangeText(text, area.selectionStart, area.selectionEnd, "end");
+  if (document.execCommand("insertText", false, text)) return;
+  area.setRangeText(text, area.selectionStart, area.selectionEnd, "end");
 }
 
 if (at("playground")) {

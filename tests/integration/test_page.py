@@ -31,6 +31,7 @@ ROW = """[...document.querySelectorAll('#recent tbody tr')]
   .find((cells) => cells.at(-1) === '%s')"""
 SPANS = """[...document.querySelectorAll('#output span')]
   .map((span) => [span.className, span.textContent])"""
+CODE = "document.querySelector('#code').value"
 OUTPUT = "document.querySelector('#output').textContent"
 
 
@@ -122,6 +123,45 @@ async def test_stop_ends_the_run(browser: Browser, start: StartServer) -> None:
         assert (entry["status"], entry["code"]) == (499, "client_gone")
         await server.works()  # in the one place that there is
         await page.until("document.querySelector('#recent').textContent.includes('client gone')")
+
+
+async def test_the_keyboard_indents_and_gets_away(browser: Browser, server: Server) -> None:
+    async with visit(browser, server) as page:
+        await page.write("#code", "if True:")
+        await page.press("Enter")
+        await page.call("Input.insertText", text="x = 1")
+        await page.press("Enter")
+        await page.press("Tab")
+        assert await page.evaluate(CODE) == "if True:\n    x = 1\n        "
+        await page.press("Escape")
+        await page.press("Tab")
+        assert await page.evaluate("document.activeElement.id") != "code"
+        assert await page.evaluate(CODE) == "if True:\n    x = 1\n        "
+
+
+async def test_a_long_output_arrives_whole(browser: Browser, server: Server) -> None:
+    code = (
+        "import sys\nfor n in range(20000): print('o'); print('e', file=sys.stderr)\nprint('last')"
+    )
+    async with visit(browser, server) as page:
+        await run(page, code)
+        await page.until(ENDED)
+        assert await page.evaluate(f"{OUTPUT} === 'o\\ne\\n'.repeat(20000) + 'end\\n'")
+
+
+async def test_the_page_says_when_nothing_answers(browser: Browser, start: StartServer) -> None:
+    server = await start()
+    page = await browser.open(f"http://127.0.0.1:{server.port}/")
+    await page.until("document.querySelector('#health').textContent === 'ready'")
+    await server.stop()
+    await page.until("document.querySelector('#health').textContent.startsWith('no answer')")
+
+
+async def test_without_the_playground_the_page_lives(browser: Browser, start: StartServer) -> None:
+    server = await start(PLAYGROUND="false")
+    async with visit(browser, server) as page:
+        await page.until("document.querySelector('#health').textContent === 'ready'")
+        assert await page.evaluate("document.querySelector('#playground')") is None
 
 
 async def test_markup_in_output_and_ids_is_text(browser: Browser, server: Server) -> None:
@@ -293,10 +333,10 @@ CONTRAST = """((selector) => {
 })('%s')"""
 
 
-@pytest.mark.skipif(
-    "PGEXEC_SCREENSHOT" not in os.environ, reason="PGEXEC_SCREENSHOT=1 takes docs/page.png anew"
-)
-async def test_the_picture_in_the_documents(browser: Browser, start: StartServer) -> None:
+async def test_the_picture_in_the_documents_can_be_taken(
+    browser: Browser, start: StartServer
+) -> None:
+    """With PGEXEC_SCREENSHOT=1 in the environment it takes the place of `docs/page.png`."""
     server = await start(POOL_MIN_IDLE=3)
     codes = ["print(sum(range(10**6)))", "1 / 0", "import time; time.sleep(0.2)", "print('hi')"]
     for number in range(24):
@@ -304,10 +344,16 @@ async def test_the_picture_in_the_documents(browser: Browser, start: StartServer
     running = asyncio.create_task(server.run(GATE))
     async with visit(browser, server) as page:
         await page.until(f"{count_of('leased')} === '1'")
+        await page.resize(1200, 1100)
         await page.click("#run")
         await page.until(ENDED)
         await page.until("document.querySelector('#ran').textContent.startsWith('25')")
+        await page.until(f"{count_of('idle')} === '3'")
         await page.evaluate("scrollTo(0, 0)")
-        (ROOT / "docs/page.png").write_bytes(await page.screenshot())
+        picture = await page.screenshot()
     await server.open_gates()
     await running
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 300_000
+    if "PGEXEC_SCREENSHOT" in os.environ:
+        (ROOT / "docs/page.png").write_bytes(picture)
