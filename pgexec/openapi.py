@@ -21,6 +21,7 @@ from pgexec.schemas import (
     RunResult,
     StreamRefusal,
 )
+from pgexec.status import ServerStatus
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -38,6 +39,7 @@ _MODELS = (
     QueuePlace,
     InstallerLine,
     OutputText,
+    ServerStatus,
 )
 _EVENTS: dict[str, type[BaseModel]] = {
     "queue": QueuePlace,
@@ -57,6 +59,7 @@ _REFUSALS = {
     414: f"The request line is over {MAX_LINE_BYTES} bytes.",
     415: "The body is not JSON in UTF-8.",
     417: "The only expectation that can be met is 100-continue.",
+    421: "The Host is no address, nor a name of the server's; browsers only, without API keys.",
     422: "The dependencies cannot be installed; the installer's last lines say why.",
     429: "The tenant has as many runs in progress or waiting as it may have.",
     431: "The headers are too large or too many.",
@@ -79,12 +82,13 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-def describe_api(limits: Limits, *, keyed: bool, metrics_keyed: bool) -> bytes:
-    """Return the document; the flags say what an API key is needed for."""
+def describe_api(limits: Limits, *, keyed: bool, metrics_keyed: bool, page: bool) -> bytes:
+    """Return the document; the flags say what an API key is needed for, and what is there."""
+    misdirected = () if keyed else (421,)
     run = _operation(
         "Run a snippet",
         {"200": _ran()},
-        (*_ANYWHERE, 413, 415, 422, 429, 503),
+        (*_ANYWHERE, 413, 415, *misdirected, 422, 429, 503),
         keyed=keyed,
     )
     run["requestBody"] = {
@@ -107,6 +111,9 @@ def describe_api(limits: Limits, *, keyed: bool, metrics_keyed: bool) -> bytes:
         },
         "/openapi.json": {"get": _get("This document", _json("It.", {"type": "object"}))},
     }
+    if page:
+        status = _json("The pools, and the caller's own runs.", _ref(ServerStatus))
+        paths["/status"] = {"get": _get("What the page shows", status, *misdirected, keyed=keyed)}
     document: Json = {
         "openapi": "3.1.0",
         "info": {

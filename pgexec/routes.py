@@ -68,7 +68,12 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
         packages=PackageList(settings.dependency_allow, settings.dependency_deny),
     )
     keyed = bool(settings.api_keys)
-    openapi = describe_api(limits, keyed=keyed, metrics_keyed=keyed and not settings.metrics_open)
+    openapi = describe_api(
+        limits,
+        keyed=keyed,
+        metrics_keyed=keyed and not settings.metrics_open,
+        page=settings.page,
+    )
     recent = Recent() if settings.page else None
     reporter = Reporter(metrics, PATHS, recent)
     app[CONTEXT] = Context(settings, limits, service, metrics, reporter, openapi)
@@ -83,7 +88,7 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
         ]
     )
     if recent is not None:
-        page = make_page(keyed=bool(settings.api_keys), playground=settings.playground)
+        page = make_page(keyed=keyed, playground=settings.playground)
         app.add_routes(
             [web.get("/", partial(page_html, page)), web.get("/status", partial(status, recent))]
         )

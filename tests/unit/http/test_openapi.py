@@ -13,6 +13,7 @@ from pgexec import schemas
 from pgexec.errors import HTTP, POOL, RequestError
 from pgexec.routes import LANGUAGES, PATHS
 from pgexec.schemas import Limits, Refusal, RunRequest, RunResult, StreamRefusal, parse_run
+from pgexec.status import ServerStatus
 from pool.protocol import Kind
 from tests import sse
 from tests.unit.http.rig import make_result
@@ -70,7 +71,15 @@ async def test_a_key_is_named_where_one_is_needed(serve: Serve, document: Any) -
         for operation in operations.values()
         if operation.get("security") == [{"key": []}] and "401" in operation["responses"]
     }
-    assert needed == {"/run", "/metrics"}
+    assert needed == {"/run", "/metrics", "/status"}
+
+
+async def test_the_status_is_what_its_model_says(server: Running, serve: Serve) -> None:
+    ServerStatus.model_validate_json((await server.get("/status")).body)
+    await server.post(CODE)
+    ServerStatus.model_validate_json((await server.get("/status")).body)
+    closed = await serve(page=False)
+    assert "/status" not in (await closed.get("/openapi.json")).json["paths"]
 
 
 @pytest.mark.parametrize(
