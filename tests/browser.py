@@ -142,11 +142,11 @@ class Page:
         return str(await self.evaluate(f"document.querySelector({selector!r}).textContent"))
 
     async def click(self, selector: str) -> None:
-        """Click where the element is, as a mouse would."""
-        x, y = await self.evaluate(
+        """Click where the element is as soon as it is visible, as a mouse would."""
+        x, y = await self.until(
             f"(() => {{ const it = document.querySelector({selector!r});"
             "it.scrollIntoView({block: 'center'}); const box = it.getBoundingClientRect();"
-            "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+            "return box.width && [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             await self.call(

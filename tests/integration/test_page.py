@@ -146,7 +146,7 @@ async def test_a_long_output_arrives_whole(browser: Browser, server: Server) -> 
     async with visit(browser, server) as page:
         await run(page, code)
         await page.until(ENDED)
-        assert await page.evaluate(f"{OUTPUT} === 'o\\ne\\n'.repeat(20000) + 'end\\n'")
+        assert await page.evaluate(f"{OUTPUT} === 'o\\ne\\n'.repeat(20000) + 'last\\n'")
 
 
 async def test_the_page_says_when_nothing_answers(browser: Browser, start: StartServer) -> None:
