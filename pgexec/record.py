@@ -31,6 +31,8 @@ logger = logging.getLogger("pgexec.request")
 
 MAX_ID_CHARS = 128
 _MAX_PATH_CHARS = 200
+POLLED = "/status"
+"""Every open page asks for it once a second; the log has that at `debug` only."""
 GONE = 499
 """nginx's number for a client that did not wait for its answer."""
 
@@ -120,8 +122,10 @@ class Reporter:
             result = record.outcome.result
             self._metrics.ran(record.language, result.status, seconds, result.duration_s)
             self._metrics.took(result.peak_memory_bytes)
-        if logger.isEnabledFor(logging.INFO):
-            self._log(request, record, status, seconds)
+        polled = request.path == POLLED and status == HTTPStatus.OK
+        level = logging.DEBUG if polled else logging.INFO
+        if logger.isEnabledFor(level):
+            self._log(request, record, status, seconds, level)
 
     def gone(self, request: web.BaseRequest) -> None:
         """Report a client that hung up before its answer."""
@@ -137,7 +141,14 @@ class Reporter:
         path = request.path if request.path in self._paths else OTHER
         self._metrics.answered(path, status, seconds)
 
-    def _log(self, request: web.BaseRequest, record: Record, status: int, seconds: float) -> None:
+    def _log(
+        self,
+        request: web.BaseRequest,
+        record: Record,
+        status: int,
+        seconds: float,
+        level: int = logging.INFO,
+    ) -> None:
         fields: dict[str, object] = {
             "request_id": record.id,
             "method": request.method if request.method in METHODS else OTHER,
@@ -155,4 +166,4 @@ class Reporter:
         if (trace := record.trace) is not None and trace.container_id is not None:
             fields["source"] = trace.source
             fields["container"] = trace.container_id[:12]
-        log.event(logger, logging.INFO, "request", fields)
+        log.event(logger, level, "request", fields)

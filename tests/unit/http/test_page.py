@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from base64 import b64encode
 from hashlib import sha256
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from pool import errors as pool
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.unit.http.rig import Running, Serve
 
 CODE = {"language": "python", "code": "print('SECRET')", "stdin": "SECRET", "dependencies": []}
@@ -71,6 +74,18 @@ async def test_the_status_shows_the_pool_and_the_last_runs(server: Running) -> N
 async def test_the_status_says_why_nothing_runs(server: Running) -> None:
     server.service.reason = "the engine is away"
     assert (await server.get("/status")).json["unready"] == "the engine is away"
+
+
+async def test_what_the_page_polls_does_not_fill_the_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pgexec.request")
+    server = await serve(api_keys="alice:one")
+    await server.get("/status", Authorization="Bearer one")
+    await server.get("/status")
+    await server.get("/ping")  # the lines above follow their answers
+    logged = [vars(record)["fields"] for record in caplog.records]
+    assert [(one["path"], one["status"]) for one in logged][:1] == [("/status", 401)]
 
 
 async def test_who_hangs_up_is_among_the_last_runs(server: Running) -> None:
