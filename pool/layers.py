@@ -77,7 +77,6 @@ class Layer:
     used_at: float
     checked_at: float
     users: int = 0
-    pinned: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -132,6 +131,7 @@ class LayerStore:
         self._turn = asyncio.Semaphore(config.concurrency)
         self._loading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pinned: set[str] = set()
         self._noted: set[str] = set()  # used since the volume was told of it
         self._closed = False
 
@@ -210,7 +210,7 @@ class LayerStore:
     async def preload(self, requirements: Requirements, spec: ContainerSpec) -> Layer:
         """Have a layer, and keep it whatever else is used. Raises what `use` raises."""
         async with self.use(requirements, spec) as layer:
-            layer.pinned = True
+            self._pinned.add(layer.key)
             return layer
 
     async def is_damaged(self, layer: Layer) -> bool:
@@ -386,7 +386,7 @@ class LayerStore:
         for layer in list(self._layers.values()) if over > 0 else ():
             if over <= 0:
                 return
-            if not layer.users and not layer.pinned:
+            if not layer.users and layer.key not in self._pinned:
                 over -= layer.bytes
                 self.observer.evicted()
                 self._drop(layer)

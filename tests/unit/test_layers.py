@@ -325,7 +325,10 @@ async def test_one_that_is_over_the_limit_by_itself_serves_those_who_wait_and_go
 
 async def test_what_is_preloaded_stays() -> None:
     bench = Bench(limit_bytes=KIB)
-    await bench.store.preload(("a",), SPEC)
+    layer = await bench.store.preload(("a",), SPEC)
+    bench.keeper.damaged.add(layer.name)
+    assert await bench.store.is_damaged(layer)
+    assert await bench.name("a") != layer.name  # made anew, it is to stay as well
     await bench.name("b")
     await quiet()
     assert {about["requirements"] for about in bench.keeper.volume.values()} == {("a",)}
