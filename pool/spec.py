@@ -153,6 +153,9 @@ def create_document(
         "AttachStderr": True,
         "OpenStdin": True,
         "StdinOnce": True,
+        # To a PID 1 that does not ask for it SIGTERM means nothing: an engine that is stopped
+        # would wait ten seconds for each container.
+        "StopSignal": "SIGKILL",
         "Tty": False,
         "NetworkDisabled": spec.network == "none",
         "HostConfig": _host_config(spec, mounts),
