@@ -100,6 +100,8 @@ def _mapped_errors(doing: str) -> Iterator[None]:
         raise EngineError(message) from error
     except (aiohttp.ClientError, OSError) as error:
         raise EngineUnavailable(f"{doing}: {_words(error)}") from error
+    except (ValueError, LookupError, TypeError) as error:  # of JSON that is none, or lacks a field
+        raise EngineError(f"{doing}: the answer makes no sense: {_words(error)}") from error
     except AssertionError as error:  # aiodocker's way to say that the peer has gone
         raise EngineUnavailable(f"{doing}: the connection was lost") from error
 
@@ -185,6 +187,10 @@ class DockerEngine:
         await self.docker.close()
         await self._session.close()
 
+    def renegotiate(self) -> None:
+        """Ask for the API's version again: an engine that was away may come back as another."""
+        self.docker.api_version = "auto"
+
     async def version(self) -> dict[str, object]:
         """Return what the engine says of itself."""
         with self._call(Operation.VERSION):
@@ -235,6 +241,15 @@ class DockerEngine:
         return [
             Owned(entry["Id"], entry["Labels"], entry["State"] not in _DOWN) for entry in containers
         ]
+
+    async def paused(self, label: str) -> Sequence[str]:
+        """List the ids of the containers with a label that somebody has paused."""
+        wanted = {"label": [label], "status": ["paused"]}
+        with self._call(Operation.LIST):
+            found = await self.docker._query_json(  # noqa: SLF001 - `list` inspects each
+                "containers/json", params={"filters": json.dumps(wanted)}
+            )
+            return [str(entry["Id"]) for entry in found]
 
     async def image_id(self, name: str) -> str:
         """Return the id of a local image, or `""` where there is none of that name."""
@@ -374,7 +389,7 @@ class DockerEngine:
                 data=json.dumps(document).encode(),
                 timeout=aiohttp.ClientTimeout(total=_CREATE_TIMEOUT_S),
             )
-        return self.docker.containers.container(created["Id"])
+            return self.docker.containers.container(created["Id"])
 
     async def _discard(self, creation: asyncio.Future[DockerContainer]) -> None:
         try:

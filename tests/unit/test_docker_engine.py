@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from deploy.setup import engine_api
 from pgexec.settings import SettingsError, load_settings
@@ -174,3 +175,41 @@ async def test_the_bytes_of_a_stream_are_added_up_both_ways() -> None:
     await attached.write(b"a job")
     await attached.write(b"more")
     assert (observer.received_bytes, observer.sent_bytes) == (5, 9)
+
+
+async def test_an_answer_that_is_no_json_is_an_engine_error_and_not_a_traceback(
+    scripted: Scripted, engine: DockerEngine
+) -> None:
+    scripted.answers += [(200, b"{nope")]
+    with pytest.raises(EngineError, match="list: the answer makes no sense"):
+        await engine.paused("pgexec")
+    assert scripted.calls.seen == [(Operation.LIST, Failure.REFUSED)]
+
+
+async def test_an_engine_that_comes_back_as_an_older_version_is_asked_in_its_own_tongue(
+    tmp_path: Path,
+) -> None:
+    known = "1.41"
+    asked: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(request.path)
+        if request.path == "/version":
+            return web.json_response({"ApiVersion": known})
+        if f"/v{known}/" not in request.path:
+            return web.json_response({"message": "client version is too new"}, status=400)
+        return web.json_response([])
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "socket")).start()
+    engine = DockerEngine(f"unix://{tmp_path}/socket", streams=1)
+    assert await engine.paused("pgexec") == []
+    known = "1.40"
+    with pytest.raises(EngineError, match="too new"):
+        await engine.paused("pgexec")
+    engine.renegotiate()
+    assert await engine.paused("pgexec") == []
+    assert asked[-1] == "/v1.40/containers/json"
+    await engine.close()
+    await runner.cleanup()
