@@ -44,13 +44,17 @@ def is_abandoned(container: Owned, instance: str, *, expires_before: float) -> b
 
 
 def is_left_over(container: Owned, *, now: float) -> bool:
-    """Whether nobody can be using a container: its server is gone, or its time is up."""
+    """Whether nobody can be using a container: its server is gone, or its time is up.
+
+    Time counts only where the server cannot be seen: a clock that is set must not have the
+    containers of servers that live, our own among them, taken for leftovers.
+    """
     instance = container.labels.get(LABEL_INSTANCE, "")
     *machine, pid, start_time = instance.split("/") if "/" in instance else ["", ""]
+    if tuple(machine) == _machine():
+        return _start_time(pid) != start_time
     expires = container.labels.get(LABEL_EXPIRES, "")
-    if expires.isdigit() and float(expires) < now:
-        return True
-    return tuple(machine) == _machine() and _start_time(pid) != start_time
+    return expires.isdigit() and float(expires) < now
 
 
 def _machine() -> tuple[str, str, str]:

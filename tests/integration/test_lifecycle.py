@@ -191,7 +191,8 @@ async def test_what_a_dead_server_left_is_removed_and_what_a_live_one_has_is_not
 ) -> None:
     dead = instance_of_a_process_that_ended()
     expires_at = time.time() + 3600
-    owners = {"dead": dead, "alive": instance_name(), "expired": instance_name()}
+    elsewhere = f"elsewhere/{instance_name().partition('/')[2]}"
+    owners = {"dead": dead, "alive": instance_name(), "expired": elsewhere}
     made = {}
     try:
         for name, instance in owners.items():
