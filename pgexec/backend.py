@@ -34,6 +34,8 @@ logger = logging.getLogger("pgexec")
 NETWORK = "pgexec-egress"
 SWEEP_EVERY_S = 60.0
 LOOK_EVERY_S = 1.0
+HEARTBEAT_S = 0.5
+HEARTBEAT_TIMEOUT_S = 1.0
 PREPARE_PAUSE_S = 30.0
 EXPIRY_SLACK_S = 3600.0
 CLEAR_S = 10.0
@@ -67,7 +69,7 @@ class DockerBackend:
             labels=self._labels,
         )
         self._give_up_s = 2 * settings.start_timeout_s
-        self._sweep_at = -math.inf
+        self._sweep_at = self._failed_at = -math.inf
 
     def observe(self, observer: EngineObserver) -> None:
         """Tell `observer` of every call of the engine from now on, and of leaks."""
@@ -82,7 +84,8 @@ class DockerBackend:
                 self._engine, document, timeout_s=self._settings.start_timeout_s
             )
         except EngineError:
-            self._sweep_at = min(self._sweep_at, time.monotonic() + self._give_up_s + LOOK_EVERY_S)
+            self._failed_at = time.monotonic()
+            self._sweep_at = min(self._sweep_at, self._failed_at + self._give_up_s + LOOK_EVERY_S)
             await self._check_prepared(spec)
             raise
 
@@ -91,7 +94,8 @@ class DockerBackend:
         pool.pause(self._preparing)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_prepared(pool), name="keep the image prepared")
-            group.create_task(self._look_after(pool), name="look after the engine")
+            group.create_task(self._look_after(), name="look after the engine")
+            group.create_task(self._listen_to(pool), name="listen to the engine's heart")
             group.create_task(self.dependencies.attend(), name="look after the dependencies")
 
     async def _keep_prepared(self, pool: PoolManager) -> None:
@@ -121,18 +125,48 @@ class DockerBackend:
             else:
                 return
 
-    async def _look_after(self, pool: PoolManager) -> None:
+    async def _look_after(self) -> None:
         while True:
             try:
                 if time.monotonic() >= self._sweep_at:
-                    self._sweep_at = time.monotonic() + SWEEP_EVERY_S
+                    now = time.monotonic()
+                    # What the engine made of the last start that failed is too young for this one.
+                    then = self._failed_at + self._give_up_s + LOOK_EVERY_S
+                    self._sweep_at = then if then > now else now + SWEEP_EVERY_S
                     await self._sweep()
-                if pool.snapshot().start_failure is not None:
-                    await self._engine.version()
-                    pool.retry()
             except PoolError as error:
                 logger.debug("the engine does not answer: %s", error)
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _listen_to(self, pool: PoolManager) -> None:
+        """Find out within `HEARTBEAT_TIMEOUT_S` and a beat that the engine is silent, or back.
+
+        An engine that hangs ends no stream, and a paused container neither: both look idle.
+        """
+        silent = False
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
+                    paused = await self._engine.paused(f"{LABEL_INSTANCE}={self._instance}")
+            except (PoolError, TimeoutError) as error:
+                sentence = str(error) or f"no answer within {HEARTBEAT_TIMEOUT_S:g} s"
+                if not silent:
+                    logger.warning("no good answer from the engine: %s", sentence)
+                silent = True
+                pool.doubt(f"no good answer from the engine: {sentence}")
+                self._engine.renegotiate()
+            else:
+                pool.doubt(None)
+                if silent:
+                    logger.info("the engine answers again")
+                    pool.retry()
+                    # It may have been killed, and its containers left half removed.
+                    self._sweep_at = min(self._sweep_at, time.monotonic() + LOOK_EVERY_S)
+                silent = False
+                if paused:
+                    logger.warning("somebody paused %s", ", ".join(one[:12] for one in paused))
+                    pool.lose(paused)
+            await asyncio.sleep(HEARTBEAT_S)
 
     async def close(self) -> None:
         """Let go of the engine."""

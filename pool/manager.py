@@ -19,7 +19,7 @@ from pool.alarm import Alarm
 from pool.config import PoolConfig
 from pool.container import State
 from pool.demand import DemandMeter
-from pool.errors import EngineUnavailable, LeaseTimeout, PoolClosed
+from pool.errors import ContainerLost, EngineUnavailable, LeaseTimeout, PoolClosed
 from pool.fleet import Fleet
 from pool.lease import Launcher, Lease
 from pool.observer import Observer, Rejection, Snapshot, Source
@@ -28,6 +28,7 @@ from pool.tenants import Queue, Quota
 from pool.tuning import target
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from types import TracebackType
 
     from pool.container import Container
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from pool.job import ResetReport
     from pool.lease import OnQueued
     from pool.tuning import Demand
+
+EMPTY_S = 1.0
+"""How long a pool that is to have idle containers may have none at all and be called ready."""
 
 __all__ = ["Launcher", "Lease", "Observer", "PoolConfig", "PoolManager", "Snapshot"]
 
@@ -57,6 +61,8 @@ class PoolManager:
         self._soon: asyncio.Handle | None = None
         self._unused = asyncio.Event()  # no lease holds anything; kept only while draining
         self._paused: str | None = None
+        self._doubt: str | None = None
+        self._empty_since = math.inf
         self._warmed = False
         self._closed = False
 
@@ -135,6 +141,7 @@ class PoolManager:
     def retry(self) -> None:
         """Forget the back-off: the engine is known to answer again."""
         self._fleet.retry_at = -math.inf
+        self._fleet.failures = min(1, self._fleet.failures)
         self._settle()
 
     def pause(self, reason: str) -> None:
@@ -146,6 +153,18 @@ class PoolManager:
         """Start containers again, at once."""
         self._paused = None
         self.retry()
+
+    def doubt(self, reason: str | None) -> None:
+        """Call the pool unready for a reason, whatever is idle, until `doubt(None)`."""
+        self._doubt = reason
+
+    def lose(self, container_ids: Collection[str]) -> None:
+        """Destroy those of the pool's containers in which nothing can run any more."""
+        fleet = self._fleet
+        for container in (*fleet.idle, *fleet.leased, *fleet.resetting):
+            if container.id in container_ids:
+                fleet.destroy(container, Reason.LOST)
+        self._settle()
 
     async def close(self) -> None:
         """Destroy everything now, what is leased included."""
@@ -217,7 +236,9 @@ class PoolManager:
             lease.queued_s = time.perf_counter() - began
         if container.state is not State.LEASED:
             # Destroyed between the grant and here.
-            raise PoolClosed("the pool was closed")
+            if self._fleet.closing:
+                raise PoolClosed("the pool was closed")
+            raise ContainerLost("the container was lost")
         return container
 
     def _give_up(self, lease: Lease, future: asyncio.Future[Container]) -> None:
@@ -304,6 +325,10 @@ class PoolManager:
             self._soon.cancel()
             self._soon = None
         self._warmed = self._warmed or fleet.usable >= self.config.min_idle
+        if fleet.usable:
+            self._empty_since = math.inf
+        elif self._empty_since == math.inf:
+            self._empty_since = loop.time()
         plan = policy.plan(self._view(), self.config, max(now, loop.time()))
         for container, reason in plan.evict:
             fleet.destroy(container, reason)
@@ -356,8 +381,14 @@ class PoolManager:
         reason = self._start_failure()
         if reason is not None and (not self._warmed or fleet.usable == 0):
             return reason
+        return self._doubt or self._unserved(self._loop.time())
+
+    def _unserved(self, now: float) -> str | None:
+        fleet = self._fleet
         if not self._warmed:
             return f"warming up: {fleet.usable} of {self.config.min_idle} containers are ready"
+        if now - self._empty_since > EMPTY_S and self.config.min_idle:
+            return f"no container is ready; {len(fleet.starts)} are starting"
         if self._waiting.refuses(""):  # whoever asks has not said for whom
             return self._waiting.full
         return None

@@ -601,6 +601,54 @@ async def test_a_paused_pool_starts_nothing_and_says_why() -> None:
         assert pool.now.ready
 
 
+async def test_a_doubted_pool_is_unready_and_goes_on_all_the_same() -> None:
+    async with rig() as pool:
+        pool.pool.doubt("the engine hangs")
+        assert pool.now.unready == "the engine hangs"
+        await pool.run()
+        pool.pool.doubt(None)
+        assert pool.now.ready
+
+
+async def test_containers_that_the_engine_has_stopped_are_replaced_and_their_runs_told() -> None:
+    async with rig(min_idle=1, max_containers=2) as pool:
+        client = await pool.client(b"hang")
+        assert len(pool.engine.containers) == 2
+        pool.pool.lose(list(pool.engine.containers))
+        with pytest.raises(ContainerLost):
+            await client
+        await quiet()
+        assert pool.seen.destroys == {Reason.LOST: 2}
+        assert pool.now.idle == 1
+
+
+async def test_a_pool_that_has_had_nothing_for_long_says_so() -> None:
+    engine = FakeEngine()
+    async with rig(engine, max_containers=1) as pool:
+        await pool.run()
+        await quiet()
+        engine.start_gate = asyncio.Event()
+        pool.container().vanish()
+        await asyncio.sleep(0.9)
+        assert pool.now.ready, "a moment without is how a small pool works"
+        await asyncio.sleep(0.2)
+        assert pool.now.unready == "no container is ready; 1 are starting"
+        engine.start_gate.set()
+        await quiet()
+        assert pool.now.ready
+
+
+async def test_a_pool_that_is_told_that_the_engine_is_back_begins_its_back_off_anew() -> None:
+    engine = FakeEngine(down=True)
+    async with rig(engine, backoff_first_s=1, backoff_max_s=64) as pool:
+        await asyncio.sleep(40)
+        pool.pool.retry()  # too early
+        await quiet()
+        engine.down = False
+        await asyncio.sleep(2.1)
+        assert pool.now.idle == 1
+
+
 async def test_an_engine_that_removes_nothing_does_not_cost_all_working_containers() -> None:
     async with rig(max_containers=4, min_idle=4) as pool:
         hanging = [await pool.client(b"hang", tenant="a") for _ in range(4)]
