@@ -19,6 +19,7 @@ from pgexec.metrics import Metrics
 from pgexec.routes import CONTEXT, LANGUAGES, make_app
 from pgexec.server import HttpServer
 from pgexec.service import PoolService
+from pgexec.watchdog import watching
 from pool.config import PoolConfig
 from pool.manager import PoolManager
 
@@ -115,7 +116,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         request_timeout_s=settings.request_timeout_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
     )
-    with _stop_signals(flush) as stop:
+    with _stop_signals(flush) as stop, watching(asyncio.get_running_loop()):
         try:
             await _listen(server, settings)
             attendant = asyncio.create_task(backend.attend(pool), name="attend the engine")
