@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv run test lint lock bench clean
+.PHONY: help setup venv run test chaos lint lock bench clean
 
 BIN := .venv/bin
 
@@ -28,6 +28,9 @@ test: setup ## set up, lint, then every test against every test image
 	@deploy/setup/chromium.sh
 	@$(MAKE) --no-print-directory lint
 	@exec $(BIN)/pytest
+
+chaos: setup ## break engine and server in every way we know; PGEXEC_CHAOS_SOAK_MINUTES=30 for longer
+	@exec $(BIN)/pytest tests/chaos
 
 lint: venv ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check

@@ -1,0 +1,266 @@
+"""A Docker engine of our own, on a small disk, to be broken: nobody else's feels any of it.
+
+Engine, containerd, shims and containers live in PID, mount and network namespaces that one
+process holds. Its death is the death of them all, and takes their mounts along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
+
+from pool.sweep import _start_time
+from tests.integration.server import EngineClient, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+DISK_BYTES = 1 << 30
+CGROUP = "pgexec-chaos"
+STOP_S = 60.0
+_HOLD = """
+import signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whom their parents left is reaped
+print("up", flush=True)
+sys.stdin.read()
+"""
+_UNSHARE = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def unusable() -> str | None:
+    """Say why no engine of our own can be had here, if so."""
+    if os.geteuid() != 0:
+        return "only root can start an engine of its own"
+    needed = ("dockerd", "containerd", "unshare", "nsenter", "mkfs.ext4", "mount", "ip")
+    missing = [name for name in needed if not shutil.which(name)]
+    return f"not installed: {', '.join(missing)}" if missing else None
+
+
+class OwnEngineClient(EngineClient):
+    """Knows what is a container and what only its ghost."""
+
+    async def containers(self, instance: str, *, role_left_out: str = "nobody") -> dict[str, str]:
+        """Return those that exist: a killed engine may list for ever what it had just removed."""
+        listed = await super().containers(instance, role_left_out=role_left_out)
+        return {
+            one: state
+            for one, state in listed.items()
+            if state != "dead" or (await self.call("GET", f"/containers/{one}/json"))[0] != 404
+        }
+
+
+class PrivateEngine:
+    """One engine, from `create` to `close`; what is not running can be started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = directory / "docker.sock"
+        self.client = OwnEngineClient()
+        self.client.socket = str(self.socket)
+        self._directory = directory
+        self._root = directory / "root"
+        self._config = directory / "daemon.json"
+        self._holder: subprocess.Popen[bytes] | None = None
+        self._dockerd: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+
+    @property
+    def log(self) -> str:
+        """What dockerd and containerd have said so far."""
+        return (self._directory / "dockerd.log").read_text()
+
+    # --- the beginning and the end ------------------------------------------------------------
+
+    def create(self) -> None:
+        """Make the namespaces and, inside, mount the disk."""
+        self._root.mkdir(parents=True)
+        self._config.write_text("{}")
+        disk = self._directory / "disk"
+        with disk.open("wb") as file:
+            file.truncate(DISK_BYTES)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", disk], check=True)
+        self._holder = subprocess.Popen(
+            [*_UNSHARE, sys.executable, "-S", "-c", _HOLD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # what unshare says of its child's end
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == b"up\n"
+        self._pid = _child(self._holder.pid)
+        subprocess.run(self._inside("mount", "-o", "loop", disk, self._root), check=True)
+        subprocess.run(self._inside("ip", "link", "set", "lo", "up"), check=True)
+
+    def start(self) -> None:
+        """Start dockerd; `answers` tells when it does."""
+        # Killed ones leave these, and others may have their numbers by now.
+        for name in ("docker.pid", "exec/containerd/containerd.pid"):
+            if not self.pids("containerd" if "containerd" in name else "dockerd"):
+                (self._directory / name).unlink(missing_ok=True)
+        command = (
+            "dockerd",
+            *("--data-root", self._root / "docker"),
+            *("--exec-root", self._directory / "exec"),
+            *("--pidfile", self._directory / "docker.pid"),
+            *("--host", f"unix://{self.socket}"),
+            *("--cgroup-parent", f"/{CGROUP}"),
+            *("--storage-driver", "overlay2"),
+            *("--config-file", self._config),
+        )
+        with (self._directory / "dockerd.log").open("ab") as log:
+            self._dockerd = subprocess.Popen(
+                self._inside(*command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def answers(self) -> None:
+        """Wait until the engine answers."""
+        await until(self.is_up, "the engine answers")
+
+    async def is_up(self) -> bool:
+        """Tell whether the engine answers within a second."""
+        try:
+            async with asyncio.timeout(1):
+                return (await self.client.call("GET", "/version"))[0] == 200
+        except (OSError, ClientError, TimeoutError, ValueError):
+            return False
+
+    def close(self) -> None:
+        """End all that is in the namespaces, and with them the mounts."""
+        self.thaw()
+        if self._holder is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            self._holder.communicate()
+        if self._dockerd is not None:
+            self._dockerd.wait(STOP_S)
+        for root in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")):
+            with contextlib.suppress(OSError):
+                (root / CGROUP).rmdir()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    # --- images -------------------------------------------------------------------------------
+
+    async def copy_image(self, source: str, name: str) -> None:
+        """Take an image over from another engine, whose socket is `source`."""
+        limits = ClientTimeout(STOP_S)
+        async with (
+            ClientSession(connector=UnixConnector(source), timeout=limits) as there,
+            ClientSession(connector=UnixConnector(str(self.socket)), timeout=limits) as here,
+            there.get(f"http://engine/images/{name}/get") as archive,
+        ):
+            assert archive.status == 200, await archive.text()
+
+            async def parts() -> AsyncIterator[bytes]:
+                async for part in archive.content.iter_any():
+                    yield part
+
+            async with here.post("http://engine/images/load", data=parts()) as loaded:
+                assert loaded.status == 200, await loaded.text()
+                await loaded.read()
+
+    # --- what can be done to it ---------------------------------------------------------------
+
+    def pids(self, name: str) -> list[int]:
+        """Return the processes with a name (its first 15 letters) in our namespace."""
+        ours = _namespace(self._pid)
+        return [
+            pid
+            for pid in _processes()
+            if _namespace(pid) == ours and _read(pid, "comm") == f"{name[:15]}\n"
+        ]
+
+    def send(self, name: str, number: signal.Signals) -> int:
+        """Send a signal to all processes of a name; return how many there were."""
+        pids = self.pids(name)
+        for pid in pids:
+            self.send_to(pid, number)
+        return len(pids)
+
+    @staticmethod
+    def send_to(pid: int, number: signal.Signals) -> None:
+        """Send a signal to one process, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def freeze(self) -> None:
+        """Stop dockerd in its tracks."""
+        assert self.send("dockerd", signal.SIGSTOP) == 1
+
+    def thaw(self) -> None:
+        """Let dockerd go on, and nsenter, which stops and dies as its child does."""
+        self.send("dockerd", signal.SIGCONT)
+        if self._dockerd is not None and self._dockerd.poll() is None:
+            self._dockerd.send_signal(signal.SIGCONT)
+
+    def reload(self, *, live_restore: bool) -> None:
+        """Have dockerd keep its containers, or not, when it ends next time."""
+        self._config.write_text(json.dumps({"live-restore": live_restore}))
+        self.send("dockerd", signal.SIGHUP)
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End dockerd with a signal and wait for its end."""
+        assert self.send("dockerd", number) == 1, self.log[-2000:]
+        assert self._dockerd is not None
+        await asyncio.to_thread(self._dockerd.wait, STOP_S)
+
+    @staticmethod
+    def expose(container_id: str) -> None:
+        """Have the kernel kill a container's first process, its runner, when memory is short."""
+        found = [pid for pid in _processes() if container_id in _read(pid, "cgroup")]
+        runner = min(found, key=lambda pid: int(_start_time(pid)))
+        Path(f"/proc/{runner}/oom_score_adj").write_text("1000")
+
+    def fill_disk(self) -> None:
+        """Leave no free block on the engine's disk."""
+        ballast = self._seen_inside(self._root / "ballast")
+        with ballast.open("wb", buffering=0) as file:
+            for size in (1 << 26, 1 << 20, 1 << 12):
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), size)
+
+    def free_disk(self) -> None:
+        """Undo `fill_disk`."""
+        self._seen_inside(self._root / "ballast").unlink(missing_ok=True)
+
+    def _seen_inside(self, path: Path) -> Path:
+        return Path(f"/proc/{self._pid}/root") / path.relative_to("/")
+
+    def _inside(self, *command: str | Path) -> list[str]:
+        enter = ("nsenter", "-t", str(self._pid), "--mount", "--net", "--pid")
+        return [*enter, "--", *map(str, command)]
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _child(parent: int) -> int:
+    return next(pid for pid in _processes() if f"\nPPid:\t{parent}\n" in _read(pid, "status"))
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except OSError:
+        return ""
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")  # noqa: PTH115 - not a path
+    except OSError:
+        return ""
