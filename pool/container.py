@@ -9,7 +9,13 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pool.cleanup import see_through, until_removed
-from pool.errors import ContainerLost, LayerMissing, PoolError, RunnerProtocolError
+from pool.errors import (
+    ContainerLost,
+    LayerMissing,
+    PoolError,
+    PreimportRefused,
+    RunnerProtocolError,
+)
 from pool.job import ResetReport, Result, Status
 from pool.protocol import (
     Decoder,
@@ -77,8 +83,8 @@ class Container:
     ) -> Container:
         """Start a container and wait until its runner reports READY.
 
-        Raises `EngineError` or `RunnerProtocolError`; a failure or cancellation ends when no
-        container is left, which may take long where the engine hangs.
+        Raises `EngineError`, `PreimportRefused` or `RunnerProtocolError`; a failure or
+        cancellation ends when no container is left, which may take long where the engine hangs.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -203,6 +209,8 @@ class Container:
         elif kind is Kind.READY and not self._ready.done():
             self.runner = json.loads(payload)
             self._ready.set_result(None)
+        elif kind is Kind.REFUSED and not self._ready.done():
+            raise PreimportRefused(" ".join(payload.decode("utf-8", "replace").split()))
         else:
             raise FrameError(f"{kind.name} out of turn")
 

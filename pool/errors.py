@@ -33,6 +33,10 @@ class RunnerProtocolError(PoolError):
     """The runner sent something that the protocol does not allow."""
 
 
+class PreimportRefused(PoolError):
+    """A module that was to be imported before the forks cannot be; the sentence names it."""
+
+
 class InstallFailure(StrEnum):
     """Why dependencies could not be installed."""
 

@@ -31,7 +31,9 @@ LABEL_PURPOSE = "pgexec.purpose"
 LABEL_BUILD = "pgexec.build"
 PREPARE_TIMEOUT_S = 600.0
 
-_MODULES = ("protocol", "child", "leave", "snippet", "reset", "guard", "runner")
+_MODULES = (
+    *("protocol", "child", "leave", "reseed", "snippet", "preimport", "reset", "guard", "runner"),
+)
 
 # An interpreter imports this as `sitecustomize`. So does a subinterpreter that a snippet makes,
 # which is to have what it would have had without us.

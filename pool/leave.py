@@ -33,10 +33,10 @@ try:
     _libc = ctypes.CDLL(None)
     # Looked up before the fork: functions of C that are new are the snippet's.
     prctl: Callable[..., int] | None = _libc.prctl
-    _fflush: Callable[..., int] | None = _libc.fflush
+    fflush: Callable[..., int] | None = _libc.fflush
     _OF_C: tuple[type, ...] = (ctypes.CDLL, CFuncPtr)
 except (ImportError, OSError, AttributeError):
-    prctl, _fflush, _OF_C = None, None, ()
+    prctl, fflush, _OF_C = None, None, ()
 
 # What runs here comes after the snippet, which may have put something else in their place.
 __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
@@ -122,8 +122,8 @@ def finish(run: Run) -> None:
             return
         run.stdout.flush()
         run.stderr.flush()
-        if _fflush is not None:
-            _fflush(None)
+        if fflush is not None:
+            fflush(None)
         run.say_farewell(status)
     except BaseException:  # noqa: BLE001 - the ordinary way out comes across it again
         return
@@ -248,7 +248,11 @@ class Teardown:
             changeable = _class_flags(kind) & _HEAP_TYPE
             if not changeable and not issubclass(kind, _WATCHED) and not _has_finalizer(kind):
                 self.harmless.add(id(kind))
-        self.foreign = any(map(_is_foreign, list(sys.modules.values())))
+        # Whoever has a package imported before any snippet answers for its code of C (ADR 8).
+        self.trusted = {name.partition(".")[0] for name in sys.modules}
+        self.inscrutable = not self.trusted.isdisjoint(_SUBINTERPRETERS) or any(
+            map(_hides_its_endings, _all_classes())
+        )
         self.filters = list(map(id, warnings.filters))
         self.marker: list[object] = []
 
@@ -259,7 +263,7 @@ class Teardown:
     def shows(self) -> bool:
         """Whether finalisers, callbacks of weak references or foreign code would run."""
         objects = get_objects()
-        if len(objects) > _MANY_OBJECTS or self.foreign:
+        if len(objects) > _MANY_OBJECTS or self.inscrutable:
             return True
         if gc.callbacks or gc.garbage or gc.get_debug():
             return True
@@ -274,8 +278,29 @@ class Teardown:
                     return True
                 if issubclass(kind, _WATCHED):
                     watched.add(key)
-        shows = map(_ends_visibly, compress(objects, map(watched.__contains__, ids)))
+        shows = map(self._ends_visibly, compress(objects, map(watched.__contains__, ids)))
         return any(shows) or id(self.marker) not in map(id, objects)
+
+    def _ends_visibly(self, thing: object) -> bool:
+        """Whether the end of a class, a weak reference or a module might show."""
+        kind = type(thing)
+        if issubclass(kind, type):
+            # Of a class whose instances the collector does not track, there may be some.
+            return not _class_flags(thing) & _COLLECTED and _has_finalizer(thing)  # type: ignore[arg-type]
+        if issubclass(kind, ref):
+            callback = _weakref_callback(thing)
+            return callback is not None and not _cleans_abc_cache(callback)
+        return self._is_foreign(thing)
+
+    def _is_foreign(self, module: object) -> bool:
+        """Whether a module is of C, and of nobody that is trusted, or makes subinterpreters."""
+        if not issubclass(type(module), ModuleType):
+            return False
+        attributes = _module_attributes(module)
+        name, path = attributes.get("__name__"), attributes.get("__file__")
+        if type(path) is not str or not path.endswith(".so") or "/lib-dynload/" in path:
+            return name in _SUBINTERPRETERS
+        return type(name) is not str or name.partition(".")[0] not in self.trusted
 
 
 def _new_main() -> dict[str, Any]:
@@ -290,26 +315,20 @@ def _has_finalizer(kind: type) -> bool:
     return any("__del__" in _class_attributes(base) for base in _mro(kind))
 
 
-def _ends_visibly(thing: object) -> bool:
-    """Whether the end of a class, a weak reference or a module might show."""
-    kind = type(thing)
-    if issubclass(kind, type):
-        # Of a class whose instances the collector does not track, there may be some.
-        return not _class_flags(thing) & _COLLECTED and _has_finalizer(thing)  # type: ignore[arg-type]
-    if issubclass(kind, ref):
-        callback = _weakref_callback(thing)
-        return callback is not None and not _cleans_abc_cache(callback)
-    return _is_foreign(thing)
+def _all_classes() -> set[type]:
+    found: set[type] = set()
+    new = {object}
+    while new:
+        found |= new
+        new = {sub for one in new for sub in type.__subclasses__(one)} - found
+    return found
 
 
-def _is_foreign(module: object) -> bool:
-    """Whether a module is of C, and not the standard library's, or makes subinterpreters."""
-    if not issubclass(type(module), ModuleType):
+def _hides_its_endings(kind: type) -> bool:
+    """Whether the collector does not track the instances of a class that has a finaliser."""
+    if _class_flags(kind) & _COLLECTED or kind.__module__ in sys.builtin_module_names:
         return False
-    attributes = _module_attributes(module)
-    path = attributes.get("__file__")
-    foreign = type(path) is str and path.endswith(".so") and "/lib-dynload/" not in path
-    return foreign or attributes.get("__name__") in _SUBINTERPRETERS
+    return _has_finalizer(kind)
 
 
 def _cleans_abc_cache(callback: object) -> bool:

@@ -25,6 +25,7 @@ class Kind(IntEnum):
     EXIT = 19
     CLEAN = 20
     DIRTY = 21
+    REFUSED = 22
 
 
 class Ending(IntEnum):

@@ -27,7 +27,7 @@ import time
 import traceback
 from typing import TypedDict
 
-from pool import guard, leave, reset, snippet
+from pool import guard, leave, preimport, reset, snippet
 from pool.child import Child, OomCounter, unread_bytes
 from pool.protocol import (
     HEADER,
@@ -126,19 +126,13 @@ class Runner:
         self.oom = OomCounter()
         self.child: Child
         self.exited: tuple[int, float, int] | None = None
-        self.wake, wake_writer = os.pipe()
-        os.set_blocking(self.wake, False)
-        os.set_blocking(wake_writer, False)
-        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        self.wake, self.wake_writer = os.pipe()
 
     def serve(self) -> None:
         """Serve jobs for ever. Returns in a child only, when its script is in place."""
         guarded = guard.close_off(self.guard) if self.guard else ""
-        for name in (*PREIMPORT, *self.preimport):
-            with contextlib.suppress(ImportError):  # an image may lack one
-                importlib.import_module(name)
-        snippet.prepare()
+        self.import_all()
+        self.listen_for_children()
         os.chdir(os.path.dirname(self.script))
         gc.disable()  # PID 1 makes no cycles, and a collection would unshare every page
         gc.collect()
@@ -164,6 +158,25 @@ class Runner:
                 return
             took_ms = (time.monotonic() - started) * 1000
             self.send([encode(Kind.CLEAN, b"%.3f ms" % took_ms)])
+
+    def import_all(self) -> None:
+        """Import what every child is to have; where that cannot be, say so and end."""
+        for name in PREIMPORT:
+            with contextlib.suppress(ImportError):  # an image may lack one
+                importlib.import_module(name)
+        try:
+            preimport.import_all(self.preimport)
+            snippet.prepare()
+        except preimport.PreimportError as error:
+            self.send([encode(Kind.REFUSED, str(error).encode("utf-8", "replace"))])
+            os._exit(0)
+
+    def listen_for_children(self) -> None:
+        """Have the end of a child wake the poll; after the imports, whatever those have set."""
+        for fd in (self.wake, self.wake_writer):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(self.wake_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
 
     def fork(self) -> bool:
         """Fork the next child. True in the child, once it holds a job and its script."""

@@ -13,7 +13,6 @@ import builtins
 import gc
 import io
 import os
-import random
 import select
 import signal
 import site
@@ -25,7 +24,7 @@ from os import fstat
 from time import monotonic, sleep
 from typing import Any
 
-from pool import leave
+from pool import leave, reseed
 from pool.child import FAREWELL, JOB, NO_LAYER, Child
 
 # A stream's `write` below runs in the midst of the snippet, which may have replaced these,
@@ -95,14 +94,10 @@ class _Turn:
 
 
 _turns: list[_Turn] = []
-_generators: list[random.Random] = []
 
 
 def prepare() -> None:
     """Set up in PID 1 what every child will inherit: its standard streams and warm pages."""
-    generators = [thing for thing in gc.get_objects() if isinstance(thing, random.Random)]
-    generators.remove(random.seed.__self__)  # type: ignore[attr-defined] # each fork seeds it
-    _generators.extend(generators)
     streams: list[Any] = [sys.stdout, sys.stderr]
     for stream in streams:
         stream.reconfigure(line_buffering=True)
@@ -128,16 +123,6 @@ def _warm_up() -> None:
     leave.warm_up()
 
 
-def _draw_anew() -> None:
-    """Seed again what pre-imported modules have seeded in PID 1, for all children alike."""
-    for generator in _generators:
-        generator.seed()
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
-    if "multiprocessing.process" in sys.modules:
-        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
-
-
 def become(uid: int, child: Child) -> None:
     """Turn the forked process into the snippet's: its own user, session and descriptors."""
     signal.set_wakeup_fd(-1)
@@ -158,7 +143,7 @@ def become(uid: int, child: Child) -> None:
         leave.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     for turn in _turns:
         turn.pipe = fstat(turn.fd).st_ino
-    _draw_anew()
+    reseed.seed()
     gc.enable()
 
 

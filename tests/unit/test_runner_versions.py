@@ -19,7 +19,7 @@ from pool.protocol import Decoder, Ending, Exit, JobHeader, Kind, decode_exit, e
 from pool.spec import RUNNER_DIR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 NAMES = ("python3", *(f"python3.{minor}" for minor in range(8, 16)))
 DEADLINE_S = 20
@@ -57,7 +57,13 @@ class Ran(NamedTuple):
 class Runner:
     """A runner in namespaces of its own, spoken to over pipes."""
 
-    def __init__(self, python: str, directory: Path) -> None:
+    def __init__(
+        self,
+        python: str,
+        directory: Path,
+        preimport: Sequence[str] = ("json", "random"),
+        user_base: str = "/nonexistent",
+    ) -> None:
         home, code = directory / "runner", directory / "code"
         self.layers = directory / "layers"
         code.mkdir()
@@ -70,7 +76,7 @@ class Runner:
             "uid": 40_000,
             "mounts": [str(code)],
             "layers": str(self.layers),
-            "preimport": ["json", "random"],
+            "preimport": preimport,
             "guard": None,
             "job_limit": 1 << 20,
         }
@@ -86,6 +92,7 @@ class Runner:
             env={
                 "PATH": os.defpath,
                 "PYTHONPATH": str(home),
+                "PYTHONUSERBASE": user_base,
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PGEXEC_RUNNER": json.dumps(config),
             },
@@ -93,7 +100,7 @@ class Runner:
         self._decoder = Decoder(1 << 20)
         self._frames: list[tuple[Kind, bytes]] = []
         self._run = 0
-        self.ready = json.loads(self._expect(Kind.READY))
+        self.first = self._next()
 
     def run(self, code: str, layer: str = "") -> Ran:
         self._run += 1
@@ -119,11 +126,6 @@ class Runner:
         finally:
             self.process.kill()
             self.process.stdout.close()
-
-    def _expect(self, kind: Kind) -> bytes:
-        frame = self._next()
-        assert frame[0] is kind
-        return frame[1]
 
     def _next(self) -> tuple[Kind, bytes]:
         assert self.process.stdout
@@ -155,6 +157,7 @@ def runner(
     for parent in (directory, *directory.parents[:2]):
         parent.chmod(0o755)
     runner = Runner(request.param, directory)
+    assert runner.first[0] is Kind.READY
     yield runner
     assert runner.close() == 0
 

@@ -1,0 +1,145 @@
+"""Import in PID 1 what the operator names, and refuse what the forks could not share soundly.
+
+A child has no thread but its own and none of PID 1's descriptors, and memory that is mapped
+shared would carry what one snippet writes to the next. An import that leaves such a thing
+behind is refused by the name of its module (docs/adr/0008).
+
+Runs inside the container: standard library only, any CPython since 3.8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import sys
+import time
+from typing import Iterable, Iterator
+
+from pool import leave, reseed
+
+SETTLE_S = 0.2
+"""How long a thread, or what else an import leaves behind, may take to go by itself."""
+_REASON_LENGTH = 300
+
+
+class PreimportError(Exception):
+    """What the operator wants to be shared cannot be; the sentence names it and says why."""
+
+
+def import_all(names: Iterable[str]) -> None:
+    """Import modules, and find what random numbers they have. Raises `PreimportError`."""
+    with _standard_streams_aside():
+        traces = _Traces()
+        for name in names:
+            before = len(sys.modules)
+            try:
+                importlib.import_module(name)
+            except BaseException as error:
+                raise PreimportError(f"{name} cannot be pre-imported: {_reason(error)}") from error
+            if len(sys.modules) != before:
+                left = traces.left()
+                if left:
+                    raise PreimportError(f"{name} cannot be pre-imported: it leaves {left}")
+    try:
+        reseed.prepare()
+    except Exception as error:
+        raise PreimportError(f"random numbers cannot be drawn anew: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _standard_streams_aside() -> Iterator[None]:
+    """Give imports an empty stdin, and stderr for stdout, on which the frames travel."""
+    stdin, stdout = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()  # or each child would print it
+        if leave.fflush is not None:
+            leave.fflush(None)
+        os.dup2(stdin, 0)
+        os.dup2(stdout, 1)
+        os.close(stdin)
+        os.close(stdout)
+
+
+class _Traces:
+    """What there was before an import."""
+
+    def __init__(self) -> None:
+        self._files = _files()
+        self._memory = _shared_memory()
+
+    def left(self) -> str:
+        """Return what an import has left behind that a fork cannot share, or `""`."""
+        if not self._find():
+            return ""
+        gc.collect()
+        # A library may end its threads before any fork, and start them again in the child.
+        _fork_once()
+        deadline = time.monotonic() + SETTLE_S
+        left = self._find()
+        while left and time.monotonic() < deadline:
+            time.sleep(0.002)
+            left = self._find()
+        return left
+
+    def _find(self) -> str:
+        threads = len(os.listdir("/proc/self/task")) - 1
+        if threads:
+            return "a thread running" if threads == 1 else f"{threads} threads running"
+        if _has_children():
+            return "a process running"
+        for fd, file in _files().items():
+            if self._files.get(fd) != file:
+                return f"{file} open"
+        if _shared_memory() - self._memory:
+            return "memory that all runs would share"
+        return ""
+
+
+def _fork_once() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _has_children() -> bool:
+    """Whether a process runs, or was left unwaited for."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _files() -> dict[int, str]:
+    """Return what each open descriptor stands for."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one by which the list was read
+            found[int(fd)] = os.readlink(f"/proc/self/fd/{fd}")
+    return found
+
+
+def _shared_memory() -> set[str]:
+    """Return the address of each mapping that is shared and writable."""
+    with open("/proc/self/maps") as maps:
+        lines = [line.split(None, 2) for line in maps]
+    return {place for place, rights, _ in lines if rights[1] == "w" and rights[3] == "s"}
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first cause of an exception in one line; numpy wraps it in a page of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    kind = type(error).__name__
+    return (kind + ": " + lines[0] if lines else kind)[:_REASON_LENGTH]

@@ -1,0 +1,121 @@
+"""What an import may not leave behind for forks to share, in every CPython that is at hand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pool.protocol import Ending, Kind
+from tests.unit.test_runner_versions import Runner, interpreters
+from tests.unit.test_runner_versions import pytestmark as pytestmark  # noqa: PLC0414
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    Start = Callable[..., AbstractContextManager[Runner]]
+
+TELL_VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
+
+REFUSED = {
+    "missing_one": ("import no_such_module", "No module named 'no_such_module'"),
+    "failing": ("raise ValueError('first line\\nsecond')", "ValueError: first line"),
+    "caused": (
+        "try:\n 1/0\nexcept Exception as error:\n raise ImportError('\\n\\nadvice') from error",
+        "ZeroDivisionError: division by zero",
+    ),
+    "leaving": ("import sys; sys.exit('no')", "SystemExit: no"),
+    "threading_one": (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()",
+        "it leaves a thread running",
+    ),
+    "forking": ("import os, time\nif not os.fork(): time.sleep(99)", "it leaves a process running"),
+    "opening": ("kept = open('/etc/passwd')", "it leaves /etc/passwd open"),
+    "connecting": ("import socket; kept = socket.socket()", "it leaves socket:"),
+    "mapping": (
+        "import mmap; kept = mmap.mmap(-1, 4096)",
+        "it leaves memory that all runs would share",
+    ),
+}
+
+ACCEPTED = {
+    "printing": "print('printed'); import os; os.write(1, b'written')",
+    "reading": "import sys; assert sys.stdin.read() == ''",
+    "handling": "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+    "waking": "import signal; signal.set_wakeup_fd(-1)",
+    "closing": "with open('/etc/passwd') as file: kept = file.read()",
+    "garbage": "class A: pass\na = A(); a.a = a; a.file = open('/etc/passwd'); del a",
+    "waiting": "import subprocess; subprocess.run(['true'], check=True)",
+    "ending": "import threading, time\nthreading.Thread(target=time.sleep, args=(0.05,)).start()",
+    "yielding": """
+import os, threading
+stop = threading.Event()
+def begin():
+    global thread
+    stop.clear()
+    thread = threading.Thread(target=stop.wait, daemon=True)
+    thread.start()
+def end():
+    stop.set()
+    thread.join()
+os.register_at_fork(before=end, after_in_child=begin)
+begin()
+""",
+}
+
+
+@pytest.fixture(params=interpreters(), ids=os.path.basename)
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
+    """Start runners that find a module of the given source; see each one leave."""
+    version = subprocess.check_output([request.param, "-c", TELL_VERSION], text=True).strip()
+    packages = tmp_path / f"base/lib/python{version}/site-packages"
+    packages.mkdir(parents=True)
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+
+    @contextlib.contextmanager
+    def start(name: str, source: str) -> Iterator[Runner]:
+        (packages / f"{name}.py").write_text(source)
+        (tmp_path / "runner").mkdir()
+        runner = Runner(request.param, tmp_path, ("json", name), str(tmp_path / "base"))
+        try:
+            yield runner
+        finally:
+            assert runner.close() == 0
+
+    return start
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses_by_its_name_what_a_fork_cannot_share(start: Start, name: str) -> None:
+    source, reason = REFUSED[name]
+    with start(name, source) as runner:
+        kind, payload = runner.first
+        assert kind is Kind.REFUSED
+        assert payload.decode().startswith(f"{name} cannot be pre-imported: ")
+        assert reason in payload.decode()
+        assert "second" not in payload.decode()
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_runs_go_on_after_an_import_that_leaves_nothing_behind(start: Start, name: str) -> None:
+    with start(name, ACCEPTED[name]) as runner:
+        assert runner.first[0] is Kind.READY, runner.first
+        for _ in range(2):
+            ran = runner.run(f"import sys; print({name!r} in sys.modules)")
+            assert (ran.stdout, ran.stderr) == (b"True\n", b"")
+            assert (ran.ending.ending, ran.ending.status) == (Ending.EXITED, 0)
+            assert ran.report is Kind.CLEAN
+
+
+def test_what_an_import_seeded_is_seeded_anew_for_each_run(start: Start) -> None:
+    source = "import random; generator = random.Random(1)"
+    with start("seeding", source) as runner:
+        drawn = {runner.run("import seeding; print(seeding.generator.random())").stdout}
+        drawn |= {runner.run("import seeding; print(seeding.generator.random())").stdout}
+        assert len(drawn) == 2
