@@ -16,7 +16,7 @@ from pgexec.advise_gauges import watch_demand
 from pgexec.lag import sample_lag
 from pgexec.log import event
 from pgexec.metrics import Metrics
-from pgexec.routes import CONTEXT, LANGUAGES, make_app
+from pgexec.routes import CONTEXT, make_app
 from pgexec.server import HttpServer
 from pgexec.service import PoolService
 from pgexec.watchdog import watching
@@ -24,8 +24,9 @@ from pool.config import PoolConfig
 from pool.manager import PoolManager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from pgexec.profiles import Profile
     from pgexec.service import Dependencies
     from pgexec.settings import Settings
     from pool.container import Container
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pgexec")
 
-PROFILE = "python"
-"""Names the pool's series; every pool has a name of its own."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ECHO_S = 0.5
 """A signal that is repeated sooner is the same one: `timeout` and some shells send it twice."""
@@ -51,7 +50,7 @@ class Backend(Protocol):
         """Tell `observer` of every call of the engine from now on, and of leaks."""
         ...
 
-    async def launch(self, number: int) -> Container:
+    async def launch(self, number: int, language: str) -> Container:
         """Start a warm container; waits for nothing that the engine does not do now."""
         ...
 
@@ -60,10 +59,10 @@ class Backend(Protocol):
         """What has the layers of dependencies."""
         ...
 
-    async def attend(self, pool: PoolManager) -> None:
-        """Sweep what earlier servers left, and tell the pool when the engine is back; forever.
+    async def attend(self, pools: Mapping[str, PoolManager]) -> None:
+        """Sweep what earlier servers left, and tell the pools when the engine is back; forever.
 
-        Its first step may pause the pool, which is not started yet.
+        Its first step may pause the pools, by language, which are not started yet.
         """
         ...
 
@@ -96,15 +95,18 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     `flush` writes out the log before such an end. The engine need not be there: `/readyz`
     says so until it is. Raises `ListenError`.
     """
-    metrics = Metrics(LANGUAGES)
-    watched = metrics.pool(PROFILE)
-    pool = PoolManager(backend.launch, pool_config(settings), observer=watched)
-    watched.watch(pool.snapshot, pool.config)
-    watch_demand(metrics.registry, {PROFILE: pool.demand}, settings)
+    metrics = Metrics(tuple(settings.by_language))
+    pools = {
+        language: _make_pool(profile, backend, metrics)
+        for language, profile in settings.by_language.items()
+    }
+    watch_demand(
+        metrics.registry, {language: pool.demand for language, pool in pools.items()}, settings
+    )
     backend.observe(metrics.engine)
     backend.dependencies.observe(metrics.dependencies)
     service = PoolService(
-        pool,
+        pools,
         backend.dependencies,
         run_timeout_s=settings.run_timeout_s,
         output_limit_bytes=settings.output_limit,
@@ -119,17 +121,18 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     with _stop_signals(flush) as stop, watching(asyncio.get_running_loop()):
         try:
             await _listen(server, settings)
-            attendant = asyncio.create_task(backend.attend(pool), name="attend the engine")
+            attendant = asyncio.create_task(backend.attend(pools), name="attend the engine")
             lag = asyncio.create_task(sample_lag(metrics.lagged), name="sample the loop's lag")
             try:
-                await asyncio.sleep(0)  # the attendant may pause the pool before it starts
-                pool.start()
+                await asyncio.sleep(0)  # the attendant may pause the pools before they start
+                for pool in pools.values():
+                    pool.start()
                 await _first(stop, attendant)
             finally:
                 event(logger, logging.INFO, "draining", {"timeout_s": settings.drain_timeout_s})
                 server.stop_listening()
                 backend.dependencies.refuse()
-                await pool.drain()
+                await asyncio.gather(*(pool.drain() for pool in pools.values()))
                 attendant.cancel()
                 lag.cancel()
                 await asyncio.wait([attendant, lag])
@@ -137,6 +140,16 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
             await server.close()
             await backend.close()
     logger.info("stopped")
+
+
+def _make_pool(profile: Profile, backend: Backend, metrics: Metrics) -> PoolManager:
+    async def launch(number: int) -> Container:
+        return await backend.launch(number, profile.name)
+
+    watched = metrics.pool(profile.name)
+    pool = PoolManager(launch, pool_config(profile.settings), observer=watched)
+    watched.watch(pool.snapshot, pool.config)
+    return pool
 
 
 async def _listen(server: HttpServer, settings: Settings) -> None:

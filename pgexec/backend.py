@@ -7,36 +7,50 @@ import contextlib
 import logging
 import math
 import time
+from collections import defaultdict
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from pgexec import profiles
 from pgexec.dependencies import PooledLayers, installer_config
+from pgexec.preparation import LOOK_EVERY_S, Preparation
 from pgexec.settings import SettingsError
 from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine
 from pool.egress import make_plan, own_addresses, own_resolvers
 from pool.engine import Leak
-from pool.errors import EngineError, EngineUnavailable, ImageMissing, PoolError
+from pool.errors import EngineError, ImageMissing, PoolError, PreimportRefused
 from pool.image import bootstrap_command, prepare
-from pool.spec import CA_BUNDLE, LABEL, LABEL_INSTANCE, ContainerSpec, Limits, create_document
+from pool.requirements import normalise
+from pool.spec import (
+    CA_BUNDLE,
+    LABEL,
+    LABEL_INSTANCE,
+    LABEL_PROFILE,
+    ContainerSpec,
+    Limits,
+    create_document,
+)
 from pool.sweep import instance_name, is_abandoned, is_left_over, labels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from pgexec.profiles import Profile
     from pgexec.settings import Settings
     from pool.egress import Plan
     from pool.engine import EngineObserver
+    from pool.layers import Layer
     from pool.manager import PoolManager
 
 logger = logging.getLogger("pgexec")
 
 NETWORK = "pgexec-egress"
 SWEEP_EVERY_S = 60.0
-LOOK_EVERY_S = 1.0
 HEARTBEAT_S = 0.5
 HEARTBEAT_TIMEOUT_S = 1.0
-PREPARE_PAUSE_S = 30.0
 EXPIRY_SLACK_S = 3600.0
 CLEAR_S = 10.0
 
@@ -46,15 +60,20 @@ class DockerBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._profiles = settings.by_language
+        self._numbers = {name: number for number, name in enumerate(self._profiles)}
         url = find_engine(settings.docker_host)
+        streams = sum(one.settings.pool_max_containers for one in self._profiles.values())
         try:
-            self._engine = DockerEngine(url, streams=settings.pool_max_containers)
+            self._engine = DockerEngine(url, streams=streams)
         except OSError as error:
             sentence = f"the certificates for {url} in DOCKER_CERT_PATH cannot be used: {error}"
             raise SettingsError(sentence) from error
         self._instance = instance_name()
-        self._preparation: asyncio.Task[ContainerSpec] | None = None
-        self._outdated = asyncio.Event()  # what was prepared has been removed since
+        self._preparations = {
+            name: Preparation(_described(one), partial(self._prepare, one))
+            for name, one in self._profiles.items()
+        }
         installer = installer_config(
             settings,
             trust=_trust(CA_BUNDLE) if settings.ca_bundle else {},
@@ -66,64 +85,54 @@ class DockerBackend:
             installer,
             instance=self._instance,
             spec=self._spec,
-            labels=self._labels,
+            shared=self._shared,
+            labels=partial(self._labels, profiles.DEFAULT),
         )
         self._give_up_s = 2 * settings.start_timeout_s
         self._sweep_at = self._failed_at = -math.inf
+        self._layers: dict[str, Layer] = {}  # of profiles, by language
+        self._installed: dict[str, Sequence[str]] = {}  # in them
+        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by image
 
     def observe(self, observer: EngineObserver) -> None:
         """Tell `observer` of every call of the engine from now on, and of leaks."""
         self._engine.observer = observer
 
-    async def launch(self, number: int) -> Container:
-        """Start a warm container, once image and network are prepared."""
-        spec = await self._spec()
-        document = create_document(spec, labels=self._labels(), sequence=number)
+    async def launch(self, number: int, language: str = profiles.DEFAULT) -> Container:
+        """Start a warm container of a language's pool, once image and network are prepared."""
+        preparation = self._preparations[language]
+        spec = await preparation.spec()
+        document = create_document(
+            spec, labels=self._labels(language), sequence=self._sequence(number, language)
+        )
+        preparation.refused = False
         try:
-            return await Container.start(
+            container = await Container.start(
                 self._engine, document, timeout_s=self._settings.start_timeout_s
             )
+        except PreimportRefused:
+            preparation.refused = True
+            await self._check_layer(language)
+            raise
         except EngineError:
             self._failed_at = time.monotonic()
             self._sweep_at = min(self._sweep_at, self._failed_at + self._give_up_s + LOOK_EVERY_S)
-            await self._check_prepared(spec)
+            await self._check_prepared(preparation, spec)
             raise
+        self._installed[language] = cast("list[str]", container.runner.get("installed", []))
+        return container
 
-    async def attend(self, pool: PoolManager) -> None:
-        """Prepare the image, remove what earlier servers left, tell when the engine is back."""
-        pool.pause(self._preparing)
+    async def attend(self, pools: Mapping[str, PoolManager]) -> None:
+        """Prepare the images, remove what earlier servers left, tell when the engine is back."""
+        for language, preparation in self._preparations.items():
+            pools[language].pause(preparation.reason)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_prepared(pool), name="keep the image prepared")
+            for language, preparation in self._preparations.items():
+                keeping = preparation.keep(pools[language])
+                group.create_task(keeping, name=f"keep the image of {language} prepared")
             group.create_task(self._look_after(), name="look after the engine")
-            group.create_task(self._listen_to(pool), name="listen to the engine's heart")
+            group.create_task(self._listen_to(pools), name="listen to the engine's heart")
             group.create_task(self.dependencies.attend(), name="look after the dependencies")
-
-    async def _keep_prepared(self, pool: PoolManager) -> None:
-        """Let the pool start containers only while there is what they are started from."""
-        while True:
-            pool.pause(self._preparing)
-            await self._until_prepared(pool)
-            pool.resume()
-            await self._outdated.wait()
-            self._outdated.clear()
-
-    async def _until_prepared(self, pool: PoolManager) -> None:
-        pause_s, told = LOOK_EVERY_S, ""
-        while True:
-            try:
-                await self._spec()
-            except (PoolError, OSError) as error:
-                sentence = f"cannot prepare the image {self._settings.image}: {error}"
-                if sentence != told:
-                    logger.warning(sentence)
-                told = sentence
-                pool.pause(sentence)
-                # An engine that is away is asked again soon; a registry is left in peace.
-                away = isinstance(error, EngineUnavailable)
-                pause_s = LOOK_EVERY_S if away else min(PREPARE_PAUSE_S, 2 * pause_s)
-                await asyncio.sleep(pause_s)
-            else:
-                return
 
     async def _look_after(self) -> None:
         while True:
@@ -138,7 +147,7 @@ class DockerBackend:
                 logger.debug("the engine does not answer: %s", error)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _listen_to(self, pool: PoolManager) -> None:
+    async def _listen_to(self, pools: Mapping[str, PoolManager]) -> None:
         """Find out within `HEARTBEAT_TIMEOUT_S` and a beat that the engine is silent, or back.
 
         An engine that hangs ends no stream, and a paused container neither: both look idle.
@@ -153,26 +162,36 @@ class DockerBackend:
                 if not silent:
                     logger.warning("no good answer from the engine: %s", sentence)
                 silent = True
-                pool.doubt(f"no good answer from the engine: {sentence}")
+                for pool in pools.values():
+                    pool.doubt(f"no good answer from the engine: {sentence}")
                 self._engine.renegotiate()
             else:
-                pool.doubt(None)
-                if silent:
-                    logger.info("the engine answers again")
-                    pool.retry()
-                    # It may have been killed, and its containers left half removed.
-                    self._sweep_at = min(self._sweep_at, time.monotonic() + LOOK_EVERY_S)
+                self._heard(pools, paused, again=silent)
                 silent = False
-                if paused:
-                    logger.warning("somebody paused %s", ", ".join(one[:12] for one in paused))
-                    pool.lose(paused)
             await asyncio.sleep(HEARTBEAT_S)
+
+    def _heard(
+        self, pools: Mapping[str, PoolManager], paused: Sequence[str], *, again: bool
+    ) -> None:
+        """Tell the pools that the engine answers, and which containers somebody has paused."""
+        if again:
+            logger.info("the engine answers again")
+            # It may have been killed, and its containers left half removed.
+            self._sweep_at = min(self._sweep_at, time.monotonic() + LOOK_EVERY_S)
+        if paused:
+            logger.warning("somebody paused %s", ", ".join(one[:12] for one in paused))
+        for language, pool in pools.items():
+            pool.doubt(None)
+            # An engine that is back does not change what an import leaves behind.
+            if again and not self._preparations[language].refused:
+                pool.retry()
+            if paused:
+                pool.lose(paused)
 
     async def close(self) -> None:
         """Let go of the engine."""
-        if self._preparation is not None and not self._preparation.done():
-            self._preparation.cancel()
-            await asyncio.wait([self._preparation])
+        for preparation in self._preparations.values():
+            await preparation.close()
         await self.dependencies.close()
         with contextlib.suppress(PoolError, TimeoutError):
             async with asyncio.timeout(CLEAR_S):
@@ -181,32 +200,46 @@ class DockerBackend:
                     await self._remove(container.id)
         await self._engine.close()
 
-    async def _spec(self) -> ContainerSpec:
-        """Return the spec of the pool's containers, once what it names exists.
+    async def _prepare(self, profile: Profile) -> ContainerSpec:
+        async with self._making[profile.settings.image]:  # two of one image make it once
+            spec = await prepare_spec(self._engine, profile.settings)
+        if profile.name != profiles.DEFAULT:
+            # BLAS and OpenMP would start a thread for each of the machine's processors.
+            threads = {"OMP_NUM_THREADS": str(math.ceil(profile.settings.cpus))}
+            spec = replace(spec, environment={**(spec.environment or {}), **threads})
+        if profile.dependencies:
+            layer = await self.dependencies.preload(normalise(profile.dependencies), spec)
+            self._layers[profile.name] = layer
+            spec = replace(spec, preload=layer.name)
+        return spec
 
-        All callers share one preparation; one that fails is tried again by the next.
-        """
-        task = self._preparation
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = self._preparation = asyncio.create_task(self._prepare(), name="prepare")
-        return await asyncio.shield(task)
+    async def _spec(self, language: str) -> ContainerSpec:
+        return await self._preparations[language].spec()
 
-    async def _prepare(self) -> ContainerSpec:
-        return await prepare_spec(self._engine, self._settings)
+    def _shared(self, language: str) -> Sequence[str]:
+        """Return what each container of a language has installed, by version once that is known."""
+        return self._installed.get(language) or self._profiles[language].dependencies
 
-    async def _check_prepared(self, spec: ContainerSpec) -> None:
+    async def _check_layer(self, language: str) -> None:
+        """Make a profile's layer anew if it is not what it was."""
+        layer = self._layers.get(language)
+        if layer is not None and await self.dependencies.is_damaged(layer):
+            self._layers.pop(language, None)
+            self._preparations[language].refused = False
+            self._preparations[language].discard()
+
+    async def _check_prepared(self, preparation: Preparation, spec: ContainerSpec) -> None:
         """Prepare anew next time if what was prepared has been removed meanwhile."""
         try:
             gone = not await self._engine.image_id(spec.image)
-            if not gone and self._settings.network == "egress":
+            if not gone and spec.network == NETWORK:
                 await self._engine.ensure_network(NETWORK, LABEL)
         except ImageMissing:
             gone = True
         except EngineError:
             gone = False
         if gone:
-            self._preparation = None
-            self._outdated.set()
+            preparation.discard()
 
     async def _sweep(self) -> None:
         """Remove containers whose server is gone, and our own that the pool cannot know of."""
@@ -230,15 +263,15 @@ class DockerBackend:
             logger.warning("cannot remove container %s: %s", container_id[:12], error)
 
     @property
-    def _preparing(self) -> str:
-        return f"preparing the image {self._settings.image}"
-
-    @property
     def _lifetime_s(self) -> float:
         return self._settings.max_age_s + EXPIRY_SLACK_S
 
-    def _labels(self) -> dict[str, str]:
-        return container_labels(self._instance, self._settings)
+    def _labels(self, language: str) -> dict[str, str]:
+        return container_labels(self._instance, self._settings, language)
+
+    def _sequence(self, number: int, language: str) -> int:
+        """Return a container's number among those of all pools, each of which counts its own."""
+        return number * len(self._numbers) + self._numbers[language]
 
 
 async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpec:
@@ -281,6 +314,12 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
     )
 
 
+def _described(profile: Profile) -> str:
+    """Name what containers are started from."""
+    image = f"the image {profile.settings.image}"
+    return f"{image} with {', '.join(profile.dependencies)}" if profile.dependencies else image
+
+
 def network_plan(settings: Settings) -> Plan | None:
     """Return what containers must not reach; only our own network is guarded."""
     return _plan(settings) if settings.network == "egress" else None
@@ -297,9 +336,12 @@ def _installer_network(settings: Settings) -> tuple[str, Mapping[str, object] | 
     return settings.dependency_network, None
 
 
-def container_labels(instance: str, settings: Settings) -> dict[str, str]:
+def container_labels(
+    instance: str, settings: Settings, language: str = profiles.DEFAULT
+) -> dict[str, str]:
     """Return the labels of a container that is started now."""
-    return labels(instance, time.time() + settings.max_age_s + EXPIRY_SLACK_S)
+    expires_at = time.time() + settings.max_age_s + EXPIRY_SLACK_S
+    return labels(instance, expires_at) | {LABEL_PROFILE: language}
 
 
 def _trust(bundle: str) -> dict[str, str]:

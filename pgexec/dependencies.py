@@ -9,10 +9,12 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from pgexec.profiles import DEFAULT
 from pool.errors import EngineError, LeaseTimeout, PoolError
 from pool.installer import Installer, InstallerConfig
 from pool.keeper import Keeper
 from pool.layers import LayersConfig, LayerStore
+from pool.requirements import normalise
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -32,7 +34,10 @@ CLOSE_S = 20.0
 
 
 class PooledLayers:
-    """The layers for the containers of one pool, whose `spec` may still have to be prepared."""
+    """The layers for the containers of all pools, by the language that each has.
+
+    `spec` may still have to be prepared; `shared` is what all of a language's containers have.
+    """
 
     def __init__(
         self,
@@ -41,12 +46,14 @@ class PooledLayers:
         installer: InstallerConfig,
         *,
         instance: str,
-        spec: Callable[[], Awaitable[ContainerSpec]],
+        spec: Callable[[str], Awaitable[ContainerSpec]],
+        shared: Callable[[str], Sequence[str]],
         labels: Callable[[], Mapping[str, str]],
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._spec = spec
+        self._shared = shared
         self.store = LayerStore(
             Keeper(engine, settings.dependency_volume, instance, labels),
             Installer(engine, installer),
@@ -60,18 +67,28 @@ class PooledLayers:
 
     @contextlib.asynccontextmanager
     async def use(
-        self, requirements: Requirements, *, tenant: str, on_line: OnLine | None = None
+        self,
+        requirements: Requirements,
+        *,
+        language: str,
+        tenant: str,
+        on_line: OnLine | None = None,
     ) -> AsyncIterator[Layer]:
-        """Give a layer, which stays as long as the block lasts; see `LayerStore.use`."""
-        spec = await self._prepared()
-        async with self.store.use(requirements, spec, tenant=tenant, on_line=on_line) as layer:
+        """Give a layer, which stays as long as the block lasts; see `LayerStore.use`.
+
+        It has what all of the language's containers have, too, in the very same versions: what
+        was imported before the fork cannot be replaced.
+        """
+        spec = await self._prepared(language)
+        every = normalise((*requirements, *self._shared(language)))
+        async with self.store.use(every, spec, tenant=tenant, on_line=on_line) as layer:
             yield layer
 
-    async def _prepared(self) -> ContainerSpec:
+    async def _prepared(self, language: str) -> ContainerSpec:
         wait_s = self._settings.lease_timeout_s
         try:
             async with asyncio.timeout(wait_s):
-                return await self._spec()
+                return await self._spec(language)
         except TimeoutError as error:
             message = f"the image was not prepared within {wait_s:g} s"
             raise LeaseTimeout(message, retry_after_s=wait_s) from error
@@ -86,12 +103,12 @@ class PooledLayers:
         missing = list(self._settings.dependency_preload)
         while missing or not opened:
             try:
-                spec = await self._spec()
+                spec = await self._spec(DEFAULT)
                 if not opened:
                     await self.store.open(spec)
                     opened = True
                 for requirements in tuple(missing):
-                    await self._preload(requirements, spec)
+                    await self.preload(requirements, spec)
                     missing.remove(requirements)
             except (PoolError, OSError) as error:
                 if told != str(error):
@@ -99,9 +116,11 @@ class PooledLayers:
                 told = str(error)
                 await asyncio.sleep(RETRY_S if opened else 1.0)
 
-    async def _preload(self, requirements: Requirements, spec: ContainerSpec) -> None:
+    async def preload(self, requirements: Requirements, spec: ContainerSpec) -> Layer:
+        """Have a layer that stays; see `LayerStore.preload`."""
         layer = await self.store.preload(requirements, spec)
         logger.info("preloaded %s: %d KiB", ", ".join(requirements), layer.bytes >> 10)
+        return layer
 
     def refuse(self) -> None:
         """Install nothing any more, and tell those who wait for it."""

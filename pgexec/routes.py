@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-LANGUAGES = ("python",)
 PATHS = frozenset({"/ping", "/run", "/metrics", "/healthz", "/readyz", "/openapi.json", "/status"})
 """Counted by name; `/` is not, because aiohttp says that of every request that it cannot read."""
 PONG = b'{"message": "pong"}'
@@ -46,6 +45,7 @@ class Context:
 
     settings: Settings
     limits: Limits
+    limits_of: dict[str, Limits]
     service: Service
     metrics: prometheus.Metrics
     reporter: Reporter
@@ -59,7 +59,7 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
     """Return the application; it neither starts nor stops the service."""
     app = web.Application(middlewares=[answer_errors])
     limits = Limits(
-        languages=LANGUAGES,
+        languages=tuple(settings.by_language),
         run_timeout_s=settings.run_timeout_s,
         code_limit_bytes=settings.code_limit,
         stdin_limit_bytes=settings.stdin_limit,
@@ -74,9 +74,13 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
         metrics_keyed=keyed and not settings.metrics_open,
         page=settings.page,
     )
+    limits_of = {
+        language: replace(limits, memory_limit_bytes=profile.settings.memory_limit)
+        for language, profile in settings.by_language.items()
+    }
     recent = Recent() if settings.page else None
     reporter = Reporter(metrics, PATHS, recent)
-    app[CONTEXT] = Context(settings, limits, service, metrics, reporter, openapi)
+    app[CONTEXT] = Context(settings, limits, limits_of, service, metrics, reporter, openapi)
     app.add_routes(
         [
             web.get("/ping", ping),
@@ -142,7 +146,7 @@ async def answer(
     record.language, record.trace = wanted.language, Trace()
     outcome = await context.service.run(wanted, record.tenant, record.trace, progress)
     record.outcome = outcome
-    error = describe(outcome.result, outcome.timeout_s, context.limits)
+    error = describe(outcome.result, outcome.timeout_s, context.limits_of[wanted.language])
     return render_result(outcome.result, error)
 
 

@@ -94,9 +94,17 @@ class Dependencies(Protocol):
     """Has layers of dependencies, installing them where need be."""
 
     def use(
-        self, requirements: Requirements, *, tenant: str, on_line: OnLine | None = None
+        self,
+        requirements: Requirements,
+        *,
+        language: str,
+        tenant: str,
+        on_line: OnLine | None = None,
     ) -> AbstractAsyncContextManager[Layer]:
-        """Give a layer, which stays as long as the block lasts; see `LayerStore.use`."""
+        """Give a layer for a language's containers; see `LayerStore.use`.
+
+        It stays as long as the block lasts.
+        """
         ...
 
     async def is_damaged(self, layer: Layer) -> bool:
@@ -113,17 +121,17 @@ class Dependencies(Protocol):
 
 
 class PoolService:
-    """Runs snippets in the containers of a pool, with the layers that they depend on."""
+    """Runs snippets in the containers of their language's pool, with the layers they depend on."""
 
     def __init__(
         self,
-        pool: PoolManager,
+        pools: Mapping[str, PoolManager],
         dependencies: Dependencies,
         *,
         run_timeout_s: float,
         output_limit_bytes: int,
     ) -> None:
-        self._pool = pool
+        self._pools = pools
         self._dependencies = dependencies
         self._run_timeout_s = run_timeout_s
         self._output_limit_bytes = output_limit_bytes
@@ -141,8 +149,7 @@ class PoolService:
         )
         if not request.dependencies:
             return await self._run(job, request, tenant, trace, progress)
-        requirements = normalise(request.dependencies)
-        async with self._layer(requirements, tenant, trace, progress) as layer:
+        async with self._layer(request, tenant, trace, progress) as layer:
             try:
                 named = replace(job, layer=layer.name)
                 return await self._run(named, request, tenant, trace, progress)
@@ -150,19 +157,20 @@ class PoolService:
                 # The snippet has not begun. Somebody else's hand was on the volume.
                 if not await self._dependencies.is_damaged(layer):
                     raise
-        async with self._layer(requirements, tenant, trace, progress) as layer:
+        async with self._layer(request, tenant, trace, progress) as layer:
             named = replace(job, layer=layer.name)
             return await self._run(named, request, tenant, trace, progress)
 
     @asynccontextmanager
     async def _layer(
-        self, requirements: Requirements, tenant: str, trace: Trace, progress: Progress | None
+        self, request: RunRequest, tenant: str, trace: Trace, progress: Progress | None
     ) -> AsyncIterator[Layer]:
+        requirements = normalise(request.dependencies)
         began = time.perf_counter()
         on_line = None if progress is None else progress.line
         try:
             async with self._dependencies.use(
-                requirements, tenant=tenant, on_line=on_line
+                requirements, language=request.language, tenant=tenant, on_line=on_line
             ) as layer:
                 trace.install_s = time.perf_counter() - began
                 yield layer
@@ -178,7 +186,7 @@ class PoolService:
         trace: Trace,
         progress: Progress | None,
     ) -> Outcome:
-        lease = self._pool.lease(
+        lease = self._pools[request.language].lease(
             tenant=tenant,
             fresh=request.fresh,
             on_queued=None if progress is None else progress.queued,
@@ -200,9 +208,13 @@ class PoolService:
                 trace.lease_s = time.perf_counter() - lease.entered_at
 
     def unready(self) -> str | None:
-        """Return the pool's own reason."""
-        return self._pool.snapshot().unready
+        """Return the pools' own reasons, each with its language where there are several."""
+        found = {name: pool.snapshot().unready for name, pool in self._pools.items()}
+        reasons = [(name, reason) for name, reason in found.items() if reason is not None]
+        if len(self._pools) > 1:
+            return "; ".join(f"{name}: {reason}" for name, reason in reasons) or None
+        return reasons[0][1] if reasons else None
 
     def pools(self) -> Mapping[str, Snapshot]:
-        """Return the one pool that there is."""
-        return {"python": self._pool.snapshot()}
+        """Return each pool's state, by language."""
+        return {language: pool.snapshot() for language, pool in self._pools.items()}

@@ -23,7 +23,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from pgexec import profiles
 from pgexec.auth import Keyring, parse_keyring
+from pgexec.profiles import Fields, Profile
 from pgexec.quantities import parse_size
 from pool.requirements import Requirements, normalise
 from pool.spec import LAYERS_DIR, RUNNER_DIR
@@ -144,6 +146,10 @@ def _certificates(value: object) -> object:
         except OSError as error:  # ssl.SSLError, too
             raise ValueError("not certificates") from error
     return value
+
+
+def _profiles(value: object) -> object:
+    return profiles.parse_profiles(value) if isinstance(value, str) else value
 
 
 # `description` completes the sentence "PGEXEC_X must be …".
@@ -387,6 +393,13 @@ class Settings(BaseSettings):
     start_timeout_s: Seconds = 30
     drain_timeout_s: Seconds = 30
 
+    profiles: Annotated[
+        dict[str, Fields],
+        NoDecode,
+        BeforeValidator(_profiles),
+        Field(description="empty, a JSON object of profiles, or file:PATH of a JSON or TOML file"),
+    ] = {}
+
     generate_log_file: Flag = True
     log_file: Text = "logs.txt"
     log_level: Annotated[
@@ -435,7 +448,35 @@ class Settings(BaseSettings):
                     f"PGEXEC_ROOT_DIR is {self.root_dir!r}, but must be a directory of its own "
                     f"apart from {taken}, which the container needs"
                 )
+        for name in self.profiles:
+            self._of_profile(name)
         return self
+
+    @property
+    def by_language(self) -> dict[str, Profile]:
+        """The profile of each language, the default one first."""
+        default = Profile(profiles.DEFAULT, self)
+        return {default.name: default} | {name: self._of_profile(name) for name in self.profiles}
+
+    def _of_profile(self, name: str) -> Profile:
+        """Return a profile. Raises `ValueError` with a sentence on the field that is wrong."""
+        fields = self.profiles[name]
+        values: dict[str, object] = {}
+        for setting, value in profiles.changes(fields, self.pool_min_idle).items():
+            alone = {"pool_min_idle": 0, "pool_max_containers": 10**6} | {setting: value}
+            try:
+                values[setting] = getattr(type(self).of(**alone), setting)
+            except ValidationError as error:
+                raise ValueError(_sentence_on_profile(error, name)) from None
+        more = cast("tuple[str, ...]", values.get("preimport", ()))
+        values["preimport"] = tuple(dict.fromkeys((*self.preimport, *more)))
+        own = self.model_copy(update=values)
+        if own.pool_min_idle > own.pool_max_containers:
+            raise ValueError(
+                f"PGEXEC_PROFILES: {name}: min_idle is {own.pool_min_idle}, but must be at most "
+                f"max_containers, which is {own.pool_max_containers}"
+            )
+        return Profile(name, own, profiles.dependencies_of(fields))
 
     @property
     def body_limit(self) -> int:
@@ -502,6 +543,8 @@ def _sentence(error: ValidationError) -> str:
     name = str(first["loc"][0])
     allowed = Settings.model_fields[name].description
     variable = PREFIX + name.upper()
+    if name == "profiles" and str(first["msg"]).startswith("Value error, "):
+        return f"{variable}: {str(first['msg']).removeprefix('Value error, ')}"
     if name in _SECRET:
         reason = str(first["msg"]).removeprefix("Value error, ")
         return f"{variable} must be {allowed}: {reason}"
@@ -509,3 +552,13 @@ def _sentence(error: ValidationError) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         value = str(value)
     return f"{variable} is {value!r}, but must be {allowed}"
+
+
+def _sentence_on_profile(error: ValidationError, name: str) -> str:
+    first = error.errors(include_url=False)[0]
+    setting = str(first["loc"][0])
+    allowed = Settings.model_fields[setting].description
+    value = first["input"]
+    return (
+        f"PGEXEC_PROFILES: {name}: {profiles.field_of(setting)} is {value!r}, but must be {allowed}"
+    )

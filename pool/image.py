@@ -32,7 +32,8 @@ LABEL_BUILD = "pgexec.build"
 PREPARE_TIMEOUT_S = 600.0
 
 _MODULES = (
-    *("protocol", "child", "leave", "reseed", "snippet", "preimport", "reset", "guard", "runner"),
+    *("protocol", "child", "layer", "leave", "reseed", "snippet", "preimport", "reset"),
+    *("guard", "runner"),
 )
 
 # An interpreter imports this as `sitecustomize`. So does a subinterpreter that a snippet makes,

@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Iterable, Iterator
 
-from pool import leave, reseed
+from pool import layer, leave, reseed
 
 SETTLE_S = 0.2
 """How long a thread, or what else an import leaves behind, may take to go by itself."""
@@ -28,20 +28,27 @@ class PreimportError(Exception):
     """What the operator wants to be shared cannot be; the sentence names it and says why."""
 
 
+def use_layer(directory: str) -> list[str]:
+    """Put a layer on the path and return what is in it. Raises `PreimportError`."""
+    if not os.path.isdir(directory):
+        raise PreimportError("the layer of dependencies is not there")
+    layer.put_on_path(directory)
+    return layer.installed()
+
+
 def import_all(names: Iterable[str]) -> None:
     """Import modules, and find what random numbers they have. Raises `PreimportError`."""
-    with _standard_streams_aside():
-        traces = _Traces()
-        for name in names:
-            before = len(sys.modules)
-            try:
-                importlib.import_module(name)
-            except BaseException as error:
-                raise PreimportError(f"{name} cannot be pre-imported: {_reason(error)}") from error
-            if len(sys.modules) != before:
-                left = traces.left()
-                if left:
-                    raise PreimportError(f"{name} cannot be pre-imported: it leaves {left}")
+    traces = _Traces()
+    for name in names:
+        before = len(sys.modules)
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            raise PreimportError(f"{name} cannot be pre-imported: {_reason(error)}") from error
+        if len(sys.modules) != before:
+            left = traces.left()
+            if left:
+                raise PreimportError(f"{name} cannot be pre-imported: it leaves {left}")
     try:
         reseed.prepare()
     except Exception as error:
@@ -49,7 +56,7 @@ def import_all(names: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def _standard_streams_aside() -> Iterator[None]:
+def standard_streams_aside() -> Iterator[None]:
     """Give imports an empty stdin, and stderr for stdout, on which the frames travel."""
     stdin, stdout = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)

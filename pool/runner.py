@@ -59,13 +59,15 @@ class Config(TypedDict):
     """What `pool/spec.py` tells the runner, as JSON in an environment variable.
 
     `uid` is the first run's user, `layers` the directory of dependencies, `guard` the plan
-    for the network, and `job_limit` the bytes that a JOB may have.
+    for the network, `preload` the name of the layer that every run has, and `job_limit` the
+    bytes that a JOB may have.
     """
 
     script: str
     uid: int
     mounts: list[str]
     layers: str
+    preload: str
     guard: dict[str, list[str]] | None
     preimport: list[str]
     job_limit: int
@@ -114,8 +116,10 @@ class Runner:
         self.uid = config["uid"]
         self.mounts = config["mounts"]
         self.layers = config["layers"]
+        self.preload = config["preload"]
         self.guard = config["guard"]
         self.preimport = config["preimport"]
+        self.installed: list[str] = []
         job_area = config["job_limit"]
         self.arena = mmap.mmap(-1, job_area + OUTPUT_AREA, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         view = memoryview(self.arena)
@@ -141,7 +145,12 @@ class Runner:
         if self.fork():
             return
         version = ".".join(map(str, sys.version_info[:3]))
-        ready = {"python": version, "implementation": sys.implementation.name, "guard": guarded}
+        ready = {
+            "python": version,
+            "implementation": sys.implementation.name,
+            "guard": guarded,
+            "installed": self.installed,
+        }
         self.send([encode(Kind.READY, json.dumps(ready).encode())])
         while True:
             header = self.receive()
@@ -165,7 +174,11 @@ class Runner:
             with contextlib.suppress(ImportError):  # an image may lack one
                 importlib.import_module(name)
         try:
-            preimport.import_all(self.preimport)
+            with preimport.standard_streams_aside():
+                if self.preload:
+                    layer = os.path.join(self.layers, self.preload)
+                    self.installed = preimport.use_layer(layer)
+                preimport.import_all(self.preimport)
             snippet.prepare()
         except preimport.PreimportError as error:
             self.send([encode(Kind.REFUSED, str(error).encode("utf-8", "replace"))])

@@ -15,7 +15,6 @@ import io
 import os
 import select
 import signal
-import site
 import sys
 import termios
 import traceback
@@ -26,6 +25,7 @@ from typing import Any
 
 from pool import leave, reseed
 from pool.child import FAREWELL, JOB, NO_LAYER, Child
+from pool.layer import put_on_path
 
 # A stream's `write` below runs in the midst of the snippet, which may have replaced these,
 # and also when the interpreter has already torn its modules down.
@@ -174,24 +174,7 @@ def await_job(child: Child, script: str, layers: str) -> None:
         if not os.path.isdir(where):
             FAREWELL.pack_into(child.farewell, 0, NO_LAYER, 0, 0, 0)
             os._exit(0)
-        _put_on_path(where)
+        put_on_path(where)
     for name in [name for name in sys.modules if name == "pool" or name.startswith("pool.")]:
         del sys.modules[name]
     run.read(code)
-
-
-def _put_on_path(layer: str) -> None:
-    """Make a layer what `site` takes it for: the user's own site directory.
-
-    So it comes after the standard library and before the image's own packages, its `.pth`
-    files count, and every interpreter that the snippet starts has it, too.
-    """
-    os.environ["PYTHONUSERBASE"] = layer
-    os.environ["PATH"] = f"{layer}/bin:{os.environ.get('PATH', os.defpath)}"
-    site.USER_BASE = site.USER_SITE = None
-    site.ENABLE_USER_SITE = True
-    before = set(sys.path)
-    packages = site.getsitepackages()
-    site.addsitedir(site.getusersitepackages())
-    first = next((at for at, path in enumerate(sys.path) if path in packages), len(sys.path))
-    sys.path[first:] = sorted(sys.path[first:], key=before.__contains__)  # stable: new ones first

@@ -17,6 +17,7 @@ LABEL_INSTANCE = "pgexec.instance"
 LABEL_EXPIRES = "pgexec.expires"
 LABEL_ROLE = "pgexec.role"
 """What a container is that runs no snippets: the keeper of dependencies."""
+LABEL_PROFILE = "pgexec.profile"
 
 RUNNER_DIR = "/opt/pgexec"
 LAYERS_DIR = "/opt/layers"
@@ -86,7 +87,8 @@ class ContainerSpec:
     `image` is what the engine knows it by, `prepared` whether the runner is already in it,
     `base_id` the digest of what it was made from, `network` the engine's name of a network (or
     `none`), `environment` what is added to the image's own, `layers` the volume of dependencies
-    (mounted read-only), `install_bytes` the size of a mount in its place to install them in,
+    (mounted read-only), `preload` the name of the layer that every run has, `install_bytes` the
+    size of a mount in the volume's place to install them in,
     `bootstrap` the command where the image holds no runner, `guard` what its network must not
     reach, and `seccomp` whether our own profile takes the place of the engine's.
     """
@@ -102,6 +104,7 @@ class ContainerSpec:
     max_uses: int = 1000
     environment: Mapping[str, str] | None = None
     layers: str = ""
+    preload: str = ""
     install_bytes: int = 0
     bootstrap: Sequence[str] = ()
     guard: Mapping[str, object] | None = None
@@ -129,6 +132,7 @@ def create_document(
         "uid": uid,
         "mounts": list(mounts),
         "layers": LAYERS_DIR,
+        "preload": spec.preload,
         "preimport": list(spec.preimport),
         "guard": spec.guard,
         "job_limit": spec.limits.code_bytes + spec.limits.stdin_bytes + _FRAME_SLACK_BYTES,

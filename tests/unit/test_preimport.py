@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +19,6 @@ from tests.unit.test_runner_versions import pytestmark as pytestmark  # noqa: PL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     Start = Callable[..., AbstractContextManager[Runner]]
 
@@ -69,20 +71,27 @@ begin()
 }
 
 
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Make a directory that any user may enter: another pytest takes that from `tmp_path`."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "runner").mkdir()
+        yield directory
+
+
 @pytest.fixture(params=interpreters(), ids=os.path.basename)
-def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
+def start(request: pytest.FixtureRequest, directory: Path) -> Start:
     """Start runners that find a module of the given source; see each one leave."""
     version = subprocess.check_output([request.param, "-c", TELL_VERSION], text=True).strip()
-    packages = tmp_path / f"base/lib/python{version}/site-packages"
+    packages = directory / f"layers/base/lib/python{version}/site-packages"
     packages.mkdir(parents=True)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
 
     @contextlib.contextmanager
-    def start(name: str, source: str) -> Iterator[Runner]:
+    def start(name: str, source: str, preload: str = "base") -> Iterator[Runner]:
         (packages / f"{name}.py").write_text(source)
-        (tmp_path / "runner").mkdir()
-        runner = Runner(request.param, tmp_path, ("json", name), str(tmp_path / "base"))
+        runner = Runner(request.param, directory, ("json", name), preload)
         try:
             yield runner
         finally:
@@ -111,6 +120,25 @@ def test_runs_go_on_after_an_import_that_leaves_nothing_behind(start: Start, nam
             assert (ran.stdout, ran.stderr) == (b"True\n", b"")
             assert (ran.ending.ending, ran.ending.status) == (Ending.EXITED, 0)
             assert ran.report is Kind.CLEAN
+
+
+def test_a_preloaded_layer_is_on_the_path_of_every_run_and_tells_what_is_in_it(
+    start: Start, directory: Path
+) -> None:
+    for packages in directory.glob("layers/base/lib/*/site-packages"):
+        (packages / "other_one-1.0+local.dist-info").mkdir()
+        (packages / "later.py").write_text("")
+    with start("first", "") as runner:
+        assert json.loads(runner.first[1])["installed"] == ["other_one==1.0+local"]
+        child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import later'])"
+        for code in ("import later", child):
+            ran = runner.run(code)
+            assert (ran.stderr, ran.ending.status) == (b"", 0)
+
+
+def test_a_preloaded_layer_that_is_not_there_is_told_of(start: Start) -> None:
+    with start("first", "", preload="gone") as runner:
+        assert runner.first == (Kind.REFUSED, b"the layer of dependencies is not there")
 
 
 def test_what_an_import_seeded_is_seeded_anew_for_each_run(start: Start) -> None:

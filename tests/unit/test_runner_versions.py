@@ -62,7 +62,7 @@ class Runner:
         python: str,
         directory: Path,
         preimport: Sequence[str] = ("json", "random"),
-        user_base: str = "/nonexistent",
+        preload: str = "",
     ) -> None:
         home, code = directory / "runner", directory / "code"
         self.layers = directory / "layers"
@@ -76,6 +76,7 @@ class Runner:
             "uid": 40_000,
             "mounts": [str(code)],
             "layers": str(self.layers),
+            "preload": preload,
             "preimport": preimport,
             "guard": None,
             "job_limit": 1 << 20,
@@ -92,7 +93,6 @@ class Runner:
             env={
                 "PATH": os.defpath,
                 "PYTHONPATH": str(home),
-                "PYTHONUSERBASE": user_base,
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PGEXEC_RUNNER": json.dumps(config),
             },
@@ -200,7 +200,7 @@ def test_keeps_the_order_of_the_two_streams_in_each_frame_sequence(runner: Runne
 
 
 def test_puts_a_layer_where_site_puts_the_users_own_packages(runner: Runner) -> None:
-    version = ".".join(runner.ready["python"].split(".")[:2])
+    version = ".".join(json.loads(runner.first[1])["python"].split(".")[:2])
     packages = runner.layers / "one" / "lib" / f"python{version}" / "site-packages"
     packages.mkdir(parents=True)
     (packages / "inside.py").write_text("WORD = 'here'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -300,3 +301,76 @@ def test_what_is_wrong_with_an_index_is_said_without_its_credentials(
     sentence = refusal(name, value, monkeypatch)
     assert sentence.startswith(f"{name} must be ")
     assert "hunter2" not in sentence
+
+
+DATA = {"image": "data", "preimport": ["numpy"], "memory_limit": "512MiB", "min_idle": 2}
+
+
+def test_a_profile_takes_from_the_settings_what_it_does_not_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGEXEC_CPUS", "2")
+    monkeypatch.setenv("PGEXEC_PREIMPORT", "json")
+    monkeypatch.setenv("PGEXEC_PROFILES", json.dumps({"python-data": DATA, "tiny": {}}))
+    settings, _ = load_settings()
+    assert list(settings.by_language) == ["python", "python-data", "tiny"]
+    assert settings.by_language["python"].settings is settings
+    data = settings.by_language["python-data"].settings
+    assert (data.image, data.memory_limit, data.cpus) == ("data", 512 << 20, 2)
+    assert (data.pool_min_idle, data.pool_max_containers) == (2, 16)
+    assert data.preimport == ("json", "numpy")
+    assert settings.by_language["tiny"].settings == settings
+
+
+def test_a_profile_with_few_containers_keeps_no_more_of_them_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(
+        "PGEXEC_PROFILES", '{"a": {"max_containers": 3}, "b": {"max_containers": 9}}'
+    )
+    profiles = load_settings()[0].by_language
+    assert profiles["a"].settings.pool_min_idle == 3
+    assert profiles["b"].settings.pool_min_idle == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("profiles.json", '{"data": {"cpus": 2, "dependencies": ["numpy"]}}'),
+        ("profiles.toml", '[data]\ncpus = 2\ndependencies = ["numpy"]'),
+    ],
+)
+def test_profiles_may_stand_in_a_file_of_their_own(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    (directory / name).write_text(text)
+    monkeypatch.setenv("PGEXEC_PROFILES", f"file:{directory / name}")
+    profile = load_settings()[0].by_language["data"]
+    assert (profile.settings.cpus, profile.dependencies) == (2, ("numpy",))
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("{", "it is not JSON: "),
+        ("[]", "it is a list, but must be an object of profiles by name"),
+        ('{"python": {}}', "'python' cannot be the name of a profile"),
+        ('{"Python data": {}}', "'Python data' cannot be the name of a profile"),
+        ('{"d": []}', "d is a list, but must be an object of fields"),
+        ('{"d": {"memory": 1}}', "d has a field 'memory', but those of a profile are cpus, depend"),
+        ('{"d": {"memory_limit": "1MiB"}}', "d: memory_limit is '1MiB', but must be a size of at"),
+        ('{"d": {"min_idle": 1.5}}', "d: min_idle is 1.5, but must be a whole number from 0 to"),
+        ('{"d": {"min_idle": 20}}', "d: min_idle is 20, but must be at most max_containers, which"),
+        ('{"d": {"network": "host"}}', "d: network is 'host', but must be egress, none, or"),
+        ('{"d": {"cpus": null}}', "d: cpus is null, but must be a string or a number"),
+        ('{"d": {"preimport": "numpy"}}', 'd: preimport is "numpy", but must be a list of strings'),
+        ('{"d": {"preimport": ["num py"]}}', "d: preimport is 'num py', but must be a list of mod"),
+        ('{"d": {"dependencies": ["-e ."]}}', "d: dependencies has '-e .', but must be"),
+        ('{"d": {"dependencies": ["a @ file:///x"]}}', "d: dependencies has 'a @ file:///x', but"),
+        ("file:/nowhere/profiles.toml", "/nowhere/profiles.toml cannot be read: No such file"),
+    ],
+)
+def test_a_wrong_profile_stops_the_start_with_its_name_and_field(
+    monkeypatch: pytest.MonkeyPatch, value: str, sentence: str
+) -> None:
+    assert refusal("PGEXEC_PROFILES", value, monkeypatch).startswith(f"PGEXEC_PROFILES: {sentence}")

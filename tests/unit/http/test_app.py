@@ -20,6 +20,7 @@ import pytest
 from aiohttp import ClientSession
 
 from pgexec.app import ListenError, pool_config, serve
+from pgexec.profiles import DEFAULT
 from pgexec.settings import Settings
 from pool.config import PoolConfig
 from pool.container import Container
@@ -29,7 +30,7 @@ from tests import sse
 from tests.unit.fake_engine import DOCUMENT, FakeEngine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
     from pool.engine import EngineObserver
@@ -46,7 +47,12 @@ class FakeDependencies:
 
     @contextlib.asynccontextmanager
     async def use(
-        self, requirements: Requirements, *, tenant: str, on_line: OnLine | None = None
+        self,
+        requirements: Requirements,
+        *,
+        language: str,
+        tenant: str,
+        on_line: OnLine | None = None,
     ) -> AsyncIterator[Layer]:
         if "no-such-package" in requirements:
             raise InstallError("pip failed", log="no matching distribution")
@@ -65,6 +71,7 @@ class FakeDependencies:
 class FakeBackend:
     """Starts containers on a fake engine, unless that is away."""
 
+    pools: Mapping[str, PoolManager]
     pool: PoolManager
 
     def __init__(self) -> None:
@@ -76,7 +83,7 @@ class FakeBackend:
     def observe(self, observer: EngineObserver) -> None:
         pass
 
-    async def launch(self, number: int) -> Container:
+    async def launch(self, number: int, language: str) -> Container:
         if self.away:
             raise EngineUnavailable("the engine does not answer")
         return await Container.start(self.engine, DOCUMENT)
@@ -85,8 +92,9 @@ class FakeBackend:
     def dependencies(self) -> FakeDependencies:
         return FakeDependencies()
 
-    async def attend(self, pool: PoolManager) -> None:
-        self.pool = pool
+    async def attend(self, pools: Mapping[str, PoolManager]) -> None:
+        self.pools = pools
+        self.pool = pools[DEFAULT]
         self.attending.set()
         await asyncio.Event().wait()
 
@@ -296,7 +304,7 @@ async def test_a_port_in_use_is_one_sentence() -> None:
 
 async def test_an_attendant_that_fails_ends_the_server() -> None:
     class FailingBackend(FakeBackend):
-        async def attend(self, pool: PoolManager) -> None:
+        async def attend(self, pools: Mapping[str, PoolManager]) -> None:
             raise ZeroDivisionError
 
     backend = FailingBackend()
@@ -319,9 +327,9 @@ from tests.unit.http.test_app import FakeDependencies
 class Backend:
     def __init__(self, settings): pass
     def observe(self, observer): pass
-    async def launch(self, number): raise EngineUnavailable("the engine is away")
+    async def launch(self, number, language): raise EngineUnavailable("the engine is away")
     dependencies = FakeDependencies()
-    async def attend(self, pool): await asyncio.Event().wait()
+    async def attend(self, pools): await asyncio.Event().wait()
     async def close(self):
         if "linger" in sys.argv: await asyncio.Event().wait()
 

@@ -11,7 +11,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from pgexec import schemas
 from pgexec.errors import HTTP, POOL, RequestError
-from pgexec.routes import LANGUAGES, PATHS
+from pgexec.profiles import DEFAULT
+from pgexec.routes import PATHS
 from pgexec.schemas import Limits, Refusal, RunRequest, RunResult, StreamRefusal, parse_run
 from pgexec.status import ServerStatus
 from pool.protocol import Kind
@@ -48,7 +49,7 @@ async def test_its_request_is_the_model_with_the_servers_limits(serve: Serve) ->
     fields = schema["properties"]
     assert list(fields) == list(RunRequest.model_fields)
     assert (schema["required"], schema["additionalProperties"]) == (["language", "code"], False)
-    assert fields["language"]["enum"] == list(LANGUAGES)
+    assert fields["language"]["enum"] == [DEFAULT]
     assert (fields["code"]["maxLength"], fields["stdin"]["maxLength"]) == (2048, 1024)
     assert fields["timeout_s"]["anyOf"][0]["maximum"] == 5
 
