@@ -73,6 +73,7 @@ POOL: tuple[tuple[type[pool.PoolError], int, str], ...] = (
     (pool.ContainerLost, 503, "container_lost"),
     (pool.EngineUnavailable, 503, "engine_unavailable"),
     (pool.EngineError, 503, "engine_error"),
+    (pool.PreimportRefused, 503, "preimport_refused"),
     (pool.RunnerProtocolError, 503, "runner_error"),
 )
 """Children before parents: the first that matches counts."""

@@ -106,6 +106,7 @@ class Installer:
             limits=limits,
             layers="",
             install_bytes=config.limit_bytes,
+            preload="",
             preimport=(),
             max_uses=1,
         )

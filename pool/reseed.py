@@ -37,24 +37,29 @@ def seed() -> None:
 
 
 def _of_numpy(numpy_random: Any, objects: list[object]) -> list[Callable[[], object]]:  # noqa: ANN401
-    """Return seeders of all that draws: generators may be spawned from what one was seeded by.
-
-    A `RandomState` is seeded last, because it also keeps half of a pair of numbers.
-    """
+    """Return seeders of all that draws, and of what they were seeded by, for that has children."""
     found: list[Any] = objects
     seeds = [one for one in found if isinstance(one, numpy_random.SeedSequence)]
     sources = [one for one in found if isinstance(one, numpy_random.BitGenerator)]
     states = [one for one in found if isinstance(one, numpy_random.RandomState)]
-    mersenne = [one for one in states if one.get_state(legacy=False)["bit_generator"] == "MT19937"]
     return [
         *(one.__init__ for one in seeds),
         *(_of_bit_generator(one) for one in sources),
-        *(one.seed for one in mersenne),  # no other can be
+        *(_of_random_state(one) for one in states),
     ]
 
 
 def _of_bit_generator(one: Any) -> Callable[[], object]:  # noqa: ANN401
     def seeder() -> None:
         one.state = type(one)(one.seed_seq).state
+
+    return seeder
+
+
+def _of_random_state(one: Any) -> Callable[[], object]:  # noqa: ANN401
+    """Return what makes it forget the second of a pair of numbers; its source is seeded before."""
+
+    def seeder() -> None:
+        one.set_state({**one.get_state(legacy=False), "has_gauss": 0, "gauss": 0.0})
 
     return seeder

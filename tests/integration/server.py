@@ -238,11 +238,11 @@ class Server:
 
         await until(pings, "an answer to /ping")
 
-    async def ready(self) -> None:
+    async def ready(self, *, within_s: float = WITHIN_S) -> None:
         async def is_ready() -> bool:
             return (await self.get("/readyz")).status == 200
 
-        await until(is_ready, f"ready, after\n{self.stderr}")
+        await until(is_ready, f"ready, after\n{self.stderr}", within_s=within_s)
 
     # --- as a client --------------------------------------------------------------------------
 
@@ -395,14 +395,16 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(directory: Path, settings: dict[str, str]) -> Iterator[Server]:
+def running(
+    directory: Path, settings: dict[str, str], *, within_s: float = WITHIN_S
+) -> Iterator[Server]:
     """Run a server that several tests share, and show in the end that nothing is left of it."""
     server = Server(directory, settings)
     server.start()
 
     async def up() -> None:
         await server.listening()
-        await server.ready()
+        await server.ready(within_s=within_s)
 
     try:
         asyncio.run(up())
