@@ -1,7 +1,7 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
-Sections: latency, throughput, fresh, breakdown, dependencies, soak; all of them by default.
-`tuner`, alone, replays traces against the pool's policy without an engine, and draws
+Sections: latency, throughput, fresh, breakdown, dependencies, profiles, soak; all of them by
+default. `tuner`, alone, replays traces against the pool's policy without an engine, and draws
 docs/tuner.svg. What is compared is measured in turns within one run: ratios hold where absolute
 figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from bench import breakdown, dependencies, latency, throughput, tuner
+from bench import breakdown, dependencies, latency, profiles, throughput, tuner
 from bench.bed import test_bed
 from bench.errors import BenchError
 from bench.facts import facts, load_average
@@ -34,7 +34,7 @@ from pool.errors import PoolError
 if TYPE_CHECKING:
     from bench.bed import Bed
 
-SECTIONS = ("latency", "throughput", "fresh", "breakdown", "dependencies", "soak")
+SECTIONS = ("latency", "throughput", "fresh", "breakdown", "dependencies", "profiles", "soak")
 SOAK_RUNS = 1000
 SECTION_TIMEOUT_S, SOAK_RUN_S = 240.0, 0.25
 FAILURES = (BenchError, SettingsError, PoolError)
@@ -128,6 +128,8 @@ async def _measure(name: str, bed: Bed) -> list[Section]:
             return [await throughput.measure_fresh(bed)]
         case "dependencies":
             return [await dependencies.measure(bed)]
+        case "profiles":
+            return [await profiles.measure(bed)]
         case _:
             return await breakdown.measure(bed)
 

@@ -29,18 +29,18 @@ async def measure(bed: Bed) -> Section:
         async with serving(dependency_volume=volume) as server:
             connection = await Connection.open(server.port)
             without = post_run(CODE)
-            await _times(connection, without, WARM_UP_RUNS)
+            await time_runs(connection, without, WARM_UP_RUNS)
             for names in SETS:
                 wanted = post_run(CODE, dependencies=names)
                 label = ", ".join(names)
-                first = await _times(connection, wanted, 1)
+                first = await time_runs(connection, wanted, 1)
                 await server.settled()
-                second = await _times(connection, wanted, 1)
+                second = await time_runs(connection, wanted, 1)
                 took: dict[bytes, list[float]] = {wanted: [], without: []}
                 for _ in range(ROUNDS):
                     for request, times in took.items():
                         await server.settled()
-                        times.extend(await _times(connection, request, RUNS))
+                        times.extend(await time_runs(connection, request, RUNS))
                 base = median(took[without])
                 section.row(f"{label}: first (installs)", **milliseconds(first))
                 section.row("  second", **milliseconds(second), times_without=second[0] / base)
@@ -58,7 +58,8 @@ async def measure(bed: Bed) -> Section:
     return section
 
 
-async def _times(connection: Connection, request: bytes, count: int) -> list[float]:
+async def time_runs(connection: Connection, request: bytes, count: int) -> list[float]:
+    """Return the seconds that each of so many requests took. Raises `AnswerError`."""
     times = []
     for _ in range(count):
         started = time.perf_counter()

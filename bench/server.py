@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,13 +58,12 @@ class Server:
         return {name: float(value) for name, value in _METRIC.findall(text.decode())}
 
     async def containers(self) -> dict[str, int]:
-        """Return how many containers the server has, by state."""
-        found = await self.metrics()
-        return {
-            dict(_LABELS.findall(name))["state"]: int(value)
-            for name, value in found.items()
-            if name.startswith("pgexec_containers{")
-        }
+        """Return how many containers all pools have, by state."""
+        states: Counter[str] = Counter()
+        for name, value in (await self.metrics()).items():
+            if name.startswith("pgexec_containers{"):
+                states[dict(_LABELS.findall(name))["state"]] += int(value)
+        return states
 
     async def settled(self, timeout_s: float = 30.0) -> dict[str, int]:
         """Wait until every container is idle; return the counts by state."""
