@@ -25,7 +25,7 @@ PROFILES = {
         "memory_limit": "512MiB",
     }
 }
-ROUNDS, COLD_RUNS, WARM_UP_RUNS = 60, 5, 20
+ROUNDS, COLD_RUNS, WARM_UP_RUNS = 30, 3, 20
 WANTED_MS = 5.0
 IMPORTS = "import numpy; import pandas"
 TIMED = f"""
