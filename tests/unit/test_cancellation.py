@@ -309,8 +309,10 @@ async def scenario(engine: FakeEngine, config: dict[str, Any], visits: list[Clie
         assert pool.pool._quota._runs == {}
         assert list(pool.pool._waiting) == []
         if config["min_idle"]:
-            assert pool.now.ready
-            assert pool.now.idle >= config["min_idle"] or config["max_age_s"] < 100
+            # Where they live hardly longer than they take to start, now and then there is none.
+            assert config["max_age_s"] < 100 or (
+                pool.now.ready and pool.now.idle >= config["min_idle"]
+            )
         engine.boots.clear()
         engine.start_errors.clear()
         if config["max_age_s"] > 100:
