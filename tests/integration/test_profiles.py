@@ -219,12 +219,70 @@ async def volume() -> AsyncIterator[str]:
 
 @pytest.fixture
 async def index() -> AsyncIterator[PackageIndex]:
-    """Serve a package that starts a thread when it is imported."""
+    """Serve a package that starts a thread when it is imported, and harmless ones."""
     _, network = await EngineClient().call("GET", "/networks/bridge")
     served = PackageIndex(str(network["IPAM"]["Config"][0]["Gateway"]), "user:word")
     served.add(wheel("busy", files={"busy_data.py": THREADS}))
+    for version in ("1.0", "2.0"):
+        served.add(wheel("plain", version))
+    served.add(wheel("needsone", requires=("plain<2",)))
+    served.add(wheel("needsany", requires=("plain",)))
     yield served
     served.close()
+
+
+def settings_of(index: PackageIndex, volume: str, profiles: object) -> dict[str, str]:
+    """Return the settings of a server that installs from the index."""
+    return {
+        "POOL_MIN_IDLE": "1",
+        "DEPENDENCY_NETWORK": "bridge",
+        "DEPENDENCY_INDEX_URL": index.url,
+        "DEPENDENCY_INDEX_CREDENTIALS": "user:word",
+        "DEPENDENCY_VOLUME": volume,
+        "PROFILES": json.dumps(profiles),
+    }
+
+
+PLAIN = {
+    "plain": {
+        "dependencies": ["plain==1.0"],
+        "preimport": ["plain"],
+        "min_idle": 1,
+        "max_containers": 2,
+    }
+}
+SHOW = "import plain; print(plain.VERSION, plain.__file__.partition('/lib/')[0])"
+
+
+async def test_a_layer_of_a_profile_that_vanishes_is_made_anew(
+    start: StartServer, index: PackageIndex, volume: str, first_image: str
+) -> None:
+    server = await start(**settings_of(index, volume, PLAIN))
+    before = await server.output(SHOW, language="plain")
+    await EngineClient().output(first_image, ["sh", "-c", "rm -rf /volume/?*"], volume)
+    await server.run("pass", language="plain", fresh=True)  # so that another has to start
+
+    async def anew() -> bool:
+        answer = await server.run(SHOW, language="plain", fresh=True)
+        return bool(answer.status == 200 and answer.json["status"] == "ok") and (
+            answer.json["data"] != before
+        )
+
+    await until(anew, "a run with a layer of another name")
+    assert (await server.output(SHOW, language="plain")).startswith("1.0 ")
+
+
+async def test_what_a_run_asks_for_fits_the_versions_of_its_profile(
+    start: StartServer, index: PackageIndex, volume: str
+) -> None:
+    loose = {"plain": PLAIN["plain"] | {"dependencies": ["plain"]}}
+    server = await start(**settings_of(index, volume, loose))
+    code = "import needsany; " + SHOW
+    answer = await server.output(code, language="plain", dependencies=["needsany"])
+    assert answer.startswith("2.0 ")
+    refused = await server.run(code, language="plain", dependencies=["needsone"])
+    assert (refused.status, refused.code) == (422, "install_failed")
+    assert (await server.output(code, dependencies=["needsone", "needsany"])).startswith("1.0 ")
 
 
 async def test_what_cannot_be_imported_before_the_fork_is_told_and_the_rest_goes_on(
@@ -234,15 +292,8 @@ async def test_what_cannot_be_imported_before_the_fork_is_told_and_the_rest_goes
         "threads": {"dependencies": ["busy"], "preimport": ["busy_data"], "min_idle": 1},
         "missing": {"preimport": ["no_such_module"], "min_idle": 1},
     }
-    server = await start(
-        ready=False,
-        POOL_MIN_IDLE=1,
-        DEPENDENCY_NETWORK="bridge",
-        DEPENDENCY_INDEX_URL=index.url,
-        DEPENDENCY_INDEX_CREDENTIALS="user:word",
-        DEPENDENCY_VOLUME=volume,
-        PROFILES=json.dumps(profiles),
-    )
+    settings = settings_of(index, volume, profiles)
+    server = await start(ready=False, **settings)
     thread = (
         "containers fail to start: busy_data cannot be pre-imported: it leaves a thread running"
     )
