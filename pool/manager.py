@@ -19,8 +19,15 @@ from pool.alarm import Alarm
 from pool.config import PoolConfig
 from pool.container import State
 from pool.demand import DemandMeter
-from pool.errors import ContainerLost, EngineUnavailable, LeaseTimeout, PoolClosed
+from pool.errors import (
+    ContainerLost,
+    EngineUnavailable,
+    LeaseTimeout,
+    PoolClosed,
+    PoolSaturated,
+)
 from pool.fleet import Fleet
+from pool.forecast import Forecast
 from pool.lease import Launcher, Lease
 from pool.observer import Observer, Rejection, Snapshot, Source
 from pool.policy import Outcome, Reason, Use, verdict
@@ -33,7 +40,6 @@ if TYPE_CHECKING:
 
     from pool.container import Container
     from pool.demand import DemandReport
-    from pool.errors import PoolSaturated
     from pool.job import ResetReport
     from pool.lease import OnQueued
     from pool.tuning import Demand
@@ -56,6 +62,7 @@ class PoolManager:
         self._waiting = Queue(config.max_waiting)
         self._quota = Quota(config.tenant_max_running)
         self._meter = DemandMeter(config)
+        self._forecast = Forecast(self._fleet, self._waiting, self._meter, config.max_containers)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm = Alarm(self._settle)  # a loop's clock may be a little behind its timers
         self._soon: asyncio.Handle | None = None
@@ -103,9 +110,10 @@ class PoolManager:
         `on_queued` hears the place in the queue, if there is a wait, and each change of it.
 
         Entering raises `PoolClosed`; `TenantSaturated` at once when the tenant has as many
-        runs as it may have; `PoolSaturated` at once when the queue is full, or later when a
-        tenant with fewer waiters needs the place; `LeaseTimeout`, or `EngineUnavailable`
-        when there are no containers at all because none can be started.
+        runs as it may have; `PoolSaturated` at once when the queue is full or would be too slow
+        for `timeout_s`, or later when a tenant with fewer waiters needs the place;
+        `LeaseTimeout`, or `EngineUnavailable` when there are no containers at all because
+        none can be started.
         """
         return Lease(
             tenant=tenant,
@@ -193,7 +201,7 @@ class PoolManager:
             raise PoolClosed("the pool takes no new leases")
         if not self._quota.take(lease.tenant):
             self._observer.rejected(Rejection.TENANT_SATURATED)
-            raise self._quota.refusal(self._turn(), self.config.max_containers)
+            raise self._quota.refusal(self._forecast.turn_s, self.config.max_containers)
         busy = len(fleet.leased) + len(fleet.resetting) + len(self._waiting)
         self._meter.arrived(self._loop.time(), busy + 1)
         # The common path: nothing is awaited, no future is made. Whoever waits comes first.
@@ -217,13 +225,14 @@ class PoolManager:
 
     async def _wait(self, lease: Lease, loop: asyncio.AbstractEventLoop) -> Container:
         """Queue up for a container."""
-        if self._waiting.refuses(lease.tenant):
-            raise self._saturated()
+        if (reason := self._refusal(lease.tenant, lease.timeout_s)) is not None:
+            raise self._saturated(reason)
         began = time.perf_counter()
+        self._forecast.note_waiter(began)
         future: asyncio.Future[Container] = loop.create_future()
         shed = self._waiting.join(lease, future)
         if shed is not None and not shed.done():
-            shed.set_exception(self._saturated())
+            shed.set_exception(self._saturated(self._waiting.full))
         self._settle()
         deadline = loop.call_later(lease.timeout_s, self._expire, lease)
         try:
@@ -252,8 +261,7 @@ class PoolManager:
 
     def _expire(self, lease: Lease) -> None:
         reason = self._start_failure()
-        at_once = self.config.max_containers
-        retry_after_s = policy.retry_after(len(self._waiting), self._turn(), at_once)
+        retry_after_s = self._forecast.retry_after()
         future = self._waiting.remove(lease)
         if future is None or future.done():
             return
@@ -389,9 +397,8 @@ class PoolManager:
             return f"warming up: {fleet.usable} of {self.config.min_idle} containers are ready"
         if now - self._empty_since > EMPTY_S and self.config.min_idle:
             return f"no container is ready; {len(fleet.starts)} are starting"
-        if self._waiting.refuses(""):  # whoever asks has not said for whom
-            return self._waiting.full
-        return None
+        # Whoever asks has not said for whom.
+        return self._refusal("", self.config.lease_timeout_s)
 
     def _start_failure(self) -> str | None:
         if self._paused is not None:
@@ -399,9 +406,15 @@ class PoolManager:
         failure = self._fleet.start_failure
         return None if failure is None else f"containers fail to start: {failure}"
 
-    def _saturated(self) -> PoolSaturated:
-        self._observer.rejected(Rejection.SATURATED)
-        return self._waiting.refusal(self._turn(), self.config.max_containers)
+    def _refusal(self, tenant: str, timeout_s: float) -> str | None:
+        """Return why a lease is not even let wait, `None` where it is."""
+        if self._waiting.refuses(tenant):
+            return self._waiting.full
+        wait_s = self._forecast.least_wait(tenant, time.perf_counter())
+        if wait_s > timeout_s:
+            return f"{self._waiting.full}, which takes longer than {timeout_s:g} s"
+        return None
 
-    def _turn(self) -> float:
-        return self._meter.turn_s or self._fleet.start_s
+    def _saturated(self, reason: str) -> PoolSaturated:
+        self._observer.rejected(Rejection.SATURATED)
+        return PoolSaturated(reason, retry_after_s=self._forecast.retry_after())

@@ -134,6 +134,15 @@ def retry_after(waiting: int, turn_s: float, containers: int) -> float:
     return max(1.0, (waiting + 1) * turn_s / containers)
 
 
+def least_wait(ahead: int, turn_s: float, containers: int) -> float:
+    """Estimate how many seconds who comes behind `ahead` others waits at the least.
+
+    Unlike `retry_after` it takes all containers to come free this moment: by this, somebody
+    is turned away.
+    """
+    return ahead // containers * turn_s
+
+
 class Warm(Protocol):
     """What the policy looks at in an idle container."""
 

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from pool import policy
-from pool.errors import PoolSaturated, TenantSaturated
+from pool.errors import TenantSaturated
 
 if TYPE_CHECKING:
     import asyncio
@@ -60,10 +60,11 @@ class Queue:
         """The sentence for whom `refuses` is true of."""
         return f"{self._size} runs are already waiting for a container"
 
-    def refusal(self, turn_s: float, containers: int) -> PoolSaturated:
-        """Return the error for a lease that finds no place, or has to give up its own."""
-        retry_after_s = policy.retry_after(self._size, turn_s, containers)
-        return PoolSaturated(self.full, retry_after_s=retry_after_s)
+    def ahead(self, tenant: str) -> int:
+        """Return how many would be served before a lease of this tenant that joined now."""
+        own = len(self._waiting.get(tenant, ()))
+        others = (len(theirs) for name, theirs in self._waiting.items() if name != tenant)
+        return own + sum(min(waiting, own + 1) for waiting in others)
 
     def join(self, lease: Lease, answer: Answer) -> Answer | None:
         """Add a lease that is not refused; return the answer of who made way for it, if any."""

@@ -21,6 +21,7 @@ from pool.policy import (
     Verdict,
     View,
     backoff,
+    least_wait,
     pick,
     plan,
     retry_after,
@@ -333,3 +334,7 @@ def test_the_back_off_doubles_up_to_its_bound() -> None:
 def test_the_longer_the_queue_the_later_to_come_back_but_never_at_once() -> None:
     assert retry_after(0, 0.0, 4) == 1
     assert retry_after(39, 3.0, 4) == 30
+
+
+def test_who_has_fewer_before_it_than_there_are_containers_may_not_wait_at_all() -> None:
+    assert [least_wait(ahead, 3.0, 4) for ahead in (0, 3, 4, 7, 8)] == [0, 0, 3, 3, 6]

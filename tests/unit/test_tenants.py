@@ -111,6 +111,15 @@ def test_who_was_just_cancelled_is_passed_over() -> None:
 # --- places -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("came", ["", "a", "aaab", "abcabc", "bbbbb", "abbcccc"])
+@pytest.mark.parametrize("tenant", ["a", "d"])
+def test_a_newcomer_is_served_after_those_ahead_at_the_latest(came: str, tenant: str) -> None:
+    queue, newcomer = queue_of(came), Waiter(tenant, 99)
+    ahead = queue.ahead(tenant)
+    join(queue, newcomer)
+    assert order(queue).index(newcomer) <= ahead
+
+
 def test_one_tenant_alone_may_fill_the_queue_and_is_then_refused() -> None:
     queue = queue_of("aaaa", places=4)
     assert queue.refuses("a")
