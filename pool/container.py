@@ -191,23 +191,27 @@ class Container:
             self._fail(ContainerLost("the stream to the container was closed"))
 
     def _on_frame(self, kind: Kind, payload: bytes) -> None:
+        running = self._answer is not None and not self._answer.done()
         if kind is Kind.STDOUT or kind is Kind.STDERR:
             self._room -= len(payload)
-            if self._answer is None or self._room < 0:
+            if not running or self._room < 0:
                 raise FrameError("output that no run asked for")
             self._output.add(kind, payload)
         elif kind is Kind.EXIT:
             ending = decode_exit(payload)
-            if self._answer is None or self._answer.done() or ending.run != self._run:
+            if self._answer is None or not running or ending.run != self._run:
                 raise FrameError("an EXIT that no run asked for")
             self._answer.set_result(ending)
         elif kind is Kind.CLEAN or kind is Kind.DIRTY:
-            if self._report is None or self._report.done():
+            if running or self._report is None or self._report.done():
                 raise FrameError("a reset report that no run asked for")
             detail = payload.decode("utf-8", "replace")
             self._report.set_result(ResetReport(clean=kind is Kind.CLEAN, detail=detail))
         elif kind is Kind.READY and not self._ready.done():
-            self.runner = json.loads(payload)
+            about = json.loads(payload)
+            if not isinstance(about, dict):
+                raise FrameError("READY tells nothing about the runner")
+            self.runner = about
             self._ready.set_result(None)
         elif kind is Kind.REFUSED and not self._ready.done():
             raise PreimportRefused(" ".join(payload.decode("utf-8", "replace").split()))
