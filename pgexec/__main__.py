@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from pgexec.app import ListenError, serve
+from pgexec.descriptors import raise_limit
 from pgexec.log import start_logging
 from pgexec.memory import return_large_blocks
 from pgexec.settings import Settings, SettingsError, load_settings
@@ -122,7 +123,8 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
         sentence = f"PGEXEC_LOG_FILE is {settings.log_file!r}, which cannot be written"
         return _fail(EXIT_MISCONFIGURED, f"{sentence}: {error.strerror}")
     try:
-        for warning in warnings:
+        complaint = raise_limit()
+        for warning in (*warnings, *filter(None, [complaint])):
             logging.getLogger("pgexec").warning(warning)
 
         served = False
