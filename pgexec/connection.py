@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import sys
+import termios
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
 from pgexec.errors import MAX_FIELD_BYTES, MAX_LINE_BYTES, problem_of
+from pgexec.events import STALL_S
 from pgexec.record import RECORD, Record, request_id
 
 if TYPE_CHECKING:
@@ -33,10 +37,19 @@ class Connection(web.RequestHandler):
       connection kept alive, after its first bytes; else 408.
     - A body that breaks off, by bad framing or by the client's end of sending, is told to
       whoever reads it.
+    - A client that takes nothing of its answer for `stall_timeout_s` is disconnected.
     - Each answer, also to what is no HTTP, is JSON and is reported to `answered`.
     """
 
-    __slots__ = ("_answered", "_head_timeout_s", "_head_timer", "_last_content", "_some_head")
+    __slots__ = (
+        "_answered",
+        "_head_timeout_s",
+        "_head_timer",
+        "_last_content",
+        "_some_head",
+        "_stall_timeout_s",
+        "_stall_timer",
+    )
 
     def __init__(
         self,
@@ -46,6 +59,7 @@ class Connection(web.RequestHandler):
         answered: Answered,
         request_timeout_s: float,
         keepalive_timeout_s: float,
+        stall_timeout_s: float = STALL_S,
     ) -> None:
         super().__init__(
             manager,
@@ -62,6 +76,8 @@ class Connection(web.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._some_head = False
         self._last_content = EMPTY_PAYLOAD
+        self._stall_timeout_s = stall_timeout_s
+        self._stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first head."""
@@ -71,6 +87,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop waiting."""
         self._stop_waiting()
+        self._stop_watching()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -105,6 +122,34 @@ class Connection(web.RequestHandler):
         content.feed_eof()
         self.close()
         return True
+
+    def pause_writing(self) -> None:
+        """Begin to watch a client that does not keep up; what it has not taken fills memory."""
+        super().pause_writing()
+        if self.transport is not None:
+            self._watch(self.transport)
+
+    def resume_writing(self) -> None:
+        """Stop watching."""
+        self._stop_watching()
+        super().resume_writing()
+
+    def _watch(self, transport: asyncio.Transport) -> None:
+        self._stall_timer = self._loop.call_later(
+            self._stall_timeout_s, self._look, transport, untaken_bytes(transport)
+        )
+
+    def _look(self, transport: asyncio.Transport, before_bytes: int) -> None:
+        self._stop_watching()
+        if untaken_bytes(transport) < before_bytes:
+            self._watch(transport)
+        else:
+            transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
     def _idle(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
@@ -198,3 +243,16 @@ class Connection(web.RequestHandler):
         record.sign(response)
         response.force_close()
         return response
+
+
+def untaken_bytes(transport: asyncio.Transport) -> int:
+    """Return how much of what was written the client's side has not acknowledged yet.
+
+    Most of it is in the kernel, where megabytes may move before our own buffer shrinks: by
+    that alone a client on a slow line would seem to take nothing (tcp(7), SIOCOUTQ).
+    """
+    unsent = transport.get_write_buffer_size()
+    queued = bytearray(4)
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+    return unsent + int.from_bytes(queued, sys.byteorder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import web
 
 from pgexec.connection import Connection
+from pgexec.events import STALL_S
 
 if TYPE_CHECKING:
     from pgexec.record import Answered
@@ -26,6 +27,7 @@ class HttpServer:
         *,
         request_timeout_s: float,
         keepalive_timeout_s: float,
+        stall_timeout_s: float = STALL_S,
         shutdown_timeout_s: float = 5.0,
     ) -> None:
         self._runner = web.AppRunner(
@@ -36,6 +38,7 @@ class HttpServer:
             answered=answered,
             request_timeout_s=request_timeout_s,
             keepalive_timeout_s=keepalive_timeout_s,
+            stall_timeout_s=stall_timeout_s,
         )
         self._listener: asyncio.Server | None = None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import ClientSession
 
+from pgexec.events import STALL_S
 from pgexec.metrics import Metrics
 from pgexec.routes import CONTEXT, make_app
 from pgexec.server import HttpServer
@@ -25,7 +26,7 @@ async def serve() -> AsyncIterator[Serve]:
     """Start servers with settings of their own; all are closed after the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(**changes: Any) -> Running:
+        async def start(*, stall_timeout_s: float = STALL_S, **changes: Any) -> Running:
             settings = Settings.of(**changes)
             service, metrics = FakeService(), Metrics()
             app = make_app(settings, service, metrics)
@@ -34,6 +35,7 @@ async def serve() -> AsyncIterator[Serve]:
                 app[CONTEXT].reporter.answered,
                 request_timeout_s=settings.request_timeout_s,
                 keepalive_timeout_s=settings.keepalive_timeout_s,
+                stall_timeout_s=stall_timeout_s,
                 shutdown_timeout_s=0.1,
             )
             port = await server.start("127.0.0.1", 0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.http.rig import read_answer
+from pgexec.connection import Connection, untaken_bytes
+from tests.unit.http.rig import make_result, read_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -260,3 +262,78 @@ async def test_a_head_that_is_given_up_is_forgotten(server: Running) -> None:
     await writer.drain()
     writer.transport.abort()
     assert (await server.get("/ping")).status == 200
+
+
+# --- clients that do not take their answer --------------------------------------------------
+
+LONG = b"x" * (16 << 20)
+
+
+async def slow_reader(server: Running) -> tuple[socket.socket, Connection]:
+    """Ask for more than the kernel buffers, and read nothing of it yet."""
+    server.service.result = make_result(data=LONG, stdout=LONG)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
+    client.settimeout(0)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, ("127.0.0.1", server.port))
+    await loop.sock_sendall(client, WHOLE)
+    await server.service.entered.wait()
+    (connection,) = connections_of(server)
+    async with asyncio.timeout(20):
+        while not connection.writing_paused:
+            await asyncio.sleep(0)
+    return client, connection
+
+
+def is_watched(connection: Connection) -> bool:
+    return connection._stall_timer is not None
+
+
+def connections_of(server: Running) -> list[Connection]:
+    manager = server.server._runner.server
+    assert manager is not None
+    return [one for one in manager.connections if isinstance(one, Connection)]
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_disconnected(serve: Serve) -> None:
+    server = await serve(stall_timeout_s=0.05)
+    client, _ = await slow_reader(server)
+    async with asyncio.timeout(20):
+        while connections_of(server):
+            await asyncio.sleep(0.01)
+    client.close()
+    assert (await server.get("/ping")).status == 200
+
+
+async def test_a_client_that_takes_a_little_at_a_time_gets_its_whole_answer(serve: Serve) -> None:
+    server = await serve(stall_timeout_s=3600)
+    loop = asyncio.get_running_loop()
+    client, connection = await slow_reader(server)
+    transport = connection.transport
+    assert transport is not None
+    received, kernels = 0, 0
+    async with asyncio.timeout(60):
+        for _ in range(5):
+            before, ours = untaken_bytes(transport), transport.get_write_buffer_size()
+            while untaken_bytes(transport) >= before:
+                received += len(await loop.sock_recv(client, 20_000))
+            kernels += transport.get_write_buffer_size() == ours
+            connection._look(transport, before)  # what the timer does
+            assert not transport.is_closing()
+        assert kernels, "what only the kernel had was not counted"
+        while received < len(LONG):
+            received += len(await loop.sock_recv(client, 1 << 20))
+    client.close()
+
+
+async def test_a_client_that_keeps_up_is_not_watched(serve: Serve) -> None:
+    server = await serve(stall_timeout_s=3600)
+    client, connection = await slow_reader(server)
+    loop = asyncio.get_running_loop()
+    assert is_watched(connection)
+    async with asyncio.timeout(60):
+        while connection.writing_paused:
+            await loop.sock_recv(client, 1 << 20)
+    assert not is_watched(connection)
+    client.close()
