@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from pgexec.advise_gauges import watch_demand
+from pgexec.canary import Canary
 from pgexec.lag import sample_lag
 from pgexec.log import event
 from pgexec.metrics import Metrics
@@ -26,6 +27,7 @@ from pool.manager import PoolManager
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pgexec.doctor.sandbox import Laboratory
     from pgexec.profiles import Profile
     from pgexec.service import Dependencies
     from pgexec.settings import Settings
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgexec")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+CANARY_STOP_S = 10.0
 ECHO_S = 0.5
 """A signal that is repeated sooner is the same one: `timeout` and some shells send it twice."""
 
@@ -52,6 +55,13 @@ class Backend(Protocol):
 
     async def launch(self, number: int, language: str) -> Container:
         """Start a warm container; waits for nothing that the engine does not do now."""
+        ...
+
+    async def laboratory(self, language: str) -> Laboratory:
+        """Return where spare containers come from that are like those of a language's pool.
+
+        Raises `PoolError`.
+        """
         ...
 
     @property
@@ -105,6 +115,9 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     )
     backend.observe(metrics.engine)
     backend.dependencies.observe(metrics.dependencies)
+    canary = Canary(
+        backend.laboratory, metrics.canary, settings.canary_interval_s, tuple(settings.by_language)
+    )
     service = PoolService(
         pools,
         backend.dependencies,
@@ -123,6 +136,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
             await _listen(server, settings)
             attendant = asyncio.create_task(backend.attend(pools), name="attend the engine")
             lag = asyncio.create_task(sample_lag(metrics.lagged), name="sample the loop's lag")
+            probing = asyncio.create_task(canary.attend(), name="probe the isolation")
             try:
                 await asyncio.sleep(0)  # the attendant may pause the pools before they start
                 for pool in pools.values():
@@ -131,11 +145,14 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
             finally:
                 event(logger, logging.INFO, "draining", {"timeout_s": settings.drain_timeout_s})
                 server.stop_listening()
+                probing.cancel()
                 backend.dependencies.refuse()
                 await asyncio.gather(*(pool.drain() for pool in pools.values()))
                 attendant.cancel()
                 lag.cancel()
                 await asyncio.wait([attendant, lag])
+                # Where the engine hangs, what it holds ends with its stream.
+                await asyncio.wait([probing], timeout=CANARY_STOP_S)
         finally:
             await server.close()
             await backend.close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from pgexec import profiles
 from pgexec.dependencies import PooledLayers, installer_config
+from pgexec.doctor.sandbox import Laboratory
 from pgexec.preparation import LOOK_EVERY_S, Preparation
 from pgexec.settings import SettingsError
 from pool.container import Container
@@ -29,6 +30,7 @@ from pool.spec import (
     LABEL,
     LABEL_INSTANCE,
     LABEL_PROFILE,
+    LABEL_ROLE,
     ContainerSpec,
     Limits,
     create_document,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgexec")
 
 NETWORK = "pgexec-egress"
+CANARY = "canary"
+"""The role of containers that the isolation canary probes."""
 SWEEP_EVERY_S = 60.0
 HEARTBEAT_S = 0.5
 HEARTBEAT_TIMEOUT_S = 1.0
@@ -121,6 +125,19 @@ class DockerBackend:
             raise
         self._installed[language] = cast("list[str]", container.runner.get("installed", []))
         return container
+
+    async def laboratory(self, language: str) -> Laboratory:
+        """Return where spare containers come from that are like those of a language's pool.
+
+        Only that nothing is imported beforehand, which takes memory and has no say in the walls.
+        """
+        spec = replace(await self._spec(language), preimport=(), preload="")
+        return Laboratory(
+            self._engine,
+            self._profiles[language].settings,
+            spec,
+            lambda: {**self._labels(language), LABEL_ROLE: CANARY},
+        )
 
     async def attend(self, pools: Mapping[str, PoolManager]) -> None:
         """Prepare the images, remove what earlier servers left, tell when the engine is back."""

@@ -20,6 +20,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from pgexec.canary import CanaryMetrics
 from pgexec.dependency_metrics import DependencyMetrics
 from pgexec.pool_metrics import OTHER, PoolFamilies, PoolMetrics
 from pool.engine import EngineObserver, Failure, Leak, Operation
@@ -103,6 +104,7 @@ class Metrics:
         ).observe
         self.engine = EngineMetrics(registry)
         self.dependencies = DependencyMetrics(registry)
+        self.canary = CanaryMetrics(registry)
         self._pool_families = PoolFamilies(registry, BUCKETS_S)
         self._pools: dict[str, PoolMetrics] = {}
 

@@ -400,6 +400,16 @@ class Settings(BaseSettings):
         Field(description="empty, a JSON object of profiles, or file:PATH of a JSON or TOML file"),
     ] = {}
 
+    canary_interval_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=10**6,
+            allow_inf_nan=False,
+            description="a number of seconds from 0 to 1000000",
+        ),
+    ] = 900
+
     generate_log_file: Flag = True
     log_file: Text = "logs.txt"
     log_level: Annotated[

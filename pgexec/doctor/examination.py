@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
-from pgexec.backend import prepare_spec
-from pgexec.doctor import inside, machine, trials
-from pgexec.doctor.facts import Info, Inside, Version
+from pgexec.backend import container_labels, prepare_spec
+from pgexec.doctor import isolation, machine, trials
+from pgexec.doctor.check import TIMEOUT_S, Check
+from pgexec.doctor.facts import Info, Version
 from pgexec.doctor.findings import Finding, Outcome, fail, ok, skip, warn
 from pgexec.doctor.machine import EngineReport, Machine
-from pgexec.doctor.sandbox import Laboratory, Sandbox, ask
+from pgexec.doctor.sandbox import Laboratory, Sandbox
 from pool.docker_engine import DockerEngine, find_engine
 from pool.errors import EngineUnavailable
-from pool.spec import SYSCTLS
+from pool.sweep import instance_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -28,19 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TIMEOUT_S = 15.0
 PREPARE_TIMEOUT_S = 90.0
 """For the image alone, and only the first time: preparing it takes 4 to 60 seconds."""
 STREAMS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Check(Generic[T]):
-    """A name and what looks into it; `T` is what it looks at."""
-
-    name: str
-    look: Callable[[T], Awaitable[Outcome]]
-    timeout_s: float = TIMEOUT_S
 
 
 OF_THE_MACHINE: Sequence[Check[Machine]] = (
@@ -48,6 +39,7 @@ OF_THE_MACHINE: Sequence[Check[Machine]] = (
     Check("exposure", machine.exposure),
     Check("log", machine.log_disk),
     Check("CA bundle", machine.ca_bundle),
+    Check("canary", machine.canary),
 )
 OF_THE_ENGINE: Sequence[Check[EngineReport]] = (
     Check("libnetwork", machine.libnetwork),
@@ -61,18 +53,13 @@ OF_A_CONTAINER: Sequence[Check[Sandbox]] = (
     Check("confinement", trials.confinement),
     Check("user namespace", trials.user_namespace),
     Check("sysctls", trials.sysctls),
-    Check("read-only root", trials.read_only_root),
     Check("privileges", trials.privileges),
     Check("runner", trials.separation),
     Check("CPU quota", trials.cpu),
-    Check("network guard", trials.guard),
+    *isolation.OF_A_CONTAINER,
     Check("trust", trials.trust),
     Check("recycling", trials.recycling),
     Check("internet", trials.internet),
-)
-OF_MORE_CONTAINERS: Sequence[Check[Laboratory]] = (
-    Check("memory limit", trials.memory),
-    Check("pids limit", trials.pids),
 )
 
 
@@ -104,12 +91,13 @@ class _Examination:
             report = await self._stage("engine", self._report(engine), TIMEOUT_S)
             await self._make(OF_THE_ENGINE, report)
             spec = await self._stage("image", self._spec(engine, report), PREPARE_TIMEOUT_S)
-            laboratory = Laboratory(engine, self._settings, spec) if spec else None
+            labels = partial(container_labels, instance_name(), self._settings)
+            laboratory = Laboratory(engine, self._settings, spec, labels) if spec else None
             async with contextlib.AsyncExitStack() as stack:
                 start = self._sandbox(laboratory, stack)
                 sandbox = await self._stage("container", start, 2 * TIMEOUT_S)
                 await self._make(OF_A_CONTAINER, sandbox)
-            await self._make(OF_MORE_CONTAINERS, laboratory)
+            await self._make(isolation.OF_MORE_CONTAINERS, laboratory)
 
     async def _make(self, checks: Sequence[Check[T]], subject: T | None) -> None:
         for check in checks:
@@ -172,9 +160,9 @@ class _Examination:
         started = time.monotonic()
         container = await stack.enter_async_context(laboratory.container())
         took_ms = (time.monotonic() - started) * 1000
-        seen = await ask(container, Inside, inside.report, list(SYSCTLS))
+        sandbox = await Sandbox.of(laboratory, container)
         python = f"{container.runner.get('implementation')} {container.runner.get('python')}"
-        return ok(f"{python}, ready in {took_ms:.0f} ms"), Sandbox(laboratory, container, seen)
+        return ok(f"{python}, ready in {took_ms:.0f} ms"), sandbox
 
 
 @contextlib.asynccontextmanager

@@ -70,6 +70,15 @@ async def exposure(machine: Machine) -> Outcome:
     return ok(f"listens on {settings.host}:{settings.port} {keys} API keys")
 
 
+async def canary(machine: Machine) -> Outcome:
+    """Say whether what is tried here is tried again while the server runs."""
+    if interval_s := machine.settings.canary_interval_s:
+        return ok(f"a server probes its isolation every {interval_s:g} s, see pgexec_canary_ok")
+    return warn(
+        "a server does not probe its isolation while it runs", "set PGEXEC_CANARY_INTERVAL_S=900"
+    )
+
+
 async def log_disk(machine: Machine) -> Outcome:
     """See that the log has room for its file and those rotated away."""
     settings = machine.settings

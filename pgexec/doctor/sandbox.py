@@ -8,21 +8,20 @@ import inspect
 import itertools
 import sys
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pgexec.backend import container_labels
+from pgexec.doctor import inside
+from pgexec.doctor.facts import Inside
 from pool.container import Container
 from pool.errors import PoolError
 from pool.job import Job, Status
-from pool.spec import create_document
-from pool.sweep import instance_name
+from pool.spec import SYSCTLS, create_document
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-    from pgexec.doctor.facts import Inside
     from pgexec.settings import Settings
     from pool.docker_engine import DockerEngine
     from pool.job import Result
@@ -43,11 +42,12 @@ class ProbeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Laboratory:
-    """Where containers come from: the engine, and the spec that the server would use."""
+    """Where containers come from: the engine, the spec that the server would use, their labels."""
 
     engine: DockerEngine
     settings: Settings
     spec: ContainerSpec
+    labels: Callable[[], Mapping[str, str]]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @contextlib.asynccontextmanager
@@ -59,11 +59,7 @@ class Laboratory:
         own = self.spec.limits
         limits = limits or replace(own, memory_bytes=max(own.memory_bytes, MEMORY_BYTES))
         spec = replace(self.spec, limits=replace(limits, code_bytes=CODE_BYTES))
-        document = create_document(
-            spec,
-            labels=container_labels(instance_name(), self.settings),
-            sequence=next(self._numbers),
-        )
+        document = create_document(spec, labels=self.labels(), sequence=next(self._numbers))
         container = await Container.start(
             self.engine, document, timeout_s=self.settings.start_timeout_s
         )
@@ -80,6 +76,12 @@ class Sandbox:
     laboratory: Laboratory
     container: Container
     inside: Inside
+
+    @classmethod
+    async def of(cls, laboratory: Laboratory, container: Container) -> Self:
+        """Look around in a container of a laboratory. Raises as `ask` does."""
+        seen = await ask(container, Inside, inside.report, list(SYSCTLS))
+        return cls(laboratory, container, seen)
 
     @property
     def settings(self) -> Settings:

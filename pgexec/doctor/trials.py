@@ -171,11 +171,8 @@ async def separation(sandbox: Sandbox) -> Outcome:
 async def guard(sandbox: Sandbox) -> Outcome:
     """Try every way to what the guard closes."""
     network, plan = sandbox.settings.network, network_plan(sandbox.settings)
-    outward = [name for name in sandbox.inside.interfaces if name != "lo"]
     if network == "none":
-        if outward:
-            return fail(f"PGEXEC_NETWORK is none, but there is {', '.join(outward)}", "see why")
-        return ok("PGEXEC_NETWORK is none: containers have no network")
+        return _networkless(sandbox)
     if plan is None:
         return warn(
             f"PGEXEC_NETWORK is {network}, which pgexec does not guard",
@@ -196,6 +193,27 @@ async def guard(sandbox: Sandbox) -> Outcome:
     finding = f"{strength}: {found.attempts} attempts refused at the gateway, this machine, "
     finding += f"{METADATA} and private ranges, by plain sockets, SO_DONTROUTE, "
     return ok(finding + "SO_BINDTODEVICE, IP_PKTINFO, broadcast and multicast")
+
+
+async def metadata(sandbox: Sandbox) -> Outcome:
+    """Try every way to the address at which clouds hand out a machine's credentials."""
+    network, plan = sandbox.settings.network, network_plan(sandbox.settings)
+    if network == "none":
+        return _networkless(sandbox)
+    if plan and any(_covers(network, METADATA) for network in plan.allowed):
+        return warn(
+            f"PGEXEC_NETWORK_ALLOW names {METADATA}", "take it out, unless it is no cloud's"
+        )
+    found = await ask(sandbox.container, Trespasses, trespass.trespass, [METADATA], [])
+    through = [way for way in found.through if way.startswith(f"{METADATA} ")]
+    if plan is None:  # then nothing refuses it; what counts is whether anybody is there
+        through = [way for way in through if "answered" in way]
+    if through:
+        return fail(
+            f"not refused: {', '.join(through[:SHOWN])}",
+            "set PGEXEC_NETWORK=egress, and see what the check of the network guard says",
+        )
+    return ok(f"{METADATA} {'is refused' if plan else 'does not answer'}")
 
 
 async def internet(sandbox: Sandbox) -> Outcome:
@@ -245,6 +263,18 @@ async def recycling(sandbox: Sandbox) -> Outcome:
         finding = f"after the reset, the next run found {', '.join(found)}"
         return fail(finding, "set PGEXEC_MAX_USES=1 and report this")
     return ok(f"the next run, as user {after.uid}, found no file and no process of the last one")
+
+
+def _networkless(sandbox: Sandbox) -> Outcome:
+    """See that a container without a network has no interface that leads out."""
+    outward = [name for name in sandbox.inside.interfaces if name != "lo"]
+    if outward:
+        return fail(f"PGEXEC_NETWORK is none, but there is {', '.join(outward)}", "see why")
+    return ok("PGEXEC_NETWORK is none: containers have no network")
+
+
+def _covers(network: str, address: str) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(network)
 
 
 def _within(network: str) -> str:

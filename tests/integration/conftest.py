@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
     from tests.integration.server import StartServer
 
-SMALL = {"POOL_MIN_IDLE": "2", "POOL_MAX_CONTAINERS": "4", "DRAIN_TIMEOUT_S": "20"}
+SMALL = {
+    "POOL_MIN_IDLE": "2",
+    "POOL_MAX_CONTAINERS": "4",
+    "DRAIN_TIMEOUT_S": "20",
+    "CANARY_INTERVAL_S": "0",  # whose container would be one more than a test expects
+}
 LOCAL = {**SMALL, "NETWORK": "none"}
 """For most tests: Docker 20.10 may lock up when many containers leave a network (moby 46661)."""
 

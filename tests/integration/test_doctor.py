@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgexec.backend import prepare_spec
-from pgexec.doctor import inside, trials
-from pgexec.doctor.facts import Inside
+from pgexec.doctor import trials
 from pgexec.doctor.findings import Verdict
-from pgexec.doctor.sandbox import Laboratory, Sandbox, ask
+from pgexec.doctor.sandbox import Laboratory, Sandbox
 from pgexec.settings import Settings
 from pool.container import Container
-from pool.spec import LABEL_INSTANCE, SYSCTLS, create_document
+from pool.spec import LABEL_INSTANCE, create_document
 from pool.sweep import instance_name, labels
 
 if TYPE_CHECKING:
@@ -131,14 +130,16 @@ async def test_an_interrupted_doctor_leaves_no_container(
 async def laboratory(engine: DockerEngine, base_image: str) -> Laboratory:
     """Give the doctor's containers, to be weakened: one that notices passes."""
     settings = Settings.of(image=base_image)
-    return Laboratory(engine, settings, await prepare_spec(engine, settings))
+    spec = await prepare_spec(engine, settings)
+    return Laboratory(engine, settings, spec, lambda: labels(instance_name(), time.time() + 60))
 
 
 async def test_it_notices_that_the_network_is_not_guarded(laboratory: Laboratory) -> None:
     weak = replace(laboratory, spec=replace(laboratory.spec, guard=None))
     async with weak.container() as container:
-        seen = await ask(container, Inside, inside.report, list(SYSCTLS))
-        outcome = await trials.guard(Sandbox(weak, container, seen))
+        sandbox = await Sandbox.of(weak, container)
+        outcome = await trials.guard(sandbox)
+        assert (await trials.metadata(sandbox)).status is Verdict.FAIL
     assert outcome.status is Verdict.FAIL
     assert "answered" in outcome.finding
     assert "by TCP" in outcome.finding
@@ -153,8 +154,7 @@ async def test_it_notices_missing_seccomp_privileges_and_limits(laboratory: Labo
     host |= {"NanoCpus": 0}
     container = await Container.start(laboratory.engine, {**document, "HostConfig": host})
     try:
-        seen = await ask(container, Inside, inside.report, list(SYSCTLS))
-        sandbox = Sandbox(laboratory, container, seen)
+        sandbox = await Sandbox.of(laboratory, container)
         for check in (
             trials.seccomp,
             trials.privileges,
@@ -164,6 +164,6 @@ async def test_it_notices_missing_seccomp_privileges_and_limits(laboratory: Labo
         ):
             outcome = await check(sandbox)
             assert outcome.status is Verdict.FAIL, outcome
-        assert seen.setuid == "gained" or "debian" not in laboratory.settings.image
+        assert sandbox.inside.setuid == "gained" or "debian" not in laboratory.settings.image
     finally:
         await container.destroy()

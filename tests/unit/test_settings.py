@@ -59,6 +59,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (settings.pool_max_waiting, settings.lease_timeout_s) == (256, 10)
     assert settings.pool_autoscale
     assert settings.tenant_max_running == 0
+    assert settings.canary_interval_s == 900
     assert (settings.max_uses, settings.max_age_s, settings.idle_timeout_s) == (1000, 3600, 300)
     assert settings.start_concurrency == len(os.sched_getaffinity(0))
 
@@ -131,6 +132,7 @@ def test_names_of_hosts_are_compared_in_lower_case(monkeypatch: pytest.MonkeyPat
         ("PGEXEC_CPUS", "0"),
         ("PGEXEC_MAX_USES", "1.5"),
         ("PGEXEC_TENANT_MAX_RUNNING", "-1"),
+        ("PGEXEC_CANARY_INTERVAL_S", "-1"),
         ("PGEXEC_START_CONCURRENCY", "0"),
         ("PGEXEC_NETWORK", "host"),
         ("PGEXEC_NETWORK", "container:db"),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
+    from pgexec.doctor.sandbox import Laboratory
     from pool.engine import EngineObserver
     from pool.installer import OnLine
     from pool.manager import PoolManager
@@ -87,6 +88,9 @@ class FakeBackend:
         if self.away:
             raise EngineUnavailable("the engine does not answer")
         return await Container.start(self.engine, DOCUMENT)
+
+    async def laboratory(self, language: str) -> Laboratory:
+        raise EngineUnavailable("the engine has nothing to spare")
 
     @property
     def dependencies(self) -> FakeDependencies:
@@ -328,6 +332,7 @@ class Backend:
     def __init__(self, settings): pass
     def observe(self, observer): pass
     async def launch(self, number, language): raise EngineUnavailable("the engine is away")
+    async def laboratory(self, language): raise EngineUnavailable("the engine is away")
     dependencies = FakeDependencies()
     async def attend(self, pools): await asyncio.Event().wait()
     async def close(self):

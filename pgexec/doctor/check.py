@@ -1,0 +1,24 @@
+"""A check: what it is called, what looks into it, and how long that may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pgexec.doctor.findings import Outcome
+
+T = TypeVar("T")
+
+TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Generic[T]):
+    """A name and what looks into it; `T` is what it looks at."""
+
+    name: str
+    look: Callable[[T], Awaitable[Outcome]]
+    timeout_s: float = TIMEOUT_S

@@ -1,0 +1,23 @@
+"""The checks of what holds a snippet: the doctor makes them once, the canary again and again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgexec.doctor import trials
+from pgexec.doctor.check import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgexec.doctor.sandbox import Laboratory, Sandbox
+
+OF_A_CONTAINER: Sequence[Check[Sandbox]] = (
+    Check("read-only root", trials.read_only_root),
+    Check("network guard", trials.guard),
+    Check("metadata", trials.metadata),
+)
+OF_MORE_CONTAINERS: Sequence[Check[Laboratory]] = (
+    Check("memory limit", trials.memory),
+    Check("pids limit", trials.pids),
+)
