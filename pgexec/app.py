@@ -17,7 +17,7 @@ from pgexec.canary import Canary
 from pgexec.lag import sample_lag
 from pgexec.log import event
 from pgexec.metrics import Metrics
-from pgexec.routes import CONTEXT, make_app
+from pgexec.routes import CONTEXT, PATHS, make_app
 from pgexec.server import HttpServer
 from pgexec.service import PoolService
 from pgexec.watchdog import watching
@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from pgexec.profiles import Profile
     from pgexec.service import Dependencies
     from pgexec.settings import Settings
+    from pgexec.tracing import Tracer
     from pool.container import Container
     from pool.engine import EngineObserver
 
 logger = logging.getLogger("pgexec")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 CANARY_STOP_S = 10.0
 ECHO_S = 0.5
 """A signal that is repeated sooner is the same one: `timeout` and some shells send it twice."""
@@ -124,7 +126,8 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         run_timeout_s=settings.run_timeout_s,
         output_limit_bytes=settings.output_limit,
     )
-    app = make_app(settings, service, metrics)
+    tracer = _tracer()
+    app = make_app(settings, service, metrics, tracer)
     server = HttpServer(
         app,
         app[CONTEXT].reporter.answered,
@@ -156,6 +159,8 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         finally:
             await server.close()
             await backend.close()
+            if tracer is not None:
+                await tracer.close()
     logger.info("stopped")
 
 
@@ -186,6 +191,19 @@ async def _listen(server: HttpServer, settings: Settings) -> None:
             "to 127.0.0.1",
             settings.host,
         )
+
+
+def _tracer() -> Tracer | None:
+    """Return what traces requests, where OpenTelemetry's own variables ask for it."""
+    asked = next(filter(os.environ.get, OTLP_ENDPOINTS), None)
+    if asked is None or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    try:
+        from pgexec.tracing import Tracer  # noqa: PLC0415  # an extra, slow to import
+    except ImportError as error:
+        logger.warning("%s is set, but there are no traces without pgexec[otel]: %s", asked, error)
+        return None
+    return Tracer(PATHS)
 
 
 async def _first(stop: asyncio.Event, attendant: asyncio.Task[None]) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pgexec.metrics import Metrics
     from pgexec.recent import Recent
     from pgexec.service import Outcome, Trace
+    from pgexec.tracing import Tracer
 
     Answered = Callable[[web.BaseRequest, web.StreamResponse], None]
 
@@ -102,13 +103,20 @@ def request_id(sent: str | None) -> str:
 class Reporter:
     """Counts each answer and logs one line for it, after the answer has been written.
 
-    `recent`, where there is one, keeps the last runs for the page.
+    `recent`, where there is one, keeps the last runs for the page, and `tracer` makes spans.
     """
 
-    def __init__(self, metrics: Metrics, paths: frozenset[str], recent: Recent | None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        paths: frozenset[str],
+        recent: Recent | None,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._metrics = metrics
         self._paths = paths
         self._recent = recent
+        self._tracer = tracer
 
     def answered(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Report an answer that has just been written."""
@@ -126,6 +134,8 @@ class Reporter:
         level = logging.DEBUG if polled else logging.INFO
         if logger.isEnabledFor(level):
             self._log(request, record, status, seconds, level)
+        if self._tracer is not None:
+            self._tracer.answered(request, record, status, seconds)
 
     def gone(self, request: web.BaseRequest) -> None:
         """Report a client that hung up before its answer."""
@@ -136,6 +146,8 @@ class Reporter:
         if self._recent is not None:
             self._recent.ended(record, seconds)
         self._log(request, record, GONE, seconds)
+        if self._tracer is not None:
+            self._tracer.answered(request, record, GONE, seconds)
 
     def _count(self, request: web.BaseRequest, status: int, seconds: float) -> None:
         path = request.path if request.path in self._paths else OTHER

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pgexec.schemas import RunRequest
     from pgexec.service import Progress, Service
     from pgexec.settings import Settings
+    from pgexec.tracing import Tracer
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -55,7 +56,12 @@ class Context:
 CONTEXT = web.AppKey("context", Context)
 
 
-def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) -> web.Application:
+def make_app(
+    settings: Settings,
+    service: Service,
+    metrics: prometheus.Metrics,
+    tracer: Tracer | None = None,
+) -> web.Application:
     """Return the application; it neither starts nor stops the service."""
     app = web.Application(middlewares=[answer_errors])
     limits = Limits(
@@ -79,7 +85,7 @@ def make_app(settings: Settings, service: Service, metrics: prometheus.Metrics) 
         for language, profile in settings.by_language.items()
     }
     recent = Recent() if settings.page else None
-    reporter = Reporter(metrics, PATHS, recent)
+    reporter = Reporter(metrics, PATHS, recent, tracer)
     app[CONTEXT] = Context(settings, limits, limits_of, service, metrics, reporter, openapi)
     app.add_routes(
         [

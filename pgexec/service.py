@@ -38,7 +38,8 @@ class Trace:
     """Where the time of a run went and what served it, filled in as far as it gets.
 
     `install_s` is the wait for dependencies, `queue_s` that for a container; `lease_s` is the
-    use of the container, of which the snippet had `run_s`. `None` is what did not happen.
+    use of the container, of which the snippet had `run_s`. `install_at` and `lease_at` are when
+    those began, of `time.perf_counter`. `None` is what did not happen.
     """
 
     container_id: str | None = None
@@ -47,6 +48,8 @@ class Trace:
     install_s: float | None = None
     lease_s: float | None = None
     run_s: float | None = None
+    install_at: float | None = None
+    lease_at: float | None = None
 
 
 class Progress(Protocol):
@@ -166,7 +169,7 @@ class PoolService:
         self, request: RunRequest, tenant: str, trace: Trace, progress: Progress | None
     ) -> AsyncIterator[Layer]:
         requirements = normalise(request.dependencies)
-        began = time.perf_counter()
+        began = trace.install_at = time.perf_counter()
         on_line = None if progress is None else progress.line
         try:
             async with self._dependencies.use(
@@ -205,6 +208,7 @@ class PoolService:
         finally:
             trace.queue_s = lease.queued_s
             if lease.entered_at:
+                trace.lease_at = lease.entered_at
                 trace.lease_s = time.perf_counter() - lease.entered_at
 
     def unready(self) -> str | None:

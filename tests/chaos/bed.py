@@ -24,6 +24,7 @@ SETTINGS = {
     "START_TIMEOUT_S": "2.5",
     "DRAIN_TIMEOUT_S": "20",
     "RUN_TIMEOUT_S": "10",
+    "CANARY_INTERVAL_S": "0",
 }
 ABANDONED_S = 8.0
 """What the engine made while nobody heard of it goes after twice START_TIMEOUT_S and a look."""

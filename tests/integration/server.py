@@ -157,13 +157,17 @@ class EngineClient:
 
 @dataclass
 class Server:
-    """One server process. `settings` are those of the environment, without their prefix."""
+    """One server process. `settings` are those of the environment, without their prefix.
+
+    `environment` are further variables.
+    """
 
     directory: Path
     settings: dict[str, str]
     engine: EngineClient = field(default_factory=EngineClient)
     port: int = 0
     instance: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
@@ -180,6 +184,7 @@ class Server:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             **{name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ},
             **{f"PGEXEC_{name}": value for name, value in settings.items()},
+            **self.environment,
         }
         with (self.directory / "stderr").open("wb") as stderr:
             self.process = subprocess.Popen(

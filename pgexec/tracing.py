@@ -1,0 +1,124 @@
+"""OpenTelemetry traces, for who installed `pgexec[otel]` and set an OTLP endpoint.
+
+A request's spans are made from its record once its answer has been written, so that tracing
+delays no answer; they are sent in batches by a thread of the SDK's. Everything but the
+endpoint is the SDK's to read from its own `OTEL_…` variables. Names of attributes are those of
+https://opentelemetry.io/docs/specs/semconv/http/http-spans/ where that has any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from http import HTTPStatus
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagate import extract
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+from pgexec.metrics import METHODS
+from pgexec.pool_metrics import OTHER
+from pool.observer import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aiohttp import web
+
+    from pgexec.record import Record
+    from pgexec.service import Trace
+
+FLUSH_S = 2.0
+"""How long the end of the server waits for a receiver to take the last spans."""
+_MAX_PATH_CHARS = 200
+
+
+class Tracer:
+    """Makes the spans of requests and sends them away; `close` sends what is left."""
+
+    def __init__(self, paths: frozenset[str]) -> None:
+        self._paths = paths
+        own = {"service.name": "pgexec", "service.version": metadata.version("pgexec")}
+        # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say comes last, and wins.
+        resource = Resource.create(own).merge(OTELResourceDetector().detect())
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("pgexec")
+
+    def answered(
+        self, request: web.BaseRequest, record: Record, status: int, total_s: float
+    ) -> None:
+        """Make the spans of a request that ended just now, `total_s` after it came."""
+        ended_at = time.perf_counter()
+        to_epoch_s = time.time() - ended_at
+
+        def nanoseconds(at: float) -> int:
+            return int((to_epoch_s + at) * 1e9)
+
+        method = request.method if request.method in METHODS else OTHER
+        known = request.path in self._paths
+        span = self._tracer.start_span(
+            f"{method} {request.path}" if known else method,
+            context=extract(request.headers),
+            kind=SpanKind.SERVER,
+            start_time=nanoseconds(record.began),
+            attributes={
+                "http.request.method": method,
+                "http.response.status_code": status,
+                "url.path": request.path[:_MAX_PATH_CHARS],
+                "url.scheme": "http",
+                **({"http.route": request.path} if known else {}),
+                **dict(_attributes(record)),
+            },
+        )
+        if span.is_recording():
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                span.set_status(Status(StatusCode.ERROR))
+            if record.trace is not None:
+                within = set_span_in_context(span)
+                for name, began, seconds in parts(record.trace, ended_at):
+                    part = self._tracer.start_span(name, within, start_time=nanoseconds(began))
+                    part.end(nanoseconds(began + seconds))
+        span.end(nanoseconds(record.began + total_s))
+
+    async def close(self) -> None:
+        """Send what has not been sent, unless nobody takes it for `FLUSH_S` seconds."""
+        # A thread that ends with the process, whatever the receiver does.
+        flush = threading.Thread(target=self._provider.shutdown, name="send spans", daemon=True)
+        flush.start()
+        await asyncio.to_thread(flush.join, FLUSH_S)
+
+
+def parts(trace: Trace, ended_at: float) -> Iterator[tuple[str, float, float]]:
+    """Yield what happened in a run, when it began, and its seconds; all on `perf_counter`.
+
+    `install` is the wait for dependencies, `queue` that for a container which others used, or
+    `start` for one that had to be started; `run` is the snippet.
+    """
+    if trace.install_s is not None and trace.install_at is not None:
+        yield "install", trace.install_at, trace.install_s
+    if trace.queue_s:
+        leased_at = ended_at if trace.lease_at is None else trace.lease_at
+        name = "start" if trace.source == Source.STARTED else "queue"
+        yield name, leased_at - trace.queue_s, trace.queue_s
+    if trace.run_s is not None and trace.lease_at is not None:
+        yield "run", trace.lease_at, trace.run_s
+
+
+def _attributes(record: Record) -> Iterator[tuple[str, str]]:
+    yield "pgexec.request_id", record.id
+    if record.tenant:
+        yield "pgexec.tenant", record.tenant
+    if record.code is not None:
+        yield "error.type", record.code
+    if record.outcome is not None:
+        yield "pgexec.run.status", record.outcome.result.status.value
+    if (trace := record.trace) is not None and trace.container_id is not None:
+        yield "container.id", trace.container_id
+        yield "pgexec.lease.source", str(trace.source)
