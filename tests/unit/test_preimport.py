@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
 import json
 import os
 import subprocess
@@ -139,6 +140,39 @@ def test_a_preloaded_layer_is_on_the_path_of_every_run_and_tells_what_is_in_it(
 def test_a_preloaded_layer_that_is_not_there_is_told_of(start: Start) -> None:
     with start("first", "", preload="gone") as runner:
         assert runner.first == (Kind.REFUSED, b"the layer of dependencies is not there")
+
+
+LOAD_OPENMP = "import ctypes; gomp = ctypes.CDLL('libgomp.so.1')\n"
+USE_OPENMP = """
+import ctypes, threading
+seen = set()
+barrier = threading.Barrier(3)
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+def work(_):
+    barrier.wait(9)  # all three at once, or it breaks
+    seen.add(threading.get_ident())
+gomp.GOMP_parallel(work, None, 3, 0)
+"""
+needs_openmp = pytest.mark.skipif(
+    not ctypes.util.find_library("gomp"), reason="no libgomp on this machine"
+)
+
+
+@needs_openmp
+def test_openmp_has_its_threads_in_every_run(start: Start) -> None:
+    with start("openmp", LOAD_OPENMP) as runner:
+        for _ in range(2):
+            ran = runner.run(f"from openmp import gomp\n{USE_OPENMP}print(len(seen))")
+            assert (ran.stdout, ran.stderr) == (b"3\n", b"")
+            assert ran.report is Kind.CLEAN
+
+
+@needs_openmp
+def test_an_import_that_has_used_openmp_is_refused(start: Start) -> None:
+    """GNU's has threads from then on, no fork ends them, and a child would wait for them."""
+    with start("openmp", LOAD_OPENMP + USE_OPENMP) as runner:
+        reason = b"openmp cannot be pre-imported: it leaves 2 threads running"
+        assert runner.first == (Kind.REFUSED, reason)
 
 
 def test_what_an_import_seeded_is_seeded_anew_for_each_run(start: Start) -> None:
