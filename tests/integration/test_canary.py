@@ -110,7 +110,7 @@ async def test_a_network_that_nothing_guards_is_reported(
     assert await engine.owned(f"{LABEL_INSTANCE}={TEST}") == []
 
 
-async def test_a_draining_server_probes_nothing(start: StartServer) -> None:
+async def test_the_end_of_a_server_leaves_nothing_of_a_probe(start: StartServer) -> None:
     server = await start(POOL_MIN_IDLE=1, POOL_MAX_CONTAINERS=1, CANARY_INTERVAL_S=1)
 
     async def probing() -> Any:
@@ -118,4 +118,4 @@ async def test_a_draining_server_probes_nothing(start: StartServer) -> None:
         return set(await server.containers()) - set(pool)
 
     await until(probing, "a round of the canary")
-    await server.stop()  # shows that nothing is left, and no traceback in the log
+    await server.stop()

@@ -179,6 +179,37 @@ async def test_without_an_engine_nothing_is_known_until_it_is_back() -> None:
     assert watched.value("ok", **PIDS) == 1
 
 
+async def test_each_profile_is_probed_for_itself() -> None:
+    outcomes = {"python": ok("held"), "datascience": fail("128 processes started", "enable it")}
+    asked: list[str] = []
+
+    async def look(laboratory: Laboratory) -> Outcome:
+        return outcomes[asked[-1]]
+
+    watched = Watched(look)
+
+    async def laboratory(language: str) -> Laboratory:
+        asked.append(language)
+        return await watched._laboratory(language)
+
+    registry = CollectorRegistry()
+    checks = (Check("pids limit", look),)
+    canary = Canary(
+        laboratory,
+        CanaryMetrics(registry),
+        900,
+        tuple(outcomes),
+        of_a_container=(),
+        of_more_containers=checks,
+    )
+    await canary.probe()
+    found = {
+        name: registry.get_sample_value("pgexec_canary_ok", PIDS | {"profile": name})
+        for name in outcomes
+    }
+    assert found == {"python": 1, "datascience": 0}
+
+
 async def test_it_probes_soon_and_then_at_its_interval_whatever_goes_wrong() -> None:
     watched = Watched(raises(ZeroDivisionError()))
     task = asyncio.create_task(watched.canary.attend())

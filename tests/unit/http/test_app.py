@@ -80,6 +80,8 @@ class FakeBackend:
         self.away = False
         self.closed = False
         self.attending = asyncio.Event()
+        self.probing = asyncio.Event()
+        self.probed = asyncio.Event()
 
     def observe(self, observer: EngineObserver) -> None:
         pass
@@ -90,7 +92,11 @@ class FakeBackend:
         return await Container.start(self.engine, DOCUMENT)
 
     async def laboratory(self, language: str) -> Laboratory:
-        raise EngineUnavailable("the engine has nothing to spare")
+        self.probing.set()
+        try:
+            return await asyncio.Future()
+        finally:
+            self.probed.set()
 
     @property
     def dependencies(self) -> FakeDependencies:
@@ -237,6 +243,27 @@ async def test_a_leased_run_ends_before_the_server_does(app: App) -> None:
     status, answer = await run
     assert (status, answer["status"]) == (200, "ok")
     await app.task
+
+
+async def test_a_server_that_drains_probes_nothing() -> None:
+    port, backend = free_port(), FakeBackend()
+    settings = settings_of(port, canary_interval_s=0.001)
+    task = asyncio.create_task(serve(settings, backend, lambda: None))
+    await backend.attending.wait()
+    async with ClientSession() as session, asyncio.timeout(20):
+        app = App(port, backend, task, session)
+        await app.until_ready()
+        run = asyncio.create_task(app.post(code="hang"))
+        while not (busy := [one for one in backend.engine.containers.values() if one.busy]):
+            await asyncio.sleep(0)  # nobody tells
+        await backend.probing.wait()
+        assert not backend.probed.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await backend.probed.wait()
+        assert not task.done()
+        busy[0].finish()
+        assert (await run)[0] == 200
+        await task
 
 
 async def test_a_tenant_with_its_share_of_runs_gets_429_and_others_go_on() -> None:
