@@ -77,7 +77,8 @@ async def best_ns(app: web.Application, headers: dict[str, str]) -> float:
 
 def sign_ns() -> float:
     """Return what the request's id and Server-Timing cost."""
-    record = Record("abc", trace=Trace("c0ffee" * 10, "idle", 0.0, None, None, 0.0015, 0.001))
+    trace = Trace("c0ffee" * 10, "idle", queue_s=0.0, lease_s=0.0015, run_s=0.001)
+    record = Record("abc", trace=trace)
     response = web.Response(body=b"")
     best = float("inf")
     for _ in range(ROUNDS):
