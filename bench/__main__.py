@@ -2,8 +2,8 @@
 
 Sections: latency, throughput, fresh, breakdown, dependencies, profiles, soak; all of them by
 default. `tuner`, alone, replays traces against the pool's policy without an engine, and draws
-docs/tuner.svg. What is compared is measured in turns within one run: ratios hold where absolute
-figures do not.
+docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md shows. What is compared
+is measured in turns within one run: ratios hold where absolute figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
 """
@@ -17,12 +17,13 @@ import random
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
 
-from bench import breakdown, dependencies, latency, profiles, throughput, tuner
+from bench import breakdown, curves, dependencies, latency, profiles, throughput, tuner
 from bench.bed import test_bed
 from bench.errors import BenchError
 from bench.facts import facts, load_average
@@ -32,6 +33,8 @@ from pgexec.settings import SettingsError
 from pool.errors import PoolError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from bench.bed import Bed
 
 SECTIONS = ("latency", "throughput", "fresh", "breakdown", "dependencies", "profiles", "soak")
@@ -54,27 +57,32 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the soak, to repeat its mix of runs")
     parser.add_argument("--strict", action="store_true", help="fail when a bound is missed")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="another trace for tuner")
+    parser.add_argument("--redraw", action="store_true", help="curves: draw the last figures")
     options = parser.parse_args()
     if options.section == ["tuner"]:
         return tuner.main(options.trace, options.seed or 1)
-    if unknown := set(options.section) - set(SECTIONS):
+    alone = options.section == ["curves"]
+    if not alone and (unknown := set(options.section) - set(SECTIONS)):
         parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
-    if options.seed is None:
+    if options.seed is None and not alone:
         options.seed = random.randrange(10_000)
+    work = partial(measure, options)
+    if alone:
+        work = partial(curves.main, options.seed or 1, redraw=options.redraw)
     try:
-        return uvloop.run(until_stopped(options))
-    except (*FAILURES, ExceptionGroup) as error:
+        return uvloop.run(until_stopped(work))
+    except (*FAILURES, TimeoutError, ExceptionGroup) as error:
         print(f"bench: {_sentence(error)}", file=sys.stderr)
         return 1
 
 
-async def until_stopped(options: argparse.Namespace) -> int:
+async def until_stopped(work: Callable[[], Awaitable[int]]) -> int:
     """Measure; SIGTERM cancels that, so that server and containers do not outlive the bench."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        return await measure(options)
+        return await work()
     except asyncio.CancelledError:
         print("bench: stopped", file=sys.stderr)
         return 128 + signal.SIGTERM

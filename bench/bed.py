@@ -16,7 +16,7 @@ from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine
 from pool.image import bootstrap_command
 from pool.job import Job
-from pool.spec import LABEL_INSTANCE, ContainerSpec, create_document
+from pool.spec import LABEL_INSTANCE, LABEL_ROLE, ContainerSpec, create_document
 from pool.sweep import instance_name, labels
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aiodocker.types import JSONObject
 
     from pgexec.settings import Settings
+    from pool.engine import Owned
     from pool.job import ResetReport, Result
 
 MANY_USES = 10_000
@@ -84,9 +85,16 @@ class Bed:
 
     async def owned_by(self, pid: int) -> list[str]:
         """Return the ids of the containers that the engine lists for the server with this pid."""
+        return [one.id for one in await self._owned(pid)]
+
+    async def pooled_by(self, pid: int) -> list[str]:
+        """Return those of them that run snippets, without what keeps volumes."""
+        return [one.id for one in await self._owned(pid) if LABEL_ROLE not in one.labels]
+
+    async def _owned(self, pid: int) -> list[Owned]:
         # The name of an instance ends in the process's pid and start time (pool/sweep.py).
         found = await self.engine.owned(LABEL_INSTANCE)
-        return [one.id for one in found if one.labels[LABEL_INSTANCE].split("/")[-2] == str(pid)]
+        return [one for one in found if one.labels[LABEL_INSTANCE].split("/")[-2] == str(pid)]
 
 
 @contextlib.asynccontextmanager
