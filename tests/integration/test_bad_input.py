@@ -149,7 +149,6 @@ async def test_a_body_without_end_is_a_413(server: Server) -> None:
         ("GET", "/run", 405),
         ("PUT", "/run", 405),
         ("DELETE", "/ping", 405),
-        ("GET", "/", 404),
         ("POST", "/run/", 404),
         ("GET", "/../../etc/passwd", 404),
         ("GET", "/%00", 404),

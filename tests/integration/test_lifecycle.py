@@ -239,6 +239,7 @@ async def test_two_servers_on_one_engine_touch_only_their_own(start: StartServer
     mine = set(await second.containers())
     assert not mine & set(await first.containers())
     await asyncio.gather(*(one.works() for one in (first, second) for _ in range(5)))
+    await first.at_rest()  # what is created and not started yet only a sweep can find
     first.process.kill()
     await first.ended()
     await first.no_container_left(within_s=GONE_WITHIN_S)

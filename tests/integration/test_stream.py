@@ -91,11 +91,12 @@ async def test_the_result_is_the_plain_answers_and_the_output_adds_up_to_it(
     server: Server,
 ) -> None:
     code = (
-        "import os, sys\n"
+        "import sys\n"
         "for n in range(300):\n"
         "    print(n, 'é€😀'); print('err', n, file=sys.stderr)\n"
-        "os.write(1, b'\\xff\\xe2\\x82'); os.write(1, '€'.encode()[1:])\n"
-        "os.write(2, b'\\xe2\\x82'); sys.exit(3)"
+        "for piece in b'\\xff\\xe2\\x82', '€'.encode()[1:]:\n"
+        "    sys.stdout.buffer.write(piece); sys.stdout.flush()\n"
+        "sys.stderr.buffer.write(b'\\xe2\\x82'); sys.exit(3)"
     )
     plain = (await server.run(code)).json
     told = await told_by(server, code)
