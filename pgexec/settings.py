@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import math
 import os
 import re
-import ssl
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
 from dotenv import dotenv_values
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -24,10 +20,28 @@ from pydantic_settings import (
 )
 
 from pgexec import profiles
-from pgexec.auth import Keyring, parse_keyring
+from pgexec.auth import Keyring
 from pgexec.profiles import Fields, Profile
-from pgexec.quantities import parse_size
-from pool.requirements import Requirements, normalise
+from pgexec.values import (
+    Count,
+    Flag,
+    Seconds,
+    Size,
+    Text,
+    to_certificates,
+    to_cores,
+    to_hosts,
+    to_index,
+    to_keyring,
+    to_modules,
+    to_network,
+    to_networks,
+    to_packages,
+    to_profiles,
+    to_sets,
+    to_size,
+)
+from pool.requirements import Requirements
 from pool.spec import LAYERS_DIR, RUNNER_DIR
 
 PREFIX = "PGEXEC_"
@@ -40,12 +54,6 @@ _SECRET = frozenset(
         "dependency_index_credentials",
     }
 )
-_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_INDEX_URL = re.compile(r"https?://[^\s/]+(/\S*)?")
-_NEXT_REQUIREMENT = re.compile(r",(?![^\[]*\])(?=\s*[A-Za-z0-9])")
-"""The commas of `a>=1,<2,b[c,d]` that separate requirements."""
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
-_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 _TAKEN = (
@@ -61,115 +69,6 @@ ENGINE_ADDRESSES = "empty, unix:///path, tcp://host:port or https://host:port"
 
 class SettingsError(ValueError):
     """A setting has a wrong value; the sentence says which, what it is, and what is allowed."""
-
-
-def _size(value: object) -> object:
-    return parse_size(value) if isinstance(value, str) else value
-
-
-def _modules(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    names = tuple(filter(None, (name.strip() for name in value.split(","))))
-    if not all(map(_MODULE.fullmatch, names)):
-        raise ValueError("not a list of module names")
-    return names
-
-
-def _cores(value: object) -> object:
-    return len(os.sched_getaffinity(0)) if value in ("", None) else value
-
-
-def _network(value: object) -> object:
-    # `host` and `container:…` would put foreign code into a namespace that is not its own.
-    if not isinstance(value, str) or value == "host" or not _NETWORK.fullmatch(value):
-        raise ValueError("not a network")
-    return value
-
-
-def _networks(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    names = filter(None, (name.strip() for name in value.split(",")))
-    return tuple(str(ipaddress.ip_network(name, strict=False)) for name in names)
-
-
-def _packages(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    names = tuple(filter(None, (name.strip() for name in value.split(","))))
-    return frozenset(canonicalize_name(name, validate=True) for name in names)
-
-
-def _sets(value: object) -> object:
-    """Read `requests;numpy>=2,<3,pandas[excel]`: sets of requirements (markers left out)."""
-    if not isinstance(value, str):
-        return value
-    sets = []
-    for text in filter(None, map(str.strip, value.split(";"))):
-        items = _NEXT_REQUIREMENT.split(text)
-        if any(Requirement(item).url for item in items):
-            raise ValueError("names an address")
-        sets.append(normalise(items))
-    return tuple(sets)
-
-
-def _index(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    urls = tuple(filter(None, (url.strip() for url in value.split(","))))
-    if not all(map(_INDEX_URL.fullmatch, urls)):
-        raise ValueError("not addresses of an index")
-    return urls
-
-
-def _hosts(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    names = tuple(filter(None, (name.strip().lower() for name in value.split(","))))
-    if not all(map(_HOST.fullmatch, names)):
-        raise ValueError("not a list of names")
-    return names
-
-
-def _keyring(value: object) -> object:
-    return parse_keyring(value) if isinstance(value, str) else value
-
-
-def _certificates(value: object) -> object:
-    if isinstance(value, str) and value:
-        try:
-            if not Path(value).is_file():
-                raise ValueError("not a file")
-            Path(value).read_text(encoding="utf-8")
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
-        except OSError as error:  # ssl.SSLError, too
-            raise ValueError("not certificates") from error
-    return value
-
-
-def _profiles(value: object) -> object:
-    return profiles.parse_profiles(value) if isinstance(value, str) else value
-
-
-# `description` completes the sentence "PGEXEC_X must be …".
-Seconds = Annotated[
-    float,
-    Field(
-        gt=0,
-        le=10**6,
-        allow_inf_nan=False,
-        description="a number of seconds above 0 and at most 1000000",
-    ),
-]
-Count = Annotated[int, Field(ge=1, le=10**6, description="a whole number from 1 to 1000000")]
-Size = Annotated[
-    int,
-    BeforeValidator(_size),
-    Field(ge=1, le=1 << 30, description="a size from 1 byte to 1GiB, such as 256MiB, 1MB or 64k"),
-]
-Flag = Annotated[bool, Field(description="true or false")]
-Text = Annotated[str, Field(description="text")]
 
 
 class _Files(DotEnvSettingsSource):
@@ -190,7 +89,7 @@ class Settings(BaseSettings):
     api_keys: Annotated[
         Keyring,
         NoDecode,
-        BeforeValidator(_keyring),
+        BeforeValidator(to_keyring),
         Field(description="empty, name:key pairs with commas, or file:PATH"),
     ] = Keyring()
     metrics_open: Flag = True
@@ -201,7 +100,7 @@ class Settings(BaseSettings):
     browser_hosts: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_hosts),
+        BeforeValidator(to_hosts),
         Field(description="a list of host names without ports, with commas"),
     ] = ()
 
@@ -221,7 +120,7 @@ class Settings(BaseSettings):
     preimport: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_modules),
+        BeforeValidator(to_modules),
         Field(description="a list of module names with commas"),
     ] = (
         "collections",
@@ -253,19 +152,19 @@ class Settings(BaseSettings):
     ] = "Main"
     ca_bundle: Annotated[
         str,
-        BeforeValidator(_certificates),
+        BeforeValidator(to_certificates),
         Field(description="empty or a readable file of PEM certificates"),
     ] = ""
     network: Annotated[
         str,
-        BeforeValidator(_network),
+        BeforeValidator(to_network),
         Field(description="egress, none, or the name of a network (not host)"),
     ] = "egress"
 
     network_allow: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_networks),
+        BeforeValidator(to_networks),
         Field(description="a list of addresses or networks with commas, such as 10.1.2.0/24"),
     ] = ()
 
@@ -275,7 +174,7 @@ class Settings(BaseSettings):
     ] = 30
     memory_limit: Annotated[
         int,
-        BeforeValidator(_size),
+        BeforeValidator(to_size),
         Field(ge=16 << 20, le=1 << 44, description="a size of at least 16MiB, such as 256MiB"),
     ] = 256 << 20
     cpus: Annotated[
@@ -292,37 +191,37 @@ class Settings(BaseSettings):
     ] = 64
     disk_limit: Annotated[
         int,
-        BeforeValidator(_size),
+        BeforeValidator(to_size),
         Field(ge=64 << 10, le=1 << 44, description="a size of at least 64KiB, such as 64MiB"),
     ] = 64 << 20
     output_limit: Size = 1 << 20
     code_limit: Annotated[
         int,
-        BeforeValidator(_size),
+        BeforeValidator(to_size),
         Field(ge=1, le=64 << 20, description="a size from 1 byte to 64MiB"),
     ] = 1 << 20
     stdin_limit: Annotated[
         int,
-        BeforeValidator(_size),
+        BeforeValidator(to_size),
         Field(ge=0, le=64 << 20, description="a size from 0 to 64MiB"),
     ] = 1 << 20
 
     install_timeout_s: Seconds = 120
     dependency_network: Annotated[
         str,
-        BeforeValidator(lambda value: _network(value) if value else value),
+        BeforeValidator(lambda value: to_network(value) if value else value),
         Field(description="empty, egress, or the name of a network (not host)"),
     ] = ""
     dependency_index_url: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_index),
+        BeforeValidator(to_index),
         Field(max_length=1, description="empty or the http(s) address of a package index"),
     ] = ()
     dependency_extra_index_url: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_index),
+        BeforeValidator(to_index),
         Field(description="empty or http(s) addresses of package indexes with commas"),
     ] = ()
     dependency_index_credentials: Annotated[
@@ -332,23 +231,23 @@ class Settings(BaseSettings):
     dependency_allow: Annotated[
         frozenset[str],
         NoDecode,
-        BeforeValidator(_packages),
+        BeforeValidator(to_packages),
         Field(description="empty or names of packages with commas"),
     ] = frozenset()
     dependency_deny: Annotated[
         frozenset[str],
         NoDecode,
-        BeforeValidator(_packages),
+        BeforeValidator(to_packages),
         Field(description="empty or names of packages with commas"),
     ] = frozenset()
     dependency_size_limit: Annotated[
         int,
-        BeforeValidator(_size),
+        BeforeValidator(to_size),
         Field(ge=1 << 20, le=1 << 40, description="a size of at least 1MiB, such as 512MiB"),
     ] = 512 << 20
     dependency_cache_limit: Annotated[
         int,
-        BeforeValidator(_size),
+        BeforeValidator(to_size),
         Field(ge=0, le=1 << 50, description="a size, such as 4GiB"),
     ] = 4 << 30
     dependency_failure_ttl_s: Annotated[
@@ -358,7 +257,7 @@ class Settings(BaseSettings):
     dependency_preload: Annotated[
         tuple[Requirements, ...],
         NoDecode,
-        BeforeValidator(_sets),
+        BeforeValidator(to_sets),
         Field(description="empty or sets of requirements, such as requests;numpy,pandas"),
     ] = ()
     dependency_volume: Annotated[
@@ -387,7 +286,7 @@ class Settings(BaseSettings):
     ] = 300
     start_concurrency: Annotated[
         int,
-        BeforeValidator(_cores),
+        BeforeValidator(to_cores),
         Field(ge=1, le=1024, description="empty or a whole number from 1 to 1024"),
     ] = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
     start_timeout_s: Seconds = 30
@@ -396,7 +295,7 @@ class Settings(BaseSettings):
     profiles: Annotated[
         dict[str, Fields],
         NoDecode,
-        BeforeValidator(_profiles),
+        BeforeValidator(to_profiles),
         Field(description="empty, a JSON object of profiles, or file:PATH of a JSON or TOML file"),
     ] = {}
 

@@ -1,0 +1,150 @@
+"""The values that settings may have: how they are read, and what is wrong with those refused.
+
+Each `to_…` takes what a file or the environment says, or a value that is right already, and
+raises `ValueError`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import ssl
+from pathlib import Path
+from typing import Annotated
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from pydantic import BeforeValidator, Field
+
+from pgexec import profiles
+from pgexec.auth import parse_keyring
+from pgexec.quantities import parse_size
+from pool.requirements import normalise
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_INDEX_URL = re.compile(r"https?://[^\s/]+(/\S*)?")
+_NEXT_REQUIREMENT = re.compile(r",(?![^\[]*\])(?=\s*[A-Za-z0-9])")
+"""The commas of `a>=1,<2,b[c,d]` that separate requirements."""
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def to_size(value: object) -> object:
+    """Read a size such as `256MiB`."""
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def to_modules(value: object) -> object:
+    """Read names of modules, with commas."""
+    if not isinstance(value, str):
+        return value
+    names = tuple(filter(None, (name.strip() for name in value.split(","))))
+    if not all(map(_MODULE.fullmatch, names)):
+        raise ValueError("not a list of module names")
+    return names
+
+
+def to_cores(value: object) -> object:
+    """Take the number of processors where nothing is said."""
+    return len(os.sched_getaffinity(0)) if value in ("", None) else value
+
+
+def to_network(value: object) -> object:
+    """Refuse networks in which foreign code must not be."""
+    # `host` and `container:…` would put foreign code into a namespace that is not its own.
+    if not isinstance(value, str) or value == "host" or not _NETWORK.fullmatch(value):
+        raise ValueError("not a network")
+    return value
+
+
+def to_networks(value: object) -> object:
+    """Read addresses and networks, with commas."""
+    if not isinstance(value, str):
+        return value
+    names = filter(None, (name.strip() for name in value.split(",")))
+    return tuple(str(ipaddress.ip_network(name, strict=False)) for name in names)
+
+
+def to_packages(value: object) -> object:
+    """Read names of packages, with commas, and spell them in one way."""
+    if not isinstance(value, str):
+        return value
+    names = tuple(filter(None, (name.strip() for name in value.split(","))))
+    return frozenset(canonicalize_name(name, validate=True) for name in names)
+
+
+def to_sets(value: object) -> object:
+    """Read `requests;numpy>=2,<3,pandas[excel]`: sets of requirements (markers left out)."""
+    if not isinstance(value, str):
+        return value
+    sets = []
+    for text in filter(None, map(str.strip, value.split(";"))):
+        items = _NEXT_REQUIREMENT.split(text)
+        if any(Requirement(item).url for item in items):
+            raise ValueError("names an address")
+        sets.append(normalise(items))
+    return tuple(sets)
+
+
+def to_index(value: object) -> object:
+    """Read addresses of package indexes, with commas."""
+    if not isinstance(value, str):
+        return value
+    urls = tuple(filter(None, (url.strip() for url in value.split(","))))
+    if not all(map(_INDEX_URL.fullmatch, urls)):
+        raise ValueError("not addresses of an index")
+    return urls
+
+
+def to_hosts(value: object) -> object:
+    """Read host names, with commas."""
+    if not isinstance(value, str):
+        return value
+    names = tuple(filter(None, (name.strip().lower() for name in value.split(","))))
+    if not all(map(_HOST.fullmatch, names)):
+        raise ValueError("not a list of names")
+    return names
+
+
+def to_keyring(value: object) -> object:
+    """Read API keys."""
+    return parse_keyring(value) if isinstance(value, str) else value
+
+
+def to_certificates(value: object) -> object:
+    """Refuse a file that holds no CA certificates."""
+    if isinstance(value, str) and value:
+        try:
+            if not Path(value).is_file():
+                raise ValueError("not a file")
+            Path(value).read_text(encoding="utf-8")
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
+        except OSError as error:  # ssl.SSLError, too
+            raise ValueError("not certificates") from error
+    return value
+
+
+def to_profiles(value: object) -> object:
+    """Read profiles."""
+    return profiles.parse_profiles(value) if isinstance(value, str) else value
+
+
+# `description` completes the sentence "PGEXEC_X must be …".
+Seconds = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=10**6,
+        allow_inf_nan=False,
+        description="a number of seconds above 0 and at most 1000000",
+    ),
+]
+Count = Annotated[int, Field(ge=1, le=10**6, description="a whole number from 1 to 1000000")]
+Size = Annotated[
+    int,
+    BeforeValidator(to_size),
+    Field(ge=1, le=1 << 30, description="a size from 1 byte to 1GiB, such as 256MiB, 1MB or 64k"),
+]
+Flag = Annotated[bool, Field(description="true or false")]
+Text = Annotated[str, Field(description="text")]
