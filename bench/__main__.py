@@ -1,9 +1,9 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
-Sections: latency, throughput, fresh, breakdown, dependencies, profiles, soak; all of them by
-default. `tuner`, alone, replays traces against the pool's policy without an engine, and draws
-docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md shows. What is compared
-is measured in turns within one run: ratios hold where absolute figures do not.
+Sections: latency, throughput, fresh, breakdown, dependencies, profiles, overload, soak; all of
+them by default. `tuner`, alone, replays traces against the pool's policy without an engine, and
+draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md shows. What is
+compared is measured in turns within one run: ratios hold where absolute figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
 """
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from bench import breakdown, curves, dependencies, latency, profiles, throughput, tuner
+from bench import breakdown, curves, dependencies, latency, overload, profiles, throughput, tuner
 from bench.bed import test_bed
 from bench.errors import BenchError
 from bench.facts import facts, load_average
@@ -37,7 +37,24 @@ if TYPE_CHECKING:
 
     from bench.bed import Bed
 
-SECTIONS = ("latency", "throughput", "fresh", "breakdown", "dependencies", "profiles", "soak")
+SECTIONS = (
+    "latency",
+    "throughput",
+    "fresh",
+    "breakdown",
+    "dependencies",
+    "profiles",
+    "overload",
+    "soak",
+)
+MEASURES = {
+    "latency": latency.measure,
+    "throughput": throughput.measure_recycled,
+    "fresh": throughput.measure_fresh,
+    "dependencies": dependencies.measure,
+    "profiles": profiles.measure,
+    "overload": overload.measure,
+}
 SOAK_RUNS = 1000
 SECTION_TIMEOUT_S, SOAK_RUN_S = 240.0, 0.25
 FAILURES = (BenchError, SettingsError, PoolError)
@@ -127,19 +144,9 @@ async def measure(options: argparse.Namespace) -> int:
 
 
 async def _measure(name: str, bed: Bed) -> list[Section]:
-    match name:
-        case "latency":
-            return [await latency.measure(bed)]
-        case "throughput":
-            return [await throughput.measure_recycled(bed)]
-        case "fresh":
-            return [await throughput.measure_fresh(bed)]
-        case "dependencies":
-            return [await dependencies.measure(bed)]
-        case "profiles":
-            return [await profiles.measure(bed)]
-        case _:
-            return await breakdown.measure(bed)
+    if name == "breakdown":
+        return await breakdown.measure(bed)
+    return [await MEASURES[name](bed)]
 
 
 def _limit_s(name: str, runs: int) -> float:
