@@ -144,6 +144,8 @@ class Container:
         finally:
             self._answer = None
         if ending.ending is Ending.NO_LAYER:
+            if not layer:
+                raise RunnerProtocolError("the runner misses a layer that nobody asked for")
             raise LayerMissing("the layer of dependencies is not there")
         return output.result(ending)
 

@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import event, given
+from hypothesis import currently_in_test_context, event, given
 from hypothesis import strategies as st
 
 from pool.container import GRACE_S, Container
-from pool.errors import ContainerLost, EngineUnavailable, PoolError
+from pool.errors import ContainerLost, EngineUnavailable, PoolError, RunnerProtocolError
 from pool.job import Job, Result
 from pool.protocol import HEADER, Ending, Exit, Kind, encode, encode_exit
 from tests.unit.clock import ClockLoop
@@ -97,6 +97,12 @@ def in_virtual_time(work: Coroutine[object, object, None]) -> None:
     assert complaints == []
 
 
+def count(what: str) -> None:
+    """Have Hypothesis count how often that happens; tests/fuzz comes here without it."""
+    if currently_in_test_context():
+        event(what)
+
+
 async def use(stream: Stream) -> None:
     """Start, run, reset and destroy; hold the container to what it promises."""
     engine = Engine(stream)
@@ -105,7 +111,7 @@ async def use(stream: Stream) -> None:
     try:
         container = await Container.start(engine, {"Image": "fake"}, timeout_s=START_S)  # type: ignore[arg-type]
     except PoolError as error:
-        event(f"start: {type(error).__name__}")
+        count(f"start: {type(error).__name__}")
         assert engine.removed
         assert stream.closed
         assert loop.time() - began <= START_S
@@ -115,16 +121,16 @@ async def use(stream: Stream) -> None:
     try:
         result = await container.run(JOB)
     except PoolError as error:
-        event(f"run: {type(error).__name__}")
+        count(f"run: {type(error).__name__}")
     else:
-        event("run: a result")
+        count("run: a result")
         check(result)
         assert stream.jobs == 1
     assert loop.time() - began <= JOB.timeout_s + GRACE_S
     if stream.jobs:
         began = loop.time()
         report = await container.reset(timeout_s=RESET_S)
-        event(f"reset: {report.clean}")
+        count(f"reset: {report.clean}")
         assert loop.time() - began <= RESET_S
     await container.destroy()
     assert engine.removed
@@ -159,6 +165,7 @@ frames = st.one_of(
     st.sampled_from([b"[]", b"null", b"1", b'"x"', b"{", b"[" * 99_999, b"9" * 9999]).map(
         lambda text: encode(Kind.READY, text)
     ),
+    st.just(encode(Kind.STDOUT, b"1\n") + exit_of(1) + encode(Kind.CLEAN, b"1 ms")),
     st.builds(HEADER.pack, st.integers(0, 255), u32),
     st.binary(max_size=30),
 )
@@ -215,6 +222,17 @@ async def test_output_after_the_end_of_the_run_is_not_part_of_it(kind: Kind) -> 
     assert (await container.run(JOB)).data == b"before"
     assert not (await container.reset(timeout_s=RESET_S)).clean
     assert container.lost
+    await container.destroy()
+
+
+@pytest.mark.clock
+async def test_a_layer_that_nobody_asked_for_cannot_be_missing() -> None:
+    ending = Exit(
+        1, Ending.NO_LAYER, 0, truncated=False, duration_us=1, cpu_us=1, peak_memory_bytes=1
+    )
+    container, _ = await started(encode_exit(ending), 1000)
+    with pytest.raises(RunnerProtocolError):
+        await container.run(JOB)
     await container.destroy()
 
 
