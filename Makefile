@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv run test chaos lint lock bench clean
+.PHONY: help setup venv run test chaos lint lock bench fuzz clean
 
 BIN := .venv/bin
 
@@ -43,9 +43,22 @@ lock: ## resolve requirements.lock again; UPGRADE=--upgrade for newer versions
 	@uv --no-config pip compile pyproject.toml --extra otel --group build --group dev \
 	  --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' --quiet $(UPGRADE) --output-file requirements.lock
+	@uv --no-config pip compile --group pyproject.toml:fuzz --python-version 3.11 \
+	  --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command 'make lock' --quiet $(UPGRADE) \
+	  --output-file tests/fuzz/requirements.lock
 
 bench: setup ## measure against a running engine
 	@exec $(BIN)/python -m bench
+
+# A group of its own: 40 MB, and only for Linux on x86-64.
+fuzz: venv ## let atheris loose on what reads frames; FUZZ_S=60 for each target
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  uv --quiet --no-config pip install --python .venv --require-hashes --only-binary :all: \
+	  -r tests/fuzz/requirements.lock
+	@for target in codec container; do \
+	  $(BIN)/python tests/fuzz/frames.py $$target -max_total_time=$(or $(FUZZ_S),60) \
+	    -print_final_stats=1 -verbosity=0; done
 
 clean: ## remove the virtual environment and caches; images and settings.local.env stay
 	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
