@@ -17,7 +17,7 @@ SNIPPETS = {
     "print": "print(1): all of it is processor time",
     "wait": "a wait of 20 ms, then print(1)",
 }
-_RATE = Axis("requests asked for per second", (25, 50, 100, 200, 400, 800))
+_RATE = Axis("requests asked for per second", (25, 50, 100, 200, 400, 600))
 _LATENCY = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _USES = Axis("PGEXEC_MAX_USES", (1, 10, 100, 1000))
 _PARTS = ("anonymous", "file", "kernel", "shim")

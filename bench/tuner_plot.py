@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from bench.plot import document, text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,11 +21,7 @@ LEAST = 0.0005
 CURVES = (
     ("fixed", "#c0392b", "so many containers, always"),
     ("idle", "#e39b28", "so many idle ones, always"),
-    ("tuner", "#1f6f8b", "the tuner, by PGEXEC_POOL_MIN_IDLE"),
-)
-STYLE = (
-    "text{font:11px sans-serif;fill:#333}.t{font-weight:bold;font-size:12px}"
-    ".g{stroke:#ddd;stroke-width:1}.e{text-anchor:end}.m{text-anchor:middle}"
+    ("tuner", "#3f93b5", "the tuner, by PGEXEC_POOL_MIN_IDLE"),
 )
 
 
@@ -32,32 +30,29 @@ def draw(compared: Sequence[Compared]) -> str:
     across = min(ACROSS, max(2, len(compared)))
     width, rows = across * WIDTH, math.ceil(len(compared) / across)
     height = rows * HEIGHT + 30
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
-        f'<style>{STYLE}</style><rect width="{width}" height="{height}" fill="white"/>',
-    ]
+    parts = []
     for number, one in enumerate(compared):
         at = f"translate({number % across * WIDTH},{number // across * HEIGHT})"
         parts.append(f'<g transform="{at}">{_panel(one)}</g>')
-    for number, (_, colour, text) in enumerate(CURVES):
+    for number, (_, colour, name) in enumerate(CURVES):
         x, y = 20 + number * 200, height - 12
         parts.append(f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 9}" y="{y}">{text}</text>')
-    return "\n".join((*parts, "</svg>", ""))
+        parts.append(text(name, x + 9, y))
+    return document(width, height, parts)
 
 
 def _panel(one: Compared) -> str:
-    parts = [f'<text class="t" x="{LEFT}" y="16">{one.name}</text>']
+    parts = [text(one.name, LEFT, 16, "t")]
     for share in (0.001, 0.01, 0.1, 1.0):
         y = _y(share)
         parts.append(f'<path class="g" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="e" x="{LEFT - 4}" y="{y + 4:.1f}">{share * 100:g} %</text>')
+        parts.append(text(f"{share * 100:g} %", LEFT - 4, y + 4, "e"))
     for many in range(0, MOST + 1, 4):
         x = _x(many)
-        parts.append(f'<text class="m" x="{x:.1f}" y="{HEIGHT - 20}">{many}</text>')
+        parts.append(text(str(many), x, HEIGHT - 20, "m"))
     middle = (LEFT + WIDTH - RIGHT) / 2
-    text = "containers, on average (y: requests that waited)"
-    parts.append(f'<text class="m" x="{middle:.0f}" y="{HEIGHT - 6}">{text}</text>')
+    label = "containers, on average (y: requests that waited)"
+    parts.append(text(label, middle, HEIGHT - 6, "m"))
     parts += [_curve(getattr(one, name), colour) for name, colour, _ in CURVES]
     return "\n".join(parts)
 
