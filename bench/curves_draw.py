@@ -96,7 +96,7 @@ def _recycling(rows: Sequence[Row]) -> str:
             calm,
         ),
     ]
-    return panels(drawn, across=2, legend=(), note="latency: p50 red, highest yellow")
+    return panels(drawn, across=2, legend=("runs; p50", "highest"), note="")
 
 
 def _axis(label: str, values: Sequence[float]) -> Axis:

@@ -68,7 +68,7 @@ def panels(found: Sequence[str], *, across: int, legend: Sequence[str], note: st
     )
 
 
-def key(names: Sequence[str], y: int, *, step: int = 100) -> list[str]:
+def key(names: Sequence[str], y: int, *, step: int = 130) -> list[str]:
     """Return a row that names the colours."""
     parts = []
     for number, name in enumerate(names):
