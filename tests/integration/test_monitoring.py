@@ -241,7 +241,7 @@ async def test_an_engine_that_goes_away_and_comes_back_shows(
         async def counted() -> bool:
             metrics = await server.metrics()
             errors = "pgexec_engine_errors_total{operation=%s,reason=unavailable}"
-            return all(metrics[errors % one] for one in ("version", "remove"))
+            return all(metrics[errors % one] for one in ("list", "remove"))
 
         await until(counted, "failed calls")
         lost = "pgexec_container_start_failures_total{reason=lost}"
