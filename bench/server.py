@@ -94,6 +94,7 @@ async def serving(**settings: object) -> AsyncIterator[Server]:
             "PGEXEC_PORT": "0",
             "PGEXEC_API_KEYS": "",
             "PGEXEC_LOG_LEVEL": "info",
+            "PGEXEC_CANARY_INTERVAL_S": "0",  # its probes would be counted with what is measured
             "PGEXEC_LOG_FILE": f"{directory}/logs.txt",
             **{f"PGEXEC_{name.upper()}": str(value) for name, value in settings.items()},
         }
