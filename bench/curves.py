@@ -54,6 +54,8 @@ CALM_PER_S, CALM_REQUESTS = 6, 20
 RATE_S, DEPLETE_S = 2.5, 1.0
 LAUNCHES = 4
 WARM_UP_RUNS = 60
+QUIET = {"network": "none", "canary_interval_s": 0}
+"""Nothing that other settings do beside the runs."""
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "as it is by default": {"network": "egress"},
     "PGEXEC_NETWORK=none": {"network": "none"},
@@ -117,9 +119,7 @@ async def _load(bed: Bed, seed: int) -> tuple[list[Row], list[Row]]:
         servers: dict[int, Server] = {}
         for size in SIZES:
             pool = {"pool_min_idle": size, "pool_max_containers": size}
-            server = await stack.enter_async_context(
-                serving(**pool, max_uses=MANY_USES, network="none")
-            )
+            server = await stack.enter_async_context(serving(**pool, **QUIET, max_uses=MANY_USES))
             await server.settled()
             servers[size] = server
             memory.append(await _memory(bed, server, f"{size} idle, never used"))
@@ -175,7 +175,7 @@ async def _memory(bed: Bed, server: Server, what: str) -> Row:
 async def _uses(many: int, seed: int) -> Row:
     """Measure runs a second as fast as they go, and the latency where few come."""
     pool = {"pool_min_idle": USES_SIZE, "pool_max_containers": USES_SIZE}
-    async with serving(**pool, max_uses=many, lease_timeout_s=60, network="none") as server:
+    async with serving(**pool, max_uses=many, lease_timeout_s=60, **QUIET) as server:
         await server.settled()
         if many > 1:
             await _warm_up(server)
