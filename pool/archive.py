@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pool.deposit import RECORD, Entry
+from pool.errors import PoolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ MAX_PATH_BYTES = 1024
 MAX_NAME_BYTES = 255
 
 
-class ArchiveError(ValueError):
+class ArchiveError(PoolError):
     """A layer that may not be published; the sentence names the entry."""
 
 
