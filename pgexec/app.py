@@ -39,9 +39,10 @@ logger = logging.getLogger("pgexec")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-CANARY_STOP_S = 10.0
 ECHO_S = 0.5
 """A signal that is repeated sooner is the same one: `timeout` and some shells send it twice."""
+CLEAN_UP_S = 2.0
+"""How long what attends the engine may take to clean up; where that is away, it never would."""
 
 
 class ListenError(Exception):
@@ -153,9 +154,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
                 await asyncio.gather(*(pool.drain() for pool in pools.values()))
                 attendant.cancel()
                 lag.cancel()
-                await asyncio.wait([attendant, lag])
-                # Where the engine hangs, what it holds ends with its stream.
-                await asyncio.wait([probing], timeout=CANARY_STOP_S)
+                await asyncio.wait([attendant, lag, probing], timeout=CLEAN_UP_S)
         finally:
             await server.close()
             await backend.close()

@@ -163,6 +163,7 @@ class DockerEngine:
     def __init__(self, url: str, *, streams: int, timeout_s: float = 60.0) -> None:
         self.url = url
         self.observer = EngineObserver()
+        self._making_network = asyncio.Lock()
         limit = streams * 2 + 32
         connector: aiohttp.BaseConnector
         if url.startswith("unix://"):
@@ -291,6 +292,11 @@ class DockerEngine:
 
     async def ensure_network(self, name: str, label: str) -> None:
         """Create the bridge network `name`, without traffic between containers, if need be."""
+        # Of two that find none and make it at once, the engine may make both.
+        async with self._making_network:
+            await self._ensure_network(name, label)
+
+    async def _ensure_network(self, name: str, label: str) -> None:
         with self._call(Operation.NETWORK):
             try:
                 await self.docker.networks.get(name)
