@@ -135,7 +135,7 @@ async def test_the_network_is_gone(make_bed: MakeBed) -> None:
         for one in await bed.server.containers():
             leaving = {"Container": one, "Force": True}
             await call("POST", f"/networks/{NETWORK}/disconnect", leaving)
-        for _ in range(20):  # a container may join meanwhile
+        for _ in range(100):  # a container may join meanwhile
             status, said = await call("DELETE", f"/networks/{NETWORK}")
             if status == 204:
                 break
@@ -143,6 +143,7 @@ async def test_the_network_is_gone(make_bed: MakeBed) -> None:
             for one in network.get("Containers", ()):
                 leaving = {"Container": one, "Force": True}
                 await call("POST", f"/networks/{NETWORK}/disconnect", leaving)
+            await asyncio.sleep(0.05)
         assert status == 204, said
 
     async with make_bed(NETWORK="egress") as bed:
