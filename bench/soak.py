@@ -62,7 +62,7 @@ async def soak(bed: Bed, runs: int, seed: int) -> tuple[Section, bool]:
         took_s = time.perf_counter() - began
         sampler.cancel()
         states = await server.settled(ANSWER_TIMEOUT_S)
-        listed = await bed.owned_by(server.pid)
+        listed = await bed.pooled_by(server.pid)
         metrics = await server.metrics()
     left = await _left_over(bed, server)
     counted = int(metrics['pgexec_requests_total{path="/run",status="200"}'])
