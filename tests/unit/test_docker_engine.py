@@ -82,6 +82,7 @@ class Scripted:
     def __init__(self, path: str) -> None:
         self.path = path
         self.answers: list[tuple[int, bytes]] = []
+        self.asked: list[bytes] = []
         self.calls = Calls()
 
     def connect(self, path: str = "") -> DockerEngine:
@@ -91,7 +92,8 @@ class Scripted:
         return engine
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        asked = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(asked.partition(b" HTTP")[0])
         if self.answers:
             status, body = self.answers.pop(0)
             head = b"HTTP/1.1 %d Words\r\nContent-Type: application/json\r\nConnection: close\r\n"
@@ -123,6 +125,15 @@ async def test_the_observer_hears_how_each_call_ended(
     with pytest.raises(EngineError):
         await engine.info()
     assert scripted.calls.seen == [(Operation.VERSION, None), (Operation.INFO, Failure.REFUSED)]
+
+
+async def test_two_that_need_the_network_at_once_make_it_once(
+    scripted: Scripted, engine: DockerEngine
+) -> None:
+    scripted.answers += [(404, b'{"message": "no"}'), (201, b'{"Id": "1"}'), (200, b'{"Id": "1"}')]
+    await asyncio.gather(*(engine.ensure_network("net", "label") for _ in range(2)))
+    look, make = b"GET /v1.41/networks/net", b"POST /v1.41/networks/create"
+    assert scripted.asked == [look, make, look]
 
 
 async def test_what_is_not_there_is_no_failure_of_the_engine(
