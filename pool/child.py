@@ -19,6 +19,9 @@ FAREWELL = struct.Struct("=iiQQ")
 """What a child says just before it ends: that it does, its exit status, the microseconds of
 processor time that it took, and its largest resident set in KiB."""
 
+_BELIEVED = 1 << 40
+"""What is said beyond that many microseconds (twelve days) or KiB (a PiB) is taken for that."""
+
 NO_LAYER = 2
 """Said in place of that a child ends, by one whose layer of dependencies is not there."""
 
@@ -78,7 +81,11 @@ class Child:
         lies about itself alone, and is killed for it.
         """
         said, status, cpu_us, peak_kib = FAREWELL.unpack_from(self.farewell)
-        return ((status & 0xFF) << 8, cpu_us / 1e6, peak_kib * 1024) if said else None
+        if not said:
+            return None
+        # A larger lie would not fit into the EXIT frame.
+        cpu_us, peak_kib = min(cpu_us, _BELIEVED), min(peak_kib, _BELIEVED)
+        return (status & 0xFF) << 8, cpu_us / 1e6, peak_kib * 1024
 
     def misses_its_layer(self) -> bool:
         """Whether the child ended because its layer is not there, and before its snippet began.

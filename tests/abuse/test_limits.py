@@ -573,3 +573,24 @@ print(*[said[f"/proc/1/{name}"] for name in ("mem", "oom_score_adj", "fd", "envi
     )
     assert outcome.text.splitlines() == ["True [] []", "EACCES EACCES EACCES EACCES EACCES"]
     assert outcome.tidy, outcome.report
+
+
+@pytest.mark.parametrize("word", [0, 1, 1 << 63, (1 << 64) - 1])
+async def test_whatever_a_snippet_says_at_its_end_is_only_said_of_itself(
+    sandbox: Sandbox, word: int
+) -> None:
+    """It shares a page with the runner for that, which it may fill with anything."""
+    outcome = await sandbox.attack(f"""
+import ctypes, os, struct
+for line in open("/proc/self/maps"):
+    where, access, *_ = line.split()
+    if access == "rw-s":
+        begin, end = (int(address, 16) for address in where.split("-"))
+        words = struct.pack("=Q", {word}) * ((end - begin) // 8)
+        ctypes.memmove(begin, words, len(words))
+os.close(1)
+os.close(2)
+os._exit(0)
+""")
+    assert outcome.status in (Status.OK, Status.ERROR)
+    assert outcome.report.clean, outcome.report
