@@ -65,7 +65,10 @@ def close_off(plan: dict[str, list[str]]) -> str:
         if network[0] == socket.AF_INET or has_ipv6
     ]
     _set_routes(plan, blocked, gateway, subnets)
-    own = subnets if gateway is None else [*subnets, (socket.AF_INET, gateway, 32)]
+    own = subnets if gateway is None else [*subnets, (socket.AF_INET, gateway, _WHOLE)]
+    # The kernel would take a second policy for the same network in place of the first.
+    allowed = set(map(_parse, plan["allowed"]))
+    own = [network for network in own if network not in allowed]
     try:
         kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_XFRM)
     except OSError as error:
@@ -90,17 +93,21 @@ def _set_routes(
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.bind((0, 0))
         if gateway is not None:
+            itself = (socket.AF_INET, gateway, _WHOLE)
+            allowed = [one for one in map(_parse, plan["allowed"]) if one[0] == socket.AF_INET]
             # First what goes by way of the gateway, which is no longer reachable afterwards.
-            for network in map(_parse, plan["allowed"]):
-                if network[0] == socket.AF_INET:
+            for network in allowed:
+                if network not in subnets:  # by whose route the gateway itself is reached
                     _add_route(kernel, network, gateway)
             _add_route(kernel, (socket.AF_INET, bytes(4), 0), gateway, table=_DNS_TABLE)
             for address in plan["resolvers"]:
                 for protocol in (socket.IPPROTO_UDP, socket.IPPROTO_TCP):
                     _add_dns_rule(kernel, socket.inet_aton(address), protocol)
-            own = [half for subnet in subnets for half in _halves(subnet)]
-            for network in [*own, (socket.AF_INET, gateway, 32)]:
-                _add_route(kernel, network, None)
+            is_allowed = any(_holds(network, gateway) for network in allowed)
+            _add_route(kernel, itself, gateway if is_allowed else None)
+            for subnet in subnets:
+                for half in _halves(subnet):
+                    _add_route(kernel, half, None)
         for network in blocked:
             _add_route(kernel, network, None)
 
@@ -150,6 +157,13 @@ def _parse(text: str) -> Network:
     address, _, length = text.partition("/")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return family, socket.inet_pton(family, address), int(length)
+
+
+def _holds(network: Network, address: bytes) -> bool:
+    """Whether an IPv4 network has an address in it."""
+    _, start, length = network
+    (low,), (number,) = struct.unpack("!I", start), struct.unpack("!I", address)
+    return bool(low >> (32 - length) == number >> (32 - length))
 
 
 def _halves(network: Network) -> list[Network]:

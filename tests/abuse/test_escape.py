@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pool.docker_engine import DockerEngine, find_engine
+from pool.egress import make_plan, own_addresses, own_resolvers
 from pool.job import Status
 from pool.spec import LABEL
 from tests.abuse.sandbox import Sandbox
 from tests.abuse.syscalls import PRELUDE
+from tests.integration.server import EngineClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -648,3 +650,23 @@ time.sleep(6)
     finally:
         await one.close()
         await other.close()
+
+
+@pytest.mark.parametrize("exception", ["", "Gateway", "Subnet"])
+async def test_the_gateway_is_out_of_reach_unless_it_is_an_exception(
+    image: Image, bridge: str, exception: str
+) -> None:
+    """By itself or as one of its network, of which the others stay out of reach."""
+    _, network = await EngineClient().call("GET", f"/networks/{bridge}")
+    (about,) = network["IPAM"]["Config"]
+    gateway = about["Gateway"]
+    plan = make_plan([about[exception]] if exception else [], own_addresses(), own_resolvers())
+    sandbox = Sandbox(image, network=bridge, guard=plan.document())
+    with socket.create_server((gateway, 0)) as server:
+        targets = [server.getsockname(), (gateway.rpartition(".")[0] + ".77", 80)]
+        try:
+            tried = await sandbox.run(CONNECT.format(addresses=targets))
+        finally:
+            await sandbox.close()
+    reached = f"SUCCEEDED {targets[0]}\n" if exception else "EHOSTUNREACH\n"
+    assert tried.text == f"{reached}EHOSTUNREACH\n"
