@@ -670,3 +670,29 @@ async def test_the_gateway_is_out_of_reach_unless_it_is_an_exception(
             await sandbox.close()
     reached = f"SUCCEEDED {targets[0]}\n" if exception else "EHOSTUNREACH\n"
     assert tried.text == f"{reached}EHOSTUNREACH\n"
+
+
+async def test_an_unfinished_connection_of_the_last_run_is_nobodys_next(
+    image: Image, bridge: str
+) -> None:
+    """What its far end does not take, the kernel goes on offering, and it shows to whom."""
+    _, network = await EngineClient().call("GET", f"/networks/{bridge}")
+    gateway = network["IPAM"]["Config"][0]["Gateway"]
+    sandbox = Sandbox(image, network=bridge)
+    with socket.create_server((gateway, 0)) as server:
+        address = server.getsockname()
+        try:
+            left = await sandbox.run(f"""
+import socket
+connection = socket.create_connection({address!r})
+connection.setblocking(False)
+try:
+    while True: connection.send(bytes(65536))
+except BlockingIOError: print("full")
+""")
+            assert left.text == "full\n"
+            seen = await sandbox.run("print(open('/proc/net/tcp').read())")
+        finally:
+            await sandbox.close()
+    assert f":{address[1]:04X} " not in seen.text
+    assert left.report.clean or left.report.detail.startswith("sockets: "), left.report

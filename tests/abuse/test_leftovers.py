@@ -470,24 +470,33 @@ async def test_nothing_is_left_of_a_tree(sandbox: Sandbox, seen: dict[str, Any],
     assert outcome.text == ""
 
 
-async def test_files_in_flight_between_two_sockets_are_waited_for_or_dirty(
-    sandbox: Sandbox,
+@pytest.mark.parametrize(
+    "what",
+    ["open(f'/tmp/{number}', 'wb', 0)", "open(os.memfd_create('left'), 'wb', 0)"],
+    ids=["files", "memory"],
+)
+async def test_what_is_in_flight_between_sockets_is_waited_for_or_dirty(
+    sandbox: Sandbox, what: str
 ) -> None:
     """The kernel collects such cycles in its own time, after the last process has gone."""
-    outcome = await sandbox.run("""
+    outcome = await sandbox.run(f"""
 import array, os, socket
-def send(to, *fds):
-    data = array.array("i", fds)
+def send(to, *files):
+    data = array.array("i", [file.fileno() for file in files])
     to.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, data)])
 
 for number in range(8):
-    file = open(f"/tmp/{number}", "wb"); file.write(bytes(1 << 20)); file.flush()
+    file = {what}; file.write(bytes(1 << 20))
+    named = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); named.bind(f"\\0left {{number}}")
     one, other = socket.socketpair()
-    send(one, other.fileno(), file.fileno()); send(other, one.fileno(), file.fileno())
+    send(one, other, file); send(other, one, file, named)
 os._exit(0)
 """)
-    assert outcome.report.clean or outcome.report.detail.startswith("/tmp: "), outcome.report
-    assert (await sandbox.run(FOOTPRINT)).status is Status.OK
+    assert outcome.status is Status.OK, outcome.text
+    detail = outcome.report.detail
+    assert outcome.report.clean or detail.startswith(("/tmp: ", "sockets: ")), detail
+    seen = await sandbox.run("print(open('/proc/net/unix').read())")
+    assert "left" not in seen.text
 
 
 async def test_the_footprint_shows_what_is_there(sandbox: Sandbox, seen: dict[str, Any]) -> None:

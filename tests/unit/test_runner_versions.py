@@ -85,7 +85,7 @@ class Runner:
         mount = 'mount -t tmpfs -o mode=1777,size=8m tmpfs "$1" && exec "$2" "$1/Main.py"'
         self.process = subprocess.Popen(
             [
-                *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+                *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"),
                 *("sh", "-c", mount, "sh", str(code), python),
             ],
             stdin=subprocess.PIPE,
@@ -141,7 +141,7 @@ class Runner:
 
 
 def _can_unshare() -> bool:
-    attempt = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"]
+    attempt = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true"]
     return bool(shutil.which("unshare")) and subprocess.run(attempt, check=False).returncode == 0
 
 
