@@ -58,6 +58,9 @@ def parse_keyring(text: str) -> Keyring:
         if not (colon and key and _NAME.fullmatch(name)):
             raise ValueError(f"item {position} is not a name:key pair")
         entries.append((name, sha256(key.encode()).digest()))
+    if text and not entries:
+        # Nor must commas, between which a template left nothing.
+        raise ValueError("there is no name:key pair")
     return _keyring(entries)
 
 

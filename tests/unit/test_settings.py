@@ -244,6 +244,14 @@ def test_keys_do_not_show_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> No
     assert "s3cret" not in repr(settings)
 
 
+@pytest.mark.parametrize("value", [",", " , ,"])
+def test_commas_without_keys_do_not_open_the_server(
+    monkeypatch: pytest.MonkeyPatch, value: Any
+) -> None:
+    """As a template makes them of variables that are not set."""
+    assert "no name:key pair" in refusal("PGEXEC_API_KEYS", value, monkeypatch)
+
+
 @pytest.mark.parametrize("content", ["", "# nobody\n", "alice:one\n", "alice\n", "\xff"])
 def test_a_file_of_keys_without_sound_keys_does_not_open_the_server(
     directory: Path, monkeypatch: pytest.MonkeyPatch, content: str
