@@ -417,7 +417,7 @@ def load_settings() -> tuple[Settings, list[str]]:
         settings = Settings(_env_file=files)  # type: ignore[call-arg]
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise SettingsError(f"the settings cannot be read: {error}") from error
     host = os.environ.get("DOCKER_HOST", "")
     if not settings.docker_host and not re.match(ENGINE_ADDRESS, host):

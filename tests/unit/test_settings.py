@@ -222,6 +222,14 @@ def test_an_unknown_name_is_a_warning_that_suggests_the_nearest(
     assert warning == f"{name} is not a setting of pgexec; did you mean {nearest}?"
 
 
+@pytest.mark.parametrize("name", sorted({*Settings.model_fields} - {"log_file"}))
+def test_bytes_that_are_no_text_end_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The environment may hold any, of which only the name of a file can be made."""
+    refusal(f"PGEXEC_{name.upper()}", "\udcff", monkeypatch)
+
+
 def test_unknown_names_in_files_are_warned_of_too(directory: Path) -> None:
     (directory / "settings.local.env").write_text("PGEXEC_QQQQ=1\n")
     assert load_settings()[1] == ["PGEXEC_QQQQ is not a setting of pgexec"]
