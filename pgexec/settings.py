@@ -22,6 +22,7 @@ from pydantic_settings import (
 from pgexec import profiles
 from pgexec.auth import Keyring
 from pgexec.profiles import Fields, Profile
+from pgexec.quantities import format_size
 from pgexec.values import (
     Count,
     Flag,
@@ -357,6 +358,11 @@ class Settings(BaseSettings):
                     f"PGEXEC_ROOT_DIR is {self.root_dir!r}, but must be a directory of its own "
                     f"apart from {taken}, which the container needs"
                 )
+        if self.code_limit > self.disk_limit:
+            raise ValueError(
+                f"PGEXEC_CODE_LIMIT is {format_size(self.code_limit)}, but must be at most "
+                f"PGEXEC_DISK_LIMIT, which is {format_size(self.disk_limit)}"
+            )
         for name in self.profiles:
             self._of_profile(name)
         return self
@@ -372,7 +378,8 @@ class Settings(BaseSettings):
         fields = self.profiles[name]
         values: dict[str, object] = {}
         for setting, value in profiles.changes(fields, self.pool_min_idle).items():
-            alone = {"pool_min_idle": 0, "pool_max_containers": 10**6} | {setting: value}
+            others = {"pool_min_idle": 0, "pool_max_containers": 10**6, "code_limit": 1}
+            alone = others | {setting: value}
             try:
                 values[setting] = getattr(type(self).of(**alone), setting)
             except ValidationError as error:
@@ -384,6 +391,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"PGEXEC_PROFILES: {name}: min_idle is {own.pool_min_idle}, but must be at most "
                 f"max_containers, which is {own.pool_max_containers}"
+            )
+        if own.disk_limit < own.code_limit:
+            raise ValueError(
+                f"PGEXEC_PROFILES: {name}: disk_limit is {format_size(own.disk_limit)}, but must "
+                f"be at least PGEXEC_CODE_LIMIT, which is {format_size(own.code_limit)}"
             )
         return Profile(name, own, profiles.dependencies_of(fields))
 

@@ -252,6 +252,22 @@ def test_keys_do_not_show_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> No
     assert "s3cret" not in repr(settings)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PGEXEC_DISK_LIMIT", "1023KiB"),
+        ("PGEXEC_CODE_LIMIT", "32MiB"),
+        ("PGEXEC_PROFILES", '{"small": {"disk_limit": "128KiB"}}'),
+    ],
+)
+def test_code_that_could_never_be_put_into_its_file_is_not_let_in(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv("PGEXEC_DISK_LIMIT", "16MiB")
+    sentence = refusal(name, value, monkeypatch)
+    assert "CODE_LIMIT" in sentence
+
+
 @pytest.mark.parametrize("value", [",", " , ,"])
 def test_commas_without_keys_do_not_open_the_server(
     monkeypatch: pytest.MonkeyPatch, value: Any
