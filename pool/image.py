@@ -33,7 +33,7 @@ PREPARE_TIMEOUT_S = 600.0
 
 _MODULES = (
     *("protocol", "child", "layer", "leave", "reseed", "snippet", "preimport", "reset"),
-    *("guard", "runner"),
+    *("immortal", "guard", "runner"),
 )
 
 # An interpreter imports this as `sitecustomize`. So does a subinterpreter that a snippet makes,

@@ -100,6 +100,12 @@ def warm_up() -> None:
     run.teardown.shows()
 
 
+def own_objects() -> list[object]:
+    """Return what must be finalised in time, since it holds what the snippet may see finalised."""
+    run = _runs[0]
+    return [run, run.tracers, run.profilers]
+
+
 def begin(script: str) -> Run:
     """Return the run of the script that is going to be this process's own."""
     run = _runs.pop()

@@ -27,7 +27,7 @@ import time
 import traceback
 from typing import TypedDict
 
-from pool import guard, leave, preimport, reset, snippet
+from pool import guard, immortal, leave, preimport, reset, snippet
 from pool.child import Child, OomCounter, unread_bytes
 from pool.protocol import (
     HEADER,
@@ -140,7 +140,7 @@ class Runner:
         os.chdir(os.path.dirname(self.script))
         gc.disable()  # PID 1 makes no cycles, and a collection would unshare every page
         gc.collect()
-        gc.freeze()
+        immortal.immortalize(leave.own_objects())
         self.baseline = reset.Baseline(self.mounts)
         if self.fork():
             return

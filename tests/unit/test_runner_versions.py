@@ -193,6 +193,20 @@ def test_runs_finalizers_as_the_interpreter_would(runner: Runner) -> None:
     assert ran.stdout == b"gone\n"
 
 
+def test_counts_no_references_to_what_was_there_before(runner: Runner) -> None:
+    """And counts those to the streams, which are flushed when the last one goes."""
+    ran = runner.run(
+        "import json, sys\n"
+        "immortal = sys.getrefcount(None)\n"
+        "for one in json, json.dumps, json.dumps.__code__, json.JSONEncoder, sys.modules:\n"
+        "  print(sys.version_info < (3, 12) or sys.getrefcount(one) == immortal)\n"
+        "for one in sys.stdout, sys.stdout.buffer, sys.stdout.buffer.raw, []:\n"
+        "  print(sys.getrefcount(one) < 100)\n"
+    )
+    assert ran.stdout.split() == [b"True"] * 9
+    assert runner.run("import gc; gc.unfreeze(); gc.collect(); print(1)").stdout == b"1\n"
+
+
 def test_keeps_the_order_of_the_two_streams_in_each_frame_sequence(runner: Runner) -> None:
     ran = runner.run("import sys\nfor i in range(50):\n  print(i); print(-i, file=sys.stderr)\n")
     assert ran.stdout.split() == [b"%d" % i for i in range(50)]
