@@ -72,6 +72,8 @@ class Record:
         if (trace := self.trace) is not None:
             if trace.queue_s is not None:
                 yield "queue", trace.queue_s
+            if trace.start_s is not None:
+                yield "start", trace.start_s
             if trace.install_s is not None:
                 yield "install", trace.install_s
             if trace.lease_s is not None:

@@ -37,14 +37,16 @@ class Outcome:
 class Trace:
     """Where the time of a run went and what served it, filled in as far as it gets.
 
-    `install_s` is the wait for dependencies, `queue_s` that for a container; `lease_s` is the
-    use of the container, of which the snippet had `run_s`. `install_at` and `lease_at` are when
-    those began, of `time.perf_counter`. `None` is what did not happen.
+    `install_s` is the wait for dependencies, `queue_s` that for a container, of which `start_s`
+    went into starting it; `lease_s` is the use of the container, of which the snippet had
+    `run_s`. `install_at` and `lease_at` are when those began, of `time.perf_counter`. `None` is
+    what did not happen.
     """
 
     container_id: str | None = None
     source: str | None = None
     queue_s: float | None = None
+    start_s: float | None = None
     install_s: float | None = None
     lease_s: float | None = None
     run_s: float | None = None
@@ -198,6 +200,7 @@ class PoolService:
             async with lease:
                 trace.container_id = lease.container.id
                 trace.source = lease.source
+                trace.start_s = lease.start_s or None
                 if progress is None:
                     result = await lease.run(job)
                 else:

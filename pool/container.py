@@ -61,6 +61,7 @@ class Container:
         self.uses = 0
         self.started_at = time.monotonic()
         self.idle_since = self.started_at
+        self.start_s = 0.0
         self.on_lost: Callable[[Container], None] | None = None
         self.runner: dict[str, object] = {}
         self._engine = engine

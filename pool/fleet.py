@@ -193,7 +193,8 @@ class Fleet:
             self._start_failed("unexpected", f"{type(error).__name__}: {error}")
         else:
             self._adopt(container)
-            self._started(time.perf_counter() - began)
+            container.start_s = time.perf_counter() - began
+            self._started(container.start_s)
             self.put_back(container)
         finally:
             # In the same step as the above: whoever counts sees the one or the other.

@@ -82,6 +82,16 @@ class Lease:
         return f"<Lease of {self._container!r} tenant={self.tenant!r} {self.outcome}>"
 
     @property
+    def start_s(self) -> float:
+        """How much of the wait in the queue went into starting the container, in seconds.
+
+        Only inside `async with`; 0 where it was there already.
+        """
+        if self.source is not Source.STARTED:
+            return 0.0
+        return min(self.container.start_s, self.queued_s)
+
+    @property
     def container(self) -> Container:
         """The container; only inside `async with`."""
         if self._container is None:

@@ -69,6 +69,16 @@ async def test_the_log_and_the_answer_agree_on_where_the_time_went(
     assert shown["run"] <= shown["lease"] <= shown["total"] <= entry["ms"]
 
 
+async def test_who_waits_for_a_start_is_told_how_long_that_took(start: StartServer) -> None:
+    server = await start(POOL_MIN_IDLE=0, POOL_MAX_CONTAINERS=1)
+    answer = await server.run("print(1)")
+    entry = await server.logged("request", request_id=answer.request_id)
+    assert entry["source"] == "started"
+    assert 0 < entry["start_ms"] <= entry["queue_ms"] <= entry["ms"]
+    assert f"start;dur={entry['start_ms']:.3f}" in answer.headers["Server-Timing"]
+    assert "start;" not in (await server.run("print(1)")).headers["Server-Timing"]
+
+
 async def test_at_debug_level_what_users_sent_is_still_not_there(start: StartServer) -> None:
     server = await start(LOG_LEVEL="debug")
     await server.output("print('k9-marker')", stdin="k9-marker")

@@ -63,6 +63,8 @@ class FakeService:
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.reason: str | None = None
+        self.start_s: float | None = None
+        self.install_s: float | None = None
         self.requests: list[RunRequest] = []
         self.tenants: list[str] = []
         self.entered = asyncio.Event()
@@ -76,6 +78,7 @@ class FakeService:
         self.entered.set()
         trace.container_id, trace.source = "c0ffee" * 10, "idle"
         trace.queue_s, trace.lease_s = 0.0, 0.0015
+        trace.start_s, trace.install_s = self.start_s, self.install_s
         if self.script is not None and progress is not None:
             await self.script(progress)
         if self.gate is not None:

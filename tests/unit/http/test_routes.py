@@ -352,6 +352,19 @@ async def test_a_run_says_where_its_time_went(server: Running) -> None:
     assert shown["total"] > 0
 
 
+async def test_an_installation_and_a_start_are_told_where_they_happened(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pgexec.request")
+    server.service.install_s, server.service.start_s = 2.0, 0.25
+    shown = timing(await server.post(CODE))
+    assert list(shown) == ["queue", "start", "install", "lease", "run", "total"]
+    assert (shown["install"], shown["start"]) == (2000.0, 250.0)
+    await server.get("/ping")
+    fields = vars(caplog.records[0])["fields"]
+    assert (fields["install_ms"], fields["start_ms"]) == (2000.0, 250.0)
+
+
 async def test_what_failed_says_so_too_as_far_as_it_got(
     server: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
