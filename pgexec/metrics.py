@@ -17,16 +17,15 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
 
 from pgexec.canary import CanaryMetrics
 from pgexec.dependency_metrics import DependencyMetrics
+from pgexec.exposition import Exposition
 from pgexec.pool_metrics import OTHER, PoolFamilies, PoolMetrics
 from pool.engine import EngineObserver, Failure, Leak, Operation
 from pool.job import Status
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (
     *(0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.01, 0.015, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
@@ -47,6 +46,7 @@ class Metrics:
 
     def __init__(self, languages: tuple[str, ...] = ("python",)) -> None:
         self.registry = registry = CollectorRegistry()
+        self._exposition = Exposition(registry)
         ProcessCollector(registry=registry)
         Gauge(
             "pgexec_build_info",
@@ -135,7 +135,7 @@ class Metrics:
         self.engine.refresh()
         for pool in self._pools.values():
             pool.refresh()
-        return generate_latest(self.registry)
+        return self._exposition.render()
 
 
 class EngineMetrics(EngineObserver):

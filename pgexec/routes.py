@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
 
-from pgexec import metrics as prometheus
 from pgexec.body import check_json, read_body
 from pgexec.browsers import check_host
 from pgexec.errors import JSON_HEADERS, RequestError
 from pgexec.events import answer_with_events, wants_events
+from pgexec.exposition import CONTENT_TYPE
 from pgexec.openapi import describe_api
 from pgexec.page import make_page, render_status
 from pgexec.recent import Recent
@@ -26,6 +26,7 @@ from pool.requirements import PackageList
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from pgexec.metrics import Metrics
     from pgexec.page import Page
     from pgexec.schemas import RunRequest
     from pgexec.service import Progress, Service
@@ -48,7 +49,7 @@ class Context:
     limits: Limits
     limits_of: dict[str, Limits]
     service: Service
-    metrics: prometheus.Metrics
+    metrics: Metrics
     reporter: Reporter
     openapi: bytes
 
@@ -59,7 +60,7 @@ CONTEXT = web.AppKey("context", Context)
 def make_app(
     settings: Settings,
     service: Service,
-    metrics: prometheus.Metrics,
+    metrics: Metrics,
     tracer: Tracer | None = None,
 ) -> web.Application:
     """Return the application; it neither starts nor stops the service."""
@@ -184,7 +185,7 @@ async def metrics_text(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     if not context.settings.metrics_open:
         authorize(request, context)
-    headers = {**JSON_HEADERS, "Content-Type": prometheus.CONTENT_TYPE}
+    headers = {**JSON_HEADERS, "Content-Type": CONTENT_TYPE}
     return web.Response(body=context.metrics.render(), headers=headers)
 
 
