@@ -200,6 +200,7 @@ class PoolService:
             async with lease:
                 trace.container_id = lease.container.id
                 trace.source = lease.source
+                trace.queue_s = lease.queued_s  # a stream's head is about to tell
                 trace.start_s = lease.start_s or None
                 if progress is None:
                     result = await lease.run(job)

@@ -64,6 +64,13 @@ async def test_output_arrives_while_the_snippet_runs(server: Server) -> None:
     assert (name, result["status"], result["data"]) == ("result", "ok", "first\nsecond\n")
 
 
+async def test_the_head_says_that_there_was_no_wait(server: Server) -> None:
+    await server.at_rest()
+    body = {"language": "python", "code": "print(1)"}
+    answer = await server.request("POST", "/run", json=body, headers=sse.ASK)
+    assert answer.headers["Server-Timing"].startswith("queue;dur=0.000, total;dur=")
+
+
 async def until_result(events: AsyncIterator[sse.Event]) -> AsyncIterator[sse.Event]:
     async for event in events:
         yield event
