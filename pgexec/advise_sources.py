@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -35,6 +36,9 @@ START_S = 0.3
 """What a start is taken to take where the evidence does not say."""
 
 
+_URL_WITHOUT_SCHEME = re.compile(r"(\w+://|[\w.-]+:\d+(/|$))")
+
+
 class SourceError(Exception):
     """There is no evidence to be had there; the sentence says why."""
 
@@ -53,12 +57,16 @@ def evidence_of(source: str, window: str, settings: Settings) -> Evidence:
             return of_metrics(in_prometheus(source, window))
         if source == "-":
             return of_metrics(in_text(sys.stdin.read()))
+        if _URL_WITHOUT_SCHEME.match(source) and not Path(source).exists():
+            raise SourceError(f"{source} is no file; a URL begins with http://")
         path = Path(source)
         if path.is_file() and path.read_bytes()[:1] == b"#":
             return of_metrics(in_text(path.read_text(encoding="utf-8")))
         return of_trace(read_trace(path), settings)
     except TraceError as error:
         raise SourceError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{source} gives no evidence: it is no text") from error
     except (OSError, ValueError, KeyError) as error:
         raise SourceError(f"{source} gives no evidence: {error}") from error
 
@@ -120,9 +128,13 @@ def in_prometheus(url: str, window: str) -> Find:
             query = f"max by (name) (last_over_time({name}[{window}]))"
         else:
             query = f"sum by ({label}) (increase({name}[{window}]))"
-        answer = _fetch(f"{url.rstrip('/')}/api/v1/query?{urlencode({'query': query})}")
-        result = json.loads(answer)["data"]["result"]
-        return {one["metric"].get(label, ""): float(one["value"][1]) for one in result}
+        api = f"{url.rstrip('/')}/api/v1/query"
+        answer = _fetch(f"{api}?{urlencode({'query': query})}", api)
+        try:
+            result = json.loads(answer)["data"]["result"]
+            return {one["metric"].get(label, ""): float(one["value"][1]) for one in result}
+        except (KeyError, TypeError, ValueError) as error:
+            raise SourceError(f"{api} does not answer as a Prometheus does") from error
 
     return find
 
@@ -141,16 +153,19 @@ def _counts(buckets: Mapping[str, float]) -> Counts:
     return counts
 
 
-def _fetch(url: str) -> str:
+def _fetch(url: str, name: str = "") -> str:
+    """Get a text; errors call its place by `name`, else by the URL."""
+    name = name or url
     try:
         with urllib.request.urlopen(url, timeout=FETCH_S) as answer:  # noqa: S310  # see `evidence_of`
             text: str = answer.read().decode()
             return text
     except urllib.error.HTTPError as error:
         body = error.read(300).decode(errors="replace").strip()
-        raise SourceError(f"{url} answers {error.code}: {body}") from error
+        raise SourceError(f"{name} answers {error.code}: {body}") from error
     except OSError as error:
-        raise SourceError(f"{url} does not answer: {error}") from error
+        reason = getattr(error, "reason", error)
+        raise SourceError(f"{name} does not answer: {reason}") from error
 
 
 # --- a trace --------------------------------------------------------------------------------------

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pool.policy import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 COLUMNS = ("at_s", "held_s")
@@ -42,65 +43,80 @@ def read_trace(path: Path) -> list[Request]:
     """Read a file of either format, in the order of arrival. Raises `TraceError`."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TraceError(f"{path} cannot be read: {error}") from error
-    parse = parse_log if lines and lines[0].startswith("{") else parse_table
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path} cannot be read: it is no text") from error
+    except OSError as error:
+        raise TraceError(f"{path} cannot be read: {error.strerror}") from error
+    is_table = bool(lines) and set(COLUMNS) <= {name.strip() for name in lines[0].split(",")}
     try:
-        requests = sorted(parse(lines))
-    except (KeyError, TypeError, ValueError) as error:
-        raise TraceError(f"{path} is neither a trace nor a log of pgexec: {error!r}") from error
+        requests = sorted(parse_table(lines) if is_table else parse_log(lines))
+    except TraceError as error:
+        raise TraceError(f"{path}, {error}") from error
     if not requests:
-        raise TraceError(f"{path} has no requests")
+        columns = " and ".join(COLUMNS)
+        raise TraceError(
+            f"{path} has no requests: it is to be a table with the columns {columns}, or a log of "
+            "pgexec with runs in it"
+        )
     first = requests[0].at_s
-    return [_moved(request, -first) for request in requests]
+    return [replace(request, at_s=request.at_s - first) for request in requests]
 
 
 def parse_table(lines: Iterable[str]) -> list[Request]:
-    """Parse the lines of a CSV file with a header."""
-    return [
-        Request(
-            at_s=float(row["at_s"]),
-            held_s=float(row["held_s"]),
-            tenant=row.get("tenant") or "",
-            outcome=Outcome(row.get("outcome") or "ok"),
-            fresh=(row.get("fresh") or "0") not in ("0", "false"),
-            peak_bytes=int(row.get("peak_bytes") or 0),
-        )
-        for row in csv.DictReader(lines)
-    ]
+    """Parse the lines of a CSV file with a header. Raises `TraceError`."""
+    rows = csv.DictReader(lines, skipinitialspace=True)
+    return [_parse_row(row, rows.line_num) for row in rows]
 
 
 def parse_log(lines: Iterable[str]) -> list[Request]:
-    """Parse pgexec's log: a JSON document a line; only answered runs are of interest."""
-    requests = []
-    for line in lines:
+    """Parse pgexec's log: a JSON document a line; only answered runs are of interest.
+
+    Other lines are passed over: a log may begin or break off anywhere, and share its file.
+    """
+    return [request for line in lines if (request := _parse_entry(line)) is not None]
+
+
+def _parse_row(row: Mapping[str, str | None], number: int) -> Request:
+    def seconds(name: str, least: float) -> float:
+        try:
+            value = float(row[name] or "")
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            raise TraceError(f"line {number}: {name} is {row[name]!r}, which is no time in seconds")
+        return value
+
+    try:
+        outcome, peak_bytes = Outcome(row.get("outcome") or "ok"), int(row.get("peak_bytes") or 0)
+    except ValueError as error:
+        raise TraceError(f"line {number}: {error}") from error
+    return Request(
+        at_s=seconds("at_s", -math.inf),
+        held_s=seconds("held_s", 0.0),
+        tenant=row.get("tenant") or "",
+        outcome=outcome,
+        fresh=(row.get("fresh") or "0") not in ("0", "false"),
+        peak_bytes=peak_bytes,
+    )
+
+
+def _parse_entry(line: str) -> Request | None:
+    try:
         entry = json.loads(line)
-        if entry.get("event") != "request" or "run_status" not in entry:
-            continue
+        if entry["event"] != "request":
+            return None
         answered = datetime.fromisoformat(entry["time"]).timestamp()
-        requests.append(
-            Request(
-                at_s=answered - entry["ms"] / 1000,
-                held_s=entry["lease_ms"] / 1000,
-                tenant=entry.get("tenant", ""),
-                outcome=Outcome(entry["run_status"]),
-            )
+        return Request(
+            at_s=answered - entry["ms"] / 1000,
+            held_s=entry["lease_ms"] / 1000,
+            tenant=entry.get("tenant", ""),
+            outcome=Outcome(entry["run_status"]),
         )
-    return requests
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def write_table(requests: Sequence[Request]) -> str:
     """Return the CSV that `parse_table` reads."""
     rows = [f"{one.at_s:.6f},{one.held_s:.6f},{one.tenant},{one.outcome}" for one in requests]
     return "\n".join(("at_s,held_s,tenant,outcome", *rows, ""))
-
-
-def _moved(request: Request, by_s: float) -> Request:
-    return Request(
-        request.at_s + by_s,
-        request.held_s,
-        request.tenant,
-        request.outcome,
-        request.fresh,
-        request.peak_bytes,
-    )

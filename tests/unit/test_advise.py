@@ -171,8 +171,18 @@ def test_what_is_no_server_of_ours_is_said_so(tmp_path: Path) -> None:
         of_metrics(in_text("# HELP a b\na 1\n"))
     with pytest.raises(SourceError, match="does not answer"):
         evidence_of("http://127.0.0.1:1/metrics", "7d", Settings.of())
-    with pytest.raises(SourceError, match="cannot be read"):
+    with pytest.raises(SourceError, match="cannot be read: No such file"):
         evidence_of(str(tmp_path / "none.csv"), "7d", Settings.of())
+    for url in ("localhost:8080/metrics", "10.0.0.1:9090", "ftp://host/metrics"):
+        with pytest.raises(SourceError, match="a URL begins with http://"):
+            evidence_of(url, "7d", Settings.of())
+
+
+@pytest.mark.parametrize("answer", ["<html>", "[]", '{"data": null}', '{"data": {"result": [1]}}'])
+def test_what_is_no_prometheus_is_said_so(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    monkeypatch.setattr("pgexec.advise_sources._fetch", lambda *_: answer)
+    with pytest.raises(SourceError, match="host/api/v1/query does not answer as a Prometheus"):
+        evidence_of("http://host", "7d", Settings.of())
 
 
 # --- from traces --------------------------------------------------------------------------------
@@ -215,11 +225,39 @@ def test_the_servers_own_log_is_a_trace(tmp_path: Path) -> None:
     assert second.at_s == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "at_s,held_s\nx,y\n", "at_s,held_s\n", "{"])
-def test_what_is_no_trace_is_refused_with_a_sentence(tmp_path: Path, text: str) -> None:
-    (tmp_path / "trace").write_text(text)
-    with pytest.raises(TraceError):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "no requests"),
+        (b"a,b\n1,2\n", "no requests"),
+        (b"at_s,held_s\n", "no requests"),
+        (b"{", "no requests"),
+        (b'{"event": []}\n[1]\n5\nnull\n"request"\n', "no requests"),
+        (b"at_s,held_s\n1,2\nx,1\n", "line 3: at_s is 'x'"),
+        (b"at_s,held_s\n1\n", "line 2: held_s is None"),
+        (b"at_s,held_s\n1,nan\n", "line 2: held_s is 'nan'"),
+        (b"at_s,held_s\n1,-1\n", "line 2: held_s is '-1'"),
+        (b"at_s,held_s\ninf,1\n", "line 2: at_s is 'inf'"),
+        (b"at_s,held_s,outcome\n1,1,fine\n", "line 2: 'fine' is not a valid Outcome"),
+        (b"\xff\xfe\x00", "it is no text"),
+    ],
+)
+def test_what_is_no_trace_is_refused_with_a_sentence(
+    tmp_path: Path, text: bytes, said: str
+) -> None:
+    (tmp_path / "trace").write_bytes(text)
+    with pytest.raises(TraceError, match=said):
         read_trace(tmp_path / "trace")
+
+
+def test_a_log_that_breaks_off_and_shares_its_file_is_a_trace_all_the_same(
+    tmp_path: Path,
+) -> None:
+    run = '{"time": "2026-01-02T03:04:05.060Z", "event": "request", "run_status": "ok"'
+    whole = run + ', "lease_ms": 50.0, "ms": 60.0}'
+    lines = ("pgexec: creating .venv", "", whole, "[]", run + "}", whole, whole[:50])
+    (tmp_path / "logs.txt").write_text("\n".join(lines))
+    assert len(read_trace(tmp_path / "logs.txt")) == 2
 
 
 def test_the_command_prints_advice_and_fails_in_one_sentence(
