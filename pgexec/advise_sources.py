@@ -18,6 +18,7 @@ from pgexec.advise import Counts, Evidence
 from pgexec.advise_replay import Costs, Replay
 from pgexec.advise_trace import TraceError, read_trace
 from pgexec.app import pool_config
+from pgexec.profiles import DEFAULT
 from pool.policy import Outcome
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ START_S = 0.3
 """What a start is taken to take where the evidence does not say."""
 
 
+BY_POOL = ("profile", "language")
+OWN = {DEFAULT, None}
+"""Of these labels: the pool that the settings are about. Profiles have sizes of their own."""
 _URL_WITHOUT_SCHEME = re.compile(r"(\w+://|[\w.-]+:\d+(/|$))")
 
 
@@ -113,7 +117,7 @@ def in_text(text: str) -> Find:
     def find(name: str, label: str) -> dict[str, float]:
         found: dict[str, float] = defaultdict(float)
         for sample in samples:
-            if sample.name == name:
+            if sample.name == name and OWN.issuperset(map(sample.labels.get, BY_POOL)):
                 found[sample.labels.get(label, "")] += sample.value
         return dict(found)
 
@@ -127,7 +131,8 @@ def in_prometheus(url: str, window: str) -> Find:
         if name == "pgexec_setting":
             query = f"max by (name) (last_over_time({name}[{window}]))"
         else:
-            query = f"sum by ({label}) (increase({name}[{window}]))"
+            own = ", ".join(f'{one}=~"|{DEFAULT}"' for one in BY_POOL)
+            query = f"sum by ({label}) (increase({name}{{{own}}}[{window}]))"
         api = f"{url.rstrip('/')}/api/v1/query"
         answer = _fetch(f"{api}?{urlencode({'query': query})}", api)
         try:

@@ -120,13 +120,17 @@ def test_the_least_bound_is_the_lowest_that_few_enough_exceed() -> None:
 
 
 def exposition() -> str:
-    metrics = Metrics()
+    """Be a server whose pool `python` is advised, beside a profile that is of no interest."""
+    metrics = Metrics(("python", "data"))
     levels, rises = [0] * 30, [0] * 30
     levels[3], levels[28], rises[2] = 150, 50, 200
     report = DemandReport(
         arrivals_per_s=2.5, target_idle=5, recommended_idle=2, levels=levels, rises=rises
     )
-    watch_demand(metrics.registry, {"python": lambda: report}, Settings.of(max_uses=7))
+    pools = {"python": lambda: report, "data": lambda: replace(report, levels=[0] * 29 + [900])}
+    watch_demand(metrics.registry, pools, Settings.of(max_uses=7))
+    metrics.pool("data").leased(Source.WAITED, 60.0)
+    metrics.ran("data", Status.MEMORY_LIMIT, 2.0, 1.5)
     pool = metrics.pool("python")
     for source, waited_s in ((Source.IDLE, 0.0), (Source.STARTED, 1.0)):
         for _ in range(100):
