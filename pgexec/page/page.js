@@ -151,7 +151,7 @@ function showPools(found) {
 
 function showLatency(found) {
   at("window").textContent = found.runs
-    ? `last ${found.runs} runs of ${found.window_s / 60} minutes`
+    ? `${found.runs === 1 ? "the only run" : `last ${found.runs} runs`} of ${found.window_s / 60} minutes`
     : `no runs in ${found.window_s / 60} minutes`;
   for (const name of ["queue", "run", "total"]) {
     const cells = at("latency-" + name).querySelectorAll("td");
