@@ -58,11 +58,13 @@ def azure(rng: random.Random) -> Iterator[float]:
 
     Some functions are called most of the time and most hardly ever; three in ten are called by
     timers, which fire at whole minutes (Shahrad et al., USENIX ATC 2020, figures 2 to 5).
+    The trace begins at some moment of an hour: not when all of them fire at once.
     """
+    begin = rng.randrange(3600)
     for _ in range(60):
         if rng.random() < 0.3:
             period = rng.choice((60, 300, 300, 600, 900, 900, 1800, 3600))
-            for fire in range(0, int(SPAN_S), period):
+            for fire in range(-begin % period, int(SPAN_S), period):
                 yield fire + rng.random() * 0.3
         else:
             per_s = min(0.2, 0.0003 * rng.paretovariate(0.6))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ class Replayed:
     """What came of a trace.
 
     `cold` counts those that got no container at once, the `refused` included; `waits_s` has
-    the others' waits. `container_s` is the time that containers existed, summed, from the
+    the others' waits, and `ready` how many containers each found idle; `ready_s` is for how
+    many seconds so many were. `container_s` is the time that containers existed, summed, from the
     engine's create to the end of their removal.
     """
 
@@ -54,6 +56,8 @@ class Replayed:
     container_s: float = 0.0
     span_s: float = 0.0
     waits_s: list[float] = field(default_factory=list)
+    ready: list[int] = field(default_factory=list)
+    ready_s: dict[int, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
     def cold_ratio(self) -> float:
@@ -122,11 +126,15 @@ class Replay:
         while self._events and self._events[0][0] <= end:
             when, _, event = heapq.heappop(self._events)
             if when > WARM_S:
-                self.found.container_s += self._existing * (when - max(last, WARM_S))
+                self._pass(when - max(last, WARM_S))
             last = self._now = when
             event()
-        self.found.container_s += self._existing * (end - max(last, WARM_S))
+        self._pass(end - max(last, WARM_S))
         return self.found
+
+    def _pass(self, seconds: float) -> None:
+        self.found.container_s += self._existing * seconds
+        self.found.ready_s[len(self._idle)] += seconds
 
     @property
     def _existing(self) -> int:
@@ -146,6 +154,7 @@ class Replay:
         lease = _Lease(request, request.tenant, request.fresh)
         busy = len(self._leased) + len(self._resetting) + len(self._waiting)
         self.meter.arrived(self._now, busy + 1)
+        self.found.ready.append(len(self._idle))
         if not self._waiting:
             index = policy.pick(self._idle, lease)
             if index is not None:
