@@ -226,7 +226,7 @@ class PrivateEngine:
     def fill_disk(self) -> None:
         """Leave no free block on the engine's disk."""
         ballast = self._seen_inside(self._root / "ballast")
-        with ballast.open("wb", buffering=0) as file:
+        with ballast.open("ab", buffering=0) as file:
             for size in (1 << 26, 1 << 20, 1 << 12):
                 with contextlib.suppress(OSError):
                     while True:

@@ -64,6 +64,7 @@ class Load:
     clients: int = 5
     may_cut: bool = False
     """Whether the server is to be killed, so that connections may break."""
+    wants_fresh: bool = True
     done: list[Request] = field(default_factory=list)
     in_flight: dict[str, Request] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -116,7 +117,8 @@ class Load:
                     continue
             request = Request(f"{number}-{turn}-{secrets.token_hex(8)}", time.monotonic())
             self.in_flight[request.token] = request
-            await self._ask(line, request, fresh=turn % 8 == number % 8)
+            fresh = self.wants_fresh and turn % 8 == number % 8
+            await self._ask(line, request, fresh=fresh)
             del self.in_flight[request.token]
             request.ended = time.monotonic()
             self.done.append(request)
