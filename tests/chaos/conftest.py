@@ -79,12 +79,15 @@ def make_bed(
     """Return what makes a server with settings of its own and, in the end, sees nothing left."""
 
     @contextlib.asynccontextmanager
-    async def make(**settings: object) -> AsyncIterator[Bed]:
+    async def make(
+        environment: dict[str, str] | None = None, **settings: object
+    ) -> AsyncIterator[Bed]:
         directory = tmp_path_factory.mktemp("server")
         bed = Bed(private_engine, report, directory, available_images()[0], **settings)
+        bed.server.environment |= environment or {}
         bed.long = SOAK_MINUTES > 0
-        await bed.open()
         try:
+            await bed.open()
             yield bed
         finally:
             await bed.close()

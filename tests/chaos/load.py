@@ -227,12 +227,17 @@ class Watch:
         self._stopped = True  # a connection that is cancelled while it is made is not closed
         await self._task
 
-    async def says(self, *, ready: bool, within_s: float = TRUTH_S) -> None:
-        """Wait until `/readyz` says so; asking takes its time, too."""
+    async def says(self, *, ready: bool, why: str = "", within_s: float = TRUTH_S) -> None:
+        """Wait until `/readyz` says so, for this reason; asking takes its time, too."""
         asked_at, deadline = time.monotonic(), time.monotonic() + within_s
         while True:
             last = self.glances[-1] if self.glances else None
-            if last is not None and last.at >= asked_at and last.ready is ready:
+            if (
+                last is not None
+                and last.at >= asked_at
+                and last.ready is ready
+                and why in last.reason
+            ):
                 return
             assert time.monotonic() < deadline, f"/readyz still says {last} after {within_s:g} s"
             await asyncio.sleep(WATCH_EVERY_S / 2)

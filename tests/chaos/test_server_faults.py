@@ -10,22 +10,28 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from aiohttp import ClientError
 
+from pool.sweep import labels
 from tests.chaos.bed import GONE_S, count
+from tests.chaos.clock import WallClock, unusable
 from tests.chaos.load import Line, Load
 from tests.integration.server import GATE, until
+from tests.integration.test_lifecycle import instance_of_a_process_that_ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.chaos.bed import Bed
+    from tests.chaos.conftest import MakeBed
     from tests.chaos.report import Row
     from tests.integration.server import Server
 
 MOST_DESCRIPTORS = 40
 BLOCKED_S = 2.5
+DAY_S = 86_400
 
 
 @contextlib.asynccontextmanager
@@ -188,6 +194,45 @@ async def test_the_event_loop_is_blocked(bed: Bed) -> None:
         ]
 
     await bed.suffers("the event loop is blocked", blocked, clients=5)
+
+
+async def test_the_clock_is_set(make_bed: MakeBed, tmp_path: Path) -> None:
+    """What the sweep finds then is a dead server's container, and not those of living ones."""
+    if reason := unusable():
+        pytest.skip(reason)
+    clock = WallClock(tmp_path)
+    offsets = (DAY_S, -DAY_S)
+
+    async def is_set(bed: Bed) -> None:
+        assert bed.load is not None
+        bed.load.wants_fresh = False  # so that containers of before are there after
+        for offset_s in offsets:
+            bed.injected()
+            clock.set(offset_s)
+            await swept(bed)
+
+    async with make_bed(clock.environment) as bed:
+        await bed.suffers("the clock is set", is_set, clients=5)
+        said = [one["event"] for one in bed.server.log]
+        assert sum("left over" in one for one in said) == len(offsets)
+        assert not [one for one in said if "was lost" in one or "never came up" in one]
+
+
+async def swept(bed: Bed) -> None:
+    """Have the server look for what others left, which it does when the engine is back."""
+    dead = instance_of_a_process_that_ended()
+    image = bed.settings["IMAGE"]
+    await bed.engine.client.create(image, ["true"], labels(dead, time.time()))
+    bed.engine.freeze()
+    try:
+        await bed.watch.says(ready=False, why="no good answer from the engine")
+    finally:
+        bed.engine.thaw()
+
+    async def gone() -> bool:
+        return not await bed.engine.client.containers(dead)
+
+    await until(gone, "what a dead server left is removed")
 
 
 async def test_a_restart_in_the_middle_of_an_installation(bed: Bed, tmp_path: Path) -> None:
