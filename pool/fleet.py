@@ -276,6 +276,7 @@ class Fleet:
             logger.info("containers start again")
         self.start_failure = None
         self.failures = 0
+        self.retry_at = -math.inf  # or what fails before it would not be the first failure again
         self.start_s = seconds if not self.start_s else 0.8 * self.start_s + 0.2 * seconds
         self._observer.started(seconds)
 

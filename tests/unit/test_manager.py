@@ -499,6 +499,19 @@ async def test_starts_that_fail_together_are_one_failure_and_one_start_finds_out
         assert counts == [3, 4, 4, 5]
 
 
+async def test_a_start_that_succeeds_beside_one_that_fails_does_not_disarm_the_back_off() -> None:
+    engine = FakeEngine(start_s=0.1, start_errors=deque([EngineError("one of two")]))
+    async with rig(engine, min_idle=2, max_containers=4, backoff_first_s=20) as pool:
+        await asyncio.sleep(1)
+        assert pool.now.idle == 2
+        engine.down = True
+        pool.container().vanish()
+        await asyncio.sleep(10)
+        assert pool.seen.failures == ["engine_error", "lost"]
+        engine.down = False
+        await asyncio.sleep(60)
+
+
 async def test_a_pool_is_told_that_the_engine_is_back_and_tries_at_once() -> None:
     engine = FakeEngine(down=True)
     async with rig(engine, backoff_first_s=20) as pool:
