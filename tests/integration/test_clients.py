@@ -13,6 +13,7 @@ import resource
 import secrets
 import socket
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ import pytest
 from tests.integration.server import GATE, read_answer, run_request, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.integration.server import Answer, Server, StartServer
 
@@ -124,7 +125,8 @@ async def after_sending_all(server: Server, chance: random.Random) -> None:
         await asyncio.sleep(chance.uniform(0, 0.02))
 
 
-STAGES = (
+HangUp = Callable[["Server", random.Random], Awaitable[None]]
+STAGES: tuple[HangUp, ...] = (
     before_the_body_ends,
     while_waiting_or_running,
     while_running,
@@ -160,26 +162,34 @@ async def test_clients_that_hang_up_at_every_stage_cost_nothing(start: StartServ
 
 async def test_who_reads_slowly_keeps_no_container_and_still_gets_all(start: StartServer) -> None:
     server = await start(**POOL)
-    loop = asyncio.get_running_loop()
-    clients = []
-    for number in range(12):
-        client = socket.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(0)
-        await loop.sock_connect(client, ("127.0.0.1", server.port))
-        await loop.sock_sendall(client, run_request(f"print('\\0 {number}' * 100_000)"))
-        clients.append(client)
+    clients = [await dawdle(server, number) for number in range(12)]
     await server.sees("pgexec_runs_total{language=python,status=ok}", len(clients))
     # All have run, and none has been read: the containers are free for others.
     await server.at_rest()
     async with polite_clients(server) as served:
         await until(lambda: asyncio.sleep(0, served["runs"] >= 10), "runs beside them")
     for number, client in enumerate(clients):
-        reader, writer = await asyncio.open_connection(sock=client)
-        answer = await read_answer(reader)
-        assert answer.json["data"] == f"\0 {number}" * 100_000 + "\n"
-        writer.close()
+        await read_after_all(client, number)
     await is_whole(server)
+
+
+async def dawdle(server: Server, number: int) -> socket.socket:
+    """Ask for far more than the connection holds, and read nothing of it."""
+    loop = asyncio.get_running_loop()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(0)
+    await loop.sock_connect(client, ("127.0.0.1", server.port))
+    await loop.sock_sendall(client, run_request(f"print('\\0 {number}' * 100_000)"))
+    return client
+
+
+async def read_after_all(client: socket.socket, number: int) -> None:
+    """Read what `dawdle` asked for; it is whole, and one's own."""
+    reader, writer = await asyncio.open_connection(sock=client)
+    answer = await read_answer(reader)
+    assert answer.json["data"] == f"\0 {number}" * 100_000 + "\n"
+    writer.close()
 
 
 # --- crowds ---------------------------------------------------------------------------------
@@ -208,8 +218,11 @@ async def test_two_thousand_connections_at_once(start: StartServer) -> None:
     await holds_no_more(server, before)
 
 
-async def crowd_in(server: Server) -> None:
-    """Connect two thousand times, have all do nothing, then a few of them something, then all."""
+async def crowd_in(server: Server) -> Counter[str]:
+    """Connect two thousand times, have all do nothing, then a few of them something, then all.
+
+    Return what became of all.
+    """
     async with contextlib.AsyncExitStack() as stack:
         connections = []
         for _ in range(CROWD // 50):
@@ -235,6 +248,7 @@ async def crowd_in(server: Server) -> None:
         fates = await all_ask(range(CROWD), path="/run")
         assert fates["served"] >= CONTAINERS
         assert fates.total() == CROWD
+        return fates
 
 
 def judge(answer: Answer, output: str) -> str:
