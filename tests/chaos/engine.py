@@ -127,7 +127,10 @@ class PrivateEngine:
 
     async def answers(self) -> None:
         """Wait until the engine answers."""
-        await until(self.is_up, "the engine answers")
+        try:
+            await until(self.is_up, "the engine answers")
+        except AssertionError as error:
+            raise AssertionError(f"{error}, which said\n{self.log[-4000:]}") from None
 
     async def is_up(self) -> bool:
         """Tell whether the engine answers within a second."""
