@@ -149,9 +149,10 @@ class PrivateEngine:
             self._holder.communicate()
         if self._dockerd is not None:
             self._dockerd.wait(STOP_S)
-        for root in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")):
-            with contextlib.suppress(OSError):
-                (root / CGROUP).rmdir()
+        # Killed shims leave their containers' behind; what comes last is the deepest.
+        for cgroup in sorted(_cgroups(), reverse=True):
+            with contextlib.suppress(OSError):  # of another run that goes on
+                cgroup.rmdir()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     # --- images -------------------------------------------------------------------------------
@@ -245,6 +246,12 @@ class PrivateEngine:
     def _inside(self, *command: str | Path) -> list[str]:
         enter = ("nsenter", "-t", str(self._pid), "--mount", "--net", "--pid")
         return [*enter, "--", *map(str, command)]
+
+
+def _cgroups() -> list[Path]:
+    root = Path("/sys/fs/cgroup")
+    places = (root, *(entry for entry in root.iterdir() if entry.is_dir()))  # version 2, 1
+    return [one for place in places for one in place.glob(f"{CGROUP}/**/") if one.is_dir()]
 
 
 def _processes() -> list[int]:
