@@ -114,7 +114,11 @@ async def a_container_is_paused(bed: Bed) -> None:
     async def pause(one: str) -> None:
         await bed.engine.client.call("POST", f"/containers/{one}/pause")
 
+    async def replaced() -> bool:
+        return "paused" not in (await bed.server.containers()).values()
+
     await befall(bed, pause)
+    await until(replaced, "what is paused is replaced", within_s=10)
 
 
 async def a_runner_is_out_of_memory(bed: Bed) -> None:
