@@ -16,6 +16,7 @@ from pgexec.advise_gauges import watch_demand
 from pgexec.canary import Canary
 from pgexec.lag import sample_lag
 from pgexec.log import event
+from pgexec.memory import spare_the_collector
 from pgexec.metrics import Metrics
 from pgexec.routes import CONTEXT, PATHS, make_app
 from pgexec.server import HttpServer
@@ -135,6 +136,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         request_timeout_s=settings.request_timeout_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
     )
+    spare_the_collector()
     with _stop_signals(flush) as stop, watching(asyncio.get_running_loop()):
         try:
             await _listen(server, settings)

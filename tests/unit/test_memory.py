@@ -39,3 +39,14 @@ def kept_bytes(*arguments: str) -> int:
 def test_what_long_outputs_took_is_given_back() -> None:
     assert kept_bytes() > 20 << 20  # or this test shows nothing
     assert kept_bytes("fixed") < 5 << 20
+
+
+def test_what_was_loaded_at_start_is_collected_no_more() -> None:
+    code = (
+        "import gc, pgexec.app, pgexec.memory\n"
+        "before = len(gc.get_objects())\n"
+        "pgexec.memory.spare_the_collector()\n"
+        "print(gc.get_freeze_count() > before * 0.9, len(gc.get_objects()) < before * 0.1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
