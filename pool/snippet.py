@@ -33,7 +33,7 @@ __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 
 _PR_SET_DUMPABLE = 4
 _READER_TIMEOUT_S = 1.0
-_BUSY_MS = 8
+_BUSY_MS = 30
 
 WARM_UP = """
 import sys
