@@ -178,12 +178,20 @@ class PrivateEngine:
     # --- what can be done to it ---------------------------------------------------------------
 
     def pids(self, name: str) -> list[int]:
-        """Return the processes with a name (its first 15 letters) in our namespace."""
+        """Return the processes with a name (its first 15 letters) in our namespace.
+
+        One that such a process has forked has its name, too, until it runs what it is to run.
+        """
         ours = _namespace(self._pid)
-        return [
-            pid
+        named = {
+            pid: _read(pid, "status")
             for pid in _processes()
             if _namespace(pid) == ours and _read(pid, "comm") == f"{name[:15]}\n"
+        }
+        return [
+            pid
+            for pid, status in named.items()
+            if not any(f"\nPPid:\t{parent}\n" in status for parent in named)
         ]
 
     def send(self, name: str, number: signal.Signals) -> int:
