@@ -34,6 +34,7 @@ __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 _PR_SET_DUMPABLE = 4
 _READER_TIMEOUT_S = 1.0
 _BUSY_MS = 30
+"""A child whose job comes sooner is not warmed up: that would take a processor from another run."""
 
 WARM_UP = """
 import sys
