@@ -29,8 +29,8 @@ from pgexec.values import (
     Seconds,
     Size,
     Text,
+    starts_at_once,
     to_certificates,
-    to_cores,
     to_hosts,
     to_index,
     to_keyring,
@@ -41,6 +41,7 @@ from pgexec.values import (
     to_profiles,
     to_sets,
     to_size,
+    to_starts,
 )
 from pool.requirements import Requirements
 from pool.spec import LAYERS_DIR, RUNNER_DIR
@@ -287,9 +288,9 @@ class Settings(BaseSettings):
     ] = 300
     start_concurrency: Annotated[
         int,
-        BeforeValidator(to_cores),
+        BeforeValidator(to_starts),
         Field(ge=1, le=1024, description="empty or a whole number from 1 to 1024"),
-    ] = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    ] = Field(default_factory=starts_at_once)
     start_timeout_s: Seconds = 30
     drain_timeout_s: Seconds = 30
 

@@ -9,6 +9,7 @@ import gc
 import os
 import random
 import sys
+from itertools import compress
 from typing import Any, Callable
 
 _seeders: list[Callable[[], object]] = []
@@ -19,9 +20,10 @@ def prepare() -> None:
     """Find the generators that there are, and try to seed them. Raises what that raises."""
     objects = gc.get_objects()
     own = random.seed.__self__  # type: ignore[attr-defined] # each fork seeds it
-    _seeders.extend(
-        one.seed for one in objects if isinstance(one, random.Random) and one is not own
-    )
+    kinds = list(map(type, objects))
+    drawing = {kind for kind in set(kinds) if issubclass(kind, random.Random)}
+    generators: Any = compress(objects, map(drawing.__contains__, kinds))
+    _seeders.extend(one.seed for one in generators if one is not own)
     if "numpy.random" in sys.modules:
         _seeders.extend(_of_numpy(sys.modules["numpy.random"], objects))
     if "multiprocessing.process" in sys.modules:

@@ -48,6 +48,8 @@ MAX_SEGMENTS = 512
 COALESCE_MS = 2
 """Output waits this long for more, or for the EXIT, so that they travel in one write."""
 REAP_TIMEOUT_S = 5.0
+_WARM_UPS = 6
+"""Often enough for the interpreter to specialise what it runs; for one run it does not pay."""
 PREIMPORT = ("traceback", "linecache", "tokenize", "threading", "resource")
 """What any interpreter imports to print an uncaught exception, or to leave; and what `os.wait4`
 imports, which would else be there from the second run on."""
@@ -59,8 +61,8 @@ class Config(TypedDict):
     """What `pool/spec.py` tells the runner, as JSON in an environment variable.
 
     `uid` is the first run's user, `layers` the directory of dependencies, `guard` the plan
-    for the network, `preload` the name of the layer that every run has, and `job_limit` the
-    bytes that a JOB may have.
+    for the network, `preload` the name of the layer that every run has, `job_limit` the bytes
+    that a JOB may have, and `reused` whether there may be a second JOB.
     """
 
     script: str
@@ -71,6 +73,7 @@ class Config(TypedDict):
     guard: dict[str, list[str]] | None
     preimport: list[str]
     job_limit: int
+    reused: bool
 
 
 def install() -> None:
@@ -81,6 +84,7 @@ def install() -> None:
     if os.getpid() != 1:
         os.write(2, b"the pgexec runner only runs as PID 1 of a container\n")
         os._exit(64)
+    gc.disable()  # what is imported stays, and a collection in a run would unshare every page
     leave.register()
     config: Config = json.loads(os.environ.pop(CONFIG))
     home = os.environ.pop("PYTHONPATH")
@@ -119,6 +123,7 @@ class Runner:
         self.preload = config["preload"]
         self.guard = config["guard"]
         self.preimport = config["preimport"]
+        self.reused = config["reused"]
         self.installed: list[str] = []
         job_area = config["job_limit"]
         self.arena = mmap.mmap(-1, job_area + OUTPUT_AREA, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -138,9 +143,10 @@ class Runner:
         self.import_all()
         self.listen_for_children()
         os.chdir(os.path.dirname(self.script))
-        gc.disable()  # PID 1 makes no cycles, and a collection would unshare every page
-        gc.collect()
-        immortal.immortalize(leave.own_objects())
+        if self.reused:
+            immortal.immortalize(leave.own_objects())
+        else:
+            gc.freeze()
         self.baseline = reset.Baseline(self.mounts)
         if self.fork():
             return
@@ -179,7 +185,9 @@ class Runner:
                     layer = os.path.join(self.layers, self.preload)
                     self.installed = preimport.use_layer(layer)
                 preimport.import_all(self.preimport)
-            snippet.prepare()
+            if self.reused:
+                gc.collect()
+            snippet.prepare(_WARM_UPS if self.reused else 1)
         except preimport.PreimportError as error:
             self.send([encode(Kind.REFUSED, str(error).encode("utf-8", "replace"))])
             os._exit(0)

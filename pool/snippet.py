@@ -97,7 +97,7 @@ class _Turn:
 _turns: list[_Turn] = []
 
 
-def prepare() -> None:
+def prepare(warm_ups: int) -> None:
     """Set up in PID 1 what every child will inherit: its standard streams and warm pages."""
     streams: list[Any] = [sys.stdout, sys.stderr]
     for stream in streams:
@@ -111,7 +111,7 @@ def prepare() -> None:
         del sys.path_importer_cache[path]
     leave.prepare()
     gc.freeze()  # or each round would look at all that there is
-    for _ in range(6):  # often enough for the interpreter to specialise what it runs
+    for _ in range(warm_ups):
         _warm_up()
         try:
             _turns[2]

@@ -136,6 +136,7 @@ def create_document(
         "preimport": list(spec.preimport),
         "guard": spec.guard,
         "job_limit": spec.limits.code_bytes + spec.limits.stdin_bytes + _FRAME_SLACK_BYTES,
+        "reused": spec.max_uses > 1,
     }
     environment = {
         **(spec.environment or {}),

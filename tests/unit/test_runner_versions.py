@@ -63,7 +63,10 @@ class Runner:
         directory: Path,
         preimport: Sequence[str] = ("json", "random"),
         preload: str = "",
+        *,
+        reused: bool = True,
     ) -> None:
+        self.python = python
         home, code = directory / "runner", directory / "code"
         self.layers = directory / "layers"
         code.mkdir()
@@ -80,6 +83,7 @@ class Runner:
             "preimport": preimport,
             "guard": None,
             "job_limit": 1 << 20,
+            "reused": reused,
         }
         directory.chmod(0o755)
         mount = 'mount -t tmpfs -o mode=1777,size=8m tmpfs "$1" && exec "$2" "$1/Main.py"'
@@ -205,6 +209,23 @@ def test_counts_no_references_to_what_was_there_before(runner: Runner) -> None:
     )
     assert ran.stdout.split() == [b"True"] * 9
     assert runner.run("import gc; gc.unfreeze(); gc.collect(); print(1)").stdout == b"1\n"
+
+
+def test_serves_one_run_without_what_pays_for_many_only(runner: Runner, tmp_path: Path) -> None:
+    """And is all the same to the snippet otherwise; `runner` is there for its interpreter."""
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(0o755)
+    single = Runner(runner.python, tmp_path, reused=False)
+    try:
+        ran = single.run(
+            "import gc, json, sys\n"
+            "print(sys.getrefcount(json.dumps) < 1000, gc.isenabled())\n"
+            "sys.exit(print('x', file=sys.stderr) or 3)\n"
+        )
+        assert (ran.stdout, ran.stderr) == (b"True True\n", b"x\n")
+        assert (ran.ending.status, ran.report) == (3, Kind.CLEAN)
+    finally:
+        assert single.close() == 0
 
 
 def test_keeps_the_order_of_the_two_streams_in_each_frame_sequence(runner: Runner) -> None:

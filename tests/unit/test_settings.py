@@ -62,6 +62,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert settings.canary_interval_s == 900
     assert (settings.max_uses, settings.max_age_s, settings.idle_timeout_s) == (1000, 3600, 300)
     assert settings.start_concurrency == len(os.sched_getaffinity(0))
+    assert Settings.of(max_uses=1).start_concurrency == 2 * len(os.sched_getaffinity(0))
 
 
 def test_missing_files_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
