@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
+from aiodocker.stream import Stream as DockerStream
+from yarl import URL
 
 from pool.cleanup import see_through, until_removed
 from pool.engine import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from aiodocker.containers import DockerContainer
-    from aiodocker.stream import Stream as DockerStream
 
 logger = logging.getLogger(__name__)
 
@@ -211,8 +212,7 @@ class DockerEngine:
             # The engine may be creating it all the same: see that through, then remove it.
             await see_through(self._discard(creation))
             raise
-        attached = container.attach(stdin=True, stdout=True, stderr=True)
-        stream = AttachedStream(attached, self.observer)
+        stream = AttachedStream(self._attach(container.id), self.observer)
         try:
             with self._call(Operation.ATTACH):
                 await stream._stream._init()  # noqa: SLF001 - attach before start, or lose output
@@ -396,6 +396,15 @@ class DockerEngine:
                 timeout=aiohttp.ClientTimeout(total=_CREATE_TIMEOUT_S),
             )
             return self.docker.containers.container(created["Id"])
+
+    def _attach(self, container_id: str) -> DockerStream:
+        # aiodocker's own `attach` would inspect the container first, for whether it has a terminal.
+        url = URL(f"containers/{container_id}/attach?stream=1&stdin=1&stdout=1&stderr=1")
+
+        async def setup() -> tuple[URL, None, bool]:
+            return url, None, False
+
+        return DockerStream(self.docker, setup)
 
     async def _discard(self, creation: asyncio.Future[DockerContainer]) -> None:
         try:

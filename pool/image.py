@@ -41,6 +41,8 @@ _MODULES = (
 _START = f"""
 import os, sys
 if "PGEXEC_RUNNER" in os.environ:
+    import gc
+    gc.disable()  # what is imported stays, and a collection in a run would unshare every page
     from pool import runner
     runner.install()
 else:

@@ -84,7 +84,6 @@ def install() -> None:
     if os.getpid() != 1:
         os.write(2, b"the pgexec runner only runs as PID 1 of a container\n")
         os._exit(64)
-    gc.disable()  # what is imported stays, and a collection in a run would unshare every page
     leave.register()
     config: Config = json.loads(os.environ.pop(CONFIG))
     home = os.environ.pop("PYTHONPATH")
