@@ -36,9 +36,14 @@ def immortalize(mortal: list[object]) -> None:
         spared = {*map(id, mortal), *map(id, gc.get_referents(*mortal))}
         spared.update(map(id, gc.get_referrers(*mortal)))
         finalized = {kind for kind in set(map(type, objects)) if hasattr(kind, "__del__")}
-        addresses = {id(one) for one in objects if type(one) not in finalized}
-        addresses.update(id(one.__code__) for one in objects if type(one) is FunctionType)
-        _set_counts(addresses - spared, count)
+        objects += [one.__code__ for one in objects if type(one) is FunctionType]
+        lowest, highest = min(map(id, objects)), max(map(id, objects))
+        size = (highest - lowest) // _COUNT_SIZE + 1
+        counts: Any = memoryview((ctypes.c_uint32 * size).from_address(lowest)).cast("B").cast("I")
+        # Not a list of addresses: what is freed before a fork is copied by it all the same.
+        for one in objects:
+            if type(one) not in finalized and id(one) not in spared:
+                counts[(id(one) - lowest) // _COUNT_SIZE] = count
     gc.freeze()
 
 
@@ -49,11 +54,3 @@ def _count_of_immortals() -> int:
         if count == sys.getrefcount(None):
             return count
     return 0
-
-
-def _set_counts(addresses: set[int], count: int) -> None:
-    lowest, highest = min(addresses), max(addresses)
-    size = (highest - lowest) // _COUNT_SIZE + 1
-    counts: Any = memoryview((ctypes.c_uint32 * size).from_address(lowest)).cast("B").cast("I")
-    for address in addresses:
-        counts[(address - lowest) // _COUNT_SIZE] = count

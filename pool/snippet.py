@@ -95,6 +95,7 @@ class _Turn:
 
 
 _turns: list[_Turn] = []
+_own_modules: list[str] = []
 
 
 def prepare(warm_ups: int) -> None:
@@ -109,6 +110,8 @@ def prepare(warm_ups: int) -> None:
     home = os.path.dirname(os.path.dirname(__file__))
     for path in [path for path in sys.path_importer_cache if path.startswith(home)]:
         del sys.path_importer_cache[path]
+    # To look for them in each child would touch the name of every module that there is.
+    _own_modules.extend(name for name in sys.modules if name.partition(".")[0] == "pool")
     leave.prepare()
     gc.freeze()  # or each round would look at all that there is
     for _ in range(warm_ups):
@@ -176,6 +179,6 @@ def await_job(child: Child, script: str, layers: str) -> None:
             FAREWELL.pack_into(child.farewell, 0, NO_LAYER, 0, 0, 0)
             os._exit(0)
         put_on_path(where)
-    for name in [name for name in sys.modules if name == "pool" or name.startswith("pool.")]:
+    for name in _own_modules:
         del sys.modules[name]
     run.read(code)
