@@ -33,6 +33,7 @@ class Child:
 
     def __init__(self) -> None:
         self.pid = 0
+        self.reaped = False
         self.farewell = mmap.mmap(-1, mmap.PAGESIZE)
         self.job_r, self.job_w = os.pipe()
         self.stdin_r, self.stdin_w = os.pipe()

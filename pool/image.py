@@ -33,7 +33,7 @@ PREPARE_TIMEOUT_S = 600.0
 
 _MODULES = (
     *("protocol", "child", "layer", "leave", "reseed", "snippet", "preimport", "reset"),
-    *("immortal", "guard", "runner"),
+    *("at_fork", "immortal", "guard", "runner"),
 )
 
 # An interpreter imports this as `sitecustomize`. So does a subinterpreter that a snippet makes,
@@ -43,6 +43,8 @@ import os, sys
 if "PGEXEC_RUNNER" in os.environ:
     import gc
     gc.disable()  # what is imported stays, and a collection in a run would unshare every page
+    from pool import at_fork
+    at_fork.import_threading()
     from pool import runner
     runner.install()
 else:

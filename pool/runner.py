@@ -47,7 +47,6 @@ FLUSH_AT = 64 * 1024
 MAX_SEGMENTS = 512
 COALESCE_MS = 2
 """Output waits this long for more, or for the EXIT, so that they travel in one write."""
-REAP_TIMEOUT_S = 5.0
 _WARM_UPS = 6
 """Often enough for the interpreter to specialise what it runs; for one run it does not pay."""
 PREIMPORT = ("traceback", "linecache", "tokenize", "threading", "resource")
@@ -135,6 +134,11 @@ class Runner:
         self.child: Child
         self.exited: tuple[int, float, int] | None = None
         self.wake, self.wake_writer = os.pipe()
+        self.ends = select.poll()
+        self.ends.register(self.wake, select.POLLIN)
+        self.intake = select.poll()
+        self.intake.register(self.wake, select.POLLIN)
+        self.intake.register(_HOST_IN, select.POLLIN)
 
     def serve(self) -> None:
         """Serve jobs for ever. Returns in a child only, when its script is in place."""
@@ -200,22 +204,19 @@ class Runner:
 
     def fork(self) -> bool:
         """Fork the next child. True in the child, once it holds a job and its script."""
+        self.oom.mark()  # now: after a fork, each page that this writes to would be copied first
         self.child = Child()
         if self.child.fork():
             snippet.become(self.uid, self.child)
             snippet.await_job(self.child, self.script, self.layers)
             return True
-        self.oom.mark()
         return False
 
     def receive(self) -> JobHeader:
         """Read one JOB into the arena; the container ends when the server has gone."""
-        poller = select.poll()
-        poller.register(_HOST_IN, select.POLLIN)
-        poller.register(self.wake, select.POLLIN)
         filled, wanted = 0, HEADER.size
         while filled < wanted:
-            ready = dict(poller.poll())
+            ready = dict(self.intake.poll())
             if self.wake in ready:
                 self.reap()
                 if self.exited is not None:
@@ -278,13 +279,24 @@ class Runner:
                 if pid == 0:
                     return
                 if pid == self.child.pid:
+                    self.child.reaped = True
                     cpu_s = usage.ru_utime + usage.ru_stime
                     self.exited = (status, cpu_s, usage.ru_maxrss * 1024)
         except ChildProcessError:
             pass
 
+    def end(self) -> None:
+        """Kill every other process of the container and wait for the child's end."""
+        reset.kill_all()
+        deadline = time.monotonic() + reset.TIMEOUT_S
+        while not self.child.reaped and time.monotonic() < deadline:
+            self.ends.poll(100)
+            self.reap()
+
     def reset(self) -> str:
         """Return the container to its baseline; return what is wrong if that fails."""
+        self.end()
+        self.exited = None
         self.child.close()
         self.used = 0
         self.arena.madvise(mmap.MADV_DONTNEED)
@@ -359,7 +371,7 @@ class _Relay:
             left_ms = (deadline - time.monotonic()) * 1000
             if left_ms <= 0 or self.truncated:
                 ending = Ending.OUTPUT_LIMIT if self.truncated else Ending.TIMEOUT
-                self.kill()
+                runner.end()
                 break
             events = self.poller.poll(min(left_ms, COALESCE_MS) if runner.used else left_ms)
             if not events or runner.used >= FLUSH_AT:
@@ -420,13 +432,3 @@ class _Relay:
             pass
         self.poller.unregister(child.stdin_w)
         child.close_stdin()
-
-    def kill(self) -> None:
-        """Kill every other process of the container and wait for the child's end."""
-        reset.kill_all()
-        deadline = time.monotonic() + REAP_TIMEOUT_S
-        poller = select.poll()
-        poller.register(self.runner.wake, select.POLLIN)
-        while self.runner.exited is None and time.monotonic() < deadline:
-            poller.poll(100)
-            self.runner.reap()

@@ -23,7 +23,7 @@ from os import fstat
 from time import monotonic, sleep
 from typing import Any
 
-from pool import leave, reseed
+from pool import at_fork, leave, reseed
 from pool.child import FAREWELL, JOB, NO_LAYER, Child
 from pool.layer import put_on_path
 
@@ -137,8 +137,9 @@ def become(uid: int, child: Child) -> None:
     os.closerange(3, child.job_r)
     os.closerange(child.job_r + 1, child.highest + 1)
     os.setsid()
-    with open("/proc/self/oom_score_adj", "wb", 0) as score:
-        score.write(b"1000")  # out of memory takes the snippet and not the runner
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(score, b"1000")  # out of memory takes the snippet and not the runner
+    os.close(score)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
@@ -147,6 +148,7 @@ def become(uid: int, child: Child) -> None:
         leave.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     for turn in _turns:
         turn.pipe = fstat(turn.fd).st_ino
+    at_fork.in_child()
     reseed.seed()
     gc.enable()
 
