@@ -97,7 +97,7 @@ def pool_config(settings: Settings) -> PoolConfig:
         max_uses=settings.max_uses,
         max_age_s=settings.max_age_s,
         idle_timeout_s=settings.idle_timeout_s,
-        start_concurrency=settings.start_concurrency,
+        start_concurrency=settings.starts_at_once,
         start_timeout_s=settings.start_timeout_s,
         drain_timeout_s=settings.drain_timeout_s,
     )

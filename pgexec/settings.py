@@ -29,7 +29,6 @@ from pgexec.values import (
     Seconds,
     Size,
     Text,
-    starts_at_once,
     to_certificates,
     to_hosts,
     to_index,
@@ -287,10 +286,10 @@ class Settings(BaseSettings):
         float, Field(gt=0, le=10**9, allow_inf_nan=False, description="a number of seconds above 0")
     ] = 300
     start_concurrency: Annotated[
-        int,
+        Annotated[int, Field(ge=1, le=1024)] | None,
         BeforeValidator(to_starts),
-        Field(ge=1, le=1024, description="empty or a whole number from 1 to 1024"),
-    ] = Field(default_factory=starts_at_once)
+        Field(description="empty or a whole number from 1 to 1024"),
+    ] = None
     start_timeout_s: Seconds = 30
     drain_timeout_s: Seconds = 30
 
@@ -367,6 +366,16 @@ class Settings(BaseSettings):
         for name in self.profiles:
             self._of_profile(name)
         return self
+
+    @property
+    def starts_at_once(self) -> int:
+        """How many containers a pool starts at once: one for each processor if nothing is said.
+
+        Two, where each run takes a container of its own: a start leaves its processor idle for a
+        fifth of its time, and then there are no other runs that would make use of that.
+        """
+        cores = len(os.sched_getaffinity(0))
+        return self.start_concurrency or cores * (2 if self.max_uses == 1 else 1)
 
     @property
     def by_language(self) -> dict[str, Profile]:

@@ -7,15 +7,14 @@ raises `ValueError`.
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 import ssl
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic import BeforeValidator, Field
 
 from pgexec import profiles
 from pgexec.auth import parse_keyring
@@ -45,18 +44,9 @@ def to_modules(value: object) -> object:
     return names
 
 
-def to_starts(value: object, info: ValidationInfo) -> object:
-    """Take what `starts_at_once` says where nothing is said."""
-    return starts_at_once(info.data) if value in ("", None) else value
-
-
-def starts_at_once(settings: dict[str, Any]) -> int:
-    """Return how many containers to start at once: one for each processor.
-
-    Two, where each run takes a container of its own: a start leaves its processor idle for a
-    fifth of its time, and then there are no other runs that would make use of that.
-    """
-    return len(os.sched_getaffinity(0)) * (2 if settings.get("max_uses") == 1 else 1)
+def to_starts(value: object) -> object:
+    """Read a number, or that nothing is said."""
+    return None if value == "" else value
 
 
 def to_network(value: object) -> object:

@@ -11,35 +11,50 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
+from itertools import chain, repeat, starmap
 from typing import Any, Callable
 
 _hooks: list[Callable[[], object]] = []
 """What `threading` wants to have called in children; nothing where it was imported before."""
+_renumber: list[Callable[[], object]] = []
 
 
 def import_threading() -> None:
-    """Import `threading`, and keep what it registers for the forks that a snippet makes."""
-    if "threading" in sys.modules or not hasattr(os, "register_at_fork"):
-        return
+    """Import `threading`, and have what it registers called in the forks of a snippet alone."""
     module: Any = os
-    register = module.register_at_fork
+    if "threading" not in sys.modules and hasattr(module, "register_at_fork"):
+        register = module.register_at_fork
 
-    def keep(**hooks: Callable[[], object]) -> None:
-        if list(hooks) == ["after_in_child"]:
-            _hooks.append(hooks["after_in_child"])
-        else:
+        def register_later(**hooks: Callable[[], object]) -> None:
+            if list(hooks) == ["after_in_child"]:
+                hook = hooks["after_in_child"]
+                _hooks.append(hook)
+                # Nothing the first time, which is in a child of PID 1. Functions of C alone: no
+                # tracer of the snippet's sees them.
+                calls = chain((None,), starmap(hook, repeat(())))
+                hooks = {"after_in_child": partial(next, calls)}
             register(**hooks)
 
-    module.register_at_fork = keep
-    try:
-        import threading  # noqa: F401, PLC0415 - for its effect
-    finally:
-        module.register_at_fork = register
+        module.register_at_fork = register_later
+        try:
+            import threading  # noqa: PLC0415 - here, and first of all
+        finally:
+            module.register_at_fork = register
+    else:
+        import threading  # noqa: PLC0415
+    renumber = getattr(threading.main_thread(), "_set_native_id", None)
+    if renumber:  # before 3.13 no hook does it; not every system has such numbers
+        _renumber.append(renumber)
+
+
+def tidy() -> None:
+    """Let `threading` forget, in PID 1, the threads that imports have started and ended."""
+    for hook in _hooks:
+        hook()
 
 
 def in_child() -> None:
-    """Do in a child of PID 1 the little that is left to do; its own forks get everything."""
-    for hook in _hooks:
-        os.register_at_fork(after_in_child=hook)
-        threading: Any = sys.modules["threading"]
-        threading.main_thread()._set_native_id()  # noqa: SLF001 - as the hook does
+    """Do in a child of PID 1 the little that is left to do."""
+    for renumber in _renumber:
+        renumber()

@@ -399,7 +399,9 @@ class DockerEngine:
 
     def _attach(self, container_id: str) -> DockerStream:
         # aiodocker's own `attach` would inspect the container first, for whether it has a terminal.
-        url = URL(f"containers/{container_id}/attach?stream=1&stdin=1&stdout=1&stderr=1")
+        # No keys detach, which is not to Podman what it is to say nothing of them.
+        wanted = "detachKeys=&logs=0&stream=1&stdin=1&stdout=1&stderr=1"
+        url = URL(f"containers/{container_id}/attach?{wanted}")
 
         async def setup() -> tuple[URL, None, bool]:
             return url, None, False

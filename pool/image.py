@@ -33,7 +33,7 @@ PREPARE_TIMEOUT_S = 600.0
 
 _MODULES = (
     *("protocol", "child", "layer", "leave", "reseed", "snippet", "preimport", "reset"),
-    *("at_fork", "immortal", "guard", "runner"),
+    *("at_fork", "immortal", "guard", "relay", "runner"),
 )
 
 # An interpreter imports this as `sitecustomize`. So does a subinterpreter that a snippet makes,

@@ -38,9 +38,11 @@ class Baseline:
             self._protocols = -1
         self._state = self._measure()
 
-    def restore(self) -> str:
-        """Kill, reap, wipe and compare; return `""`, or what differs from the baseline."""
-        deadline = time.monotonic() + TIMEOUT_S
+    def restore(self, deadline: float) -> str:
+        """Kill, reap, wipe and compare; return `""`, or what differs from the baseline.
+
+        `deadline`, of the monotonic clock, is for the reaping and the wiping.
+        """
         try:
             if not _reap_all(deadline):
                 return "a process survived"

@@ -27,8 +27,8 @@ import time
 import traceback
 from typing import TypedDict
 
-from pool import guard, immortal, leave, preimport, reset, snippet
-from pool.child import Child, OomCounter, unread_bytes
+from pool import at_fork, guard, immortal, leave, preimport, reset, snippet
+from pool.child import Child, OomCounter
 from pool.protocol import (
     HEADER,
     JOB_HEADER_SIZE,
@@ -40,20 +40,16 @@ from pool.protocol import (
     encode,
     encode_exit,
 )
+from pool.relay import HOST_IN, OUTPUT_AREA, Relay
 
 CONFIG = "PGEXEC_RUNNER"
-OUTPUT_AREA = 256 * 1024
-FLUSH_AT = 64 * 1024
-MAX_SEGMENTS = 512
-COALESCE_MS = 2
-"""Output waits this long for more, or for the EXIT, so that they travel in one write."""
 _WARM_UPS = 6
 """Often enough for the interpreter to specialise what it runs; for one run it does not pay."""
 PREIMPORT = ("traceback", "linecache", "tokenize", "threading", "resource")
 """What any interpreter imports to print an uncaught exception, or to leave; and what `os.wait4`
 imports, which would else be there from the second run on."""
 
-_HOST_IN, _HOST_OUT = 0, 1
+_HOST_OUT = 1
 
 
 class Config(TypedDict):
@@ -61,7 +57,7 @@ class Config(TypedDict):
 
     `uid` is the first run's user, `layers` the directory of dependencies, `guard` the plan
     for the network, `preload` the name of the layer that every run has, `job_limit` the bytes
-    that a JOB may have, and `reused` whether there may be a second JOB.
+    that a JOB may have, and `reused` whether more than one is to be expected.
     """
 
     script: str
@@ -138,12 +134,14 @@ class Runner:
         self.ends.register(self.wake, select.POLLIN)
         self.intake = select.poll()
         self.intake.register(self.wake, select.POLLIN)
-        self.intake.register(_HOST_IN, select.POLLIN)
+        self.intake.register(HOST_IN, select.POLLIN)
 
     def serve(self) -> None:
         """Serve jobs for ever. Returns in a child only, when its script is in place."""
         guarded = guard.close_off(self.guard) if self.guard else ""
         self.import_all()
+        gc.disable()  # again, should an import have turned it on
+        at_fork.tidy()
         self.listen_for_children()
         os.chdir(os.path.dirname(self.script))
         if self.reused:
@@ -221,9 +219,9 @@ class Runner:
                 self.reap()
                 if self.exited is not None:
                     os._exit(71)  # the waiting child has died: nothing warm is left here
-            if _HOST_IN not in ready:
+            if HOST_IN not in ready:
                 continue
-            got = os.readv(_HOST_IN, [self.job[filled:]])
+            got = os.readv(HOST_IN, [self.job[filled:]])
             if got == 0:
                 os._exit(0)
             filled += got
@@ -243,7 +241,7 @@ class Runner:
         job_at = HEADER.size + JOB_HEADER_SIZE
         stdin_at = job_at + header.layer_size + header.code_size
         child.deliver(header.layer_size, self.job[job_at:stdin_at])
-        relay = _Relay(self, header, self.job[stdin_at : stdin_at + header.stdin_size])
+        relay = Relay(self, header, self.job[stdin_at : stdin_at + header.stdin_size])
         ending = relay.until(started + header.timeout_ms / 1000)
         wait_status, cpu_s, peak_bytes = self.exited or (signal.SIGKILL, 0.0, 0)
         self.exited = None
@@ -285,22 +283,22 @@ class Runner:
         except ChildProcessError:
             pass
 
-    def end(self) -> None:
+    def end(self, deadline: float) -> None:
         """Kill every other process of the container and wait for the child's end."""
         reset.kill_all()
-        deadline = time.monotonic() + reset.TIMEOUT_S
         while not self.child.reaped and time.monotonic() < deadline:
             self.ends.poll(100)
             self.reap()
 
     def reset(self) -> str:
         """Return the container to its baseline; return what is wrong if that fails."""
-        self.end()
+        deadline = time.monotonic() + reset.TIMEOUT_S
+        self.end(deadline)
         self.exited = None
         self.child.close()
         self.used = 0
         self.arena.madvise(mmap.MADV_DONTNEED)
-        return self.baseline.restore()
+        return self.baseline.restore(deadline)
 
     def unread(self) -> None:
         """Take the last byte of output back."""
@@ -338,97 +336,3 @@ class Runner:
                 written -= len(buffers.pop(0))
             if written:
                 buffers[0] = memoryview(buffers[0])[written:]
-
-
-class _Relay:
-    """Moves one run's input and output between the server and the child."""
-
-    def __init__(self, runner: Runner, header: JobHeader, stdin: memoryview) -> None:
-        self.runner = runner
-        self.room = header.output_limit
-        self.truncated = False
-        self.streams = {
-            runner.child.stdout_r: Kind.STDOUT,
-            runner.child.stderr_r: Kind.STDERR,
-        }
-        self.stdin = stdin
-        self.poller = select.poll()
-        for fd in self.streams:
-            self.poller.register(fd, select.POLLIN)
-        self.poller.register(runner.wake, select.POLLIN)
-        self.poller.register(_HOST_IN, select.POLLIN)
-        if stdin:
-            self.poller.register(runner.child.stdin_w, select.POLLOUT)
-            self.feed()
-        else:
-            runner.child.close_stdin()
-
-    def until(self, deadline: float) -> Ending:
-        """Relay until the child has exited or a limit is reached, and everything is out."""
-        runner = self.runner
-        ending = Ending.EXITED
-        while runner.exited is None:
-            left_ms = (deadline - time.monotonic()) * 1000
-            if left_ms <= 0 or self.truncated:
-                ending = Ending.OUTPUT_LIMIT if self.truncated else Ending.TIMEOUT
-                runner.end()
-                break
-            events = self.poller.poll(min(left_ms, COALESCE_MS) if runner.used else left_ms)
-            if not events or runner.used >= FLUSH_AT:
-                runner.send([])
-            for fd, _ in events:
-                self.on_ready(fd)
-            if not self.streams and runner.exited is None:
-                runner.exited = runner.child.last_words()
-        for fd in list(self.streams):
-            self.drain(fd)
-        if self.truncated and ending is Ending.EXITED:
-            ending = Ending.OUTPUT_LIMIT
-        return ending
-
-    def on_ready(self, fd: int) -> None:
-        runner = self.runner
-        if fd in self.streams:
-            self.pull(fd)
-        elif fd == runner.wake:
-            runner.reap()
-        elif fd == _HOST_IN:
-            os._exit(0)  # the server has gone, or talks out of turn; the kernel kills the rest
-        else:
-            self.feed()
-
-    def drain(self, fd: int) -> None:
-        """Read what is in a pipe now; a process that outlives the child may write for ever."""
-        left = unread_bytes(fd)
-        while left > 0 and fd in self.streams and not self.truncated:
-            left -= self.pull(fd)
-
-    def pull(self, fd: int) -> int:
-        """Read once from one stream; a byte past the limit truncates and ends the run."""
-        runner = self.runner
-        if runner.used + FLUSH_AT > OUTPUT_AREA or len(runner.segments) >= MAX_SEGMENTS:
-            runner.send([])
-        size = runner.read_output(self.streams[fd], fd, min(FLUSH_AT, self.room + 1))
-        if size == 0:
-            self.poller.unregister(fd)
-            del self.streams[fd]
-        elif size > self.room:
-            self.truncated = True
-            runner.unread()
-            self.room = 0
-        elif size > 0:
-            self.room -= size
-        return size
-
-    def feed(self) -> None:
-        """Write as much stdin as the child's pipe takes."""
-        child = self.runner.child
-        try:
-            while self.stdin:
-                self.stdin = self.stdin[os.write(child.stdin_w, self.stdin) :]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            pass
-        self.poller.unregister(child.stdin_w)
-        child.close_stdin()

@@ -261,6 +261,53 @@ def test_puts_a_layer_where_site_puts_the_users_own_packages(runner: Runner) -> 
     assert runner.run("import inside").ending.status == 1
 
 
+FORKER = """
+import _thread, gc, os, threading
+gc.enable()
+collects = []
+both = threading.Barrier(3)
+for _ in range(2):
+    _thread.start_new_thread(lambda: (threading.current_thread(), both.wait()), ())
+both.wait()
+def start():
+    threading.Thread(target=threading.Event().wait, name="worker", daemon=True).start()
+os.register_at_fork(before=lambda: collects.append(gc.isenabled()), after_in_child=start)
+"""
+
+
+@pytest.mark.parametrize("reused", [True, False])
+def test_threads_and_hooks_of_what_is_imported_before_are_as_ever(
+    runner: Runner, tmp_path: Path, *, reused: bool
+) -> None:
+    """`threading` has its turn first, and the collector stays off in PID 1 whatever turns it on."""
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(0o755)
+    version = ".".join(json.loads(runner.first[1])["python"].split(".")[:2])
+    packages = tmp_path / "layers" / "base" / "lib" / f"python{version}" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "forker.py").write_text(FORKER)
+    other = Runner(runner.python, tmp_path, ("forker",), "base", reused=reused)
+    try:
+        assert other.first[0] is Kind.READY, other.first
+        for _ in range(2):
+            ran = other.run(
+                "import forker, gc, os, threading\n"
+                "def names(): return sorted(one.name for one in threading.enumerate())\n"
+                "print(names(), gc.isenabled(), forker.collects[-1], flush=True)\n"
+                "print(threading.main_thread().native_id == os.getpid(), flush=True)\n"
+                "pid = os.fork()\n"
+                "if pid == 0:\n"
+                "    print(names(), flush=True)\n"
+                "    os._exit(0)\n"
+                "os.waitpid(pid, 0)\n"
+            )
+            threads = "['MainThread', 'worker']"
+            assert ran.stdout.decode() == f"{threads} True False\nTrue\n{threads}\n"
+            assert ran.report is Kind.CLEAN
+    finally:
+        assert other.close() == 0
+
+
 def test_says_that_a_layer_is_missing_before_anything_runs(runner: Runner) -> None:
     ran = runner.run("print('ran')", layer="missing")
     assert (ran.ending.ending, ran.stdout, ran.report) == (Ending.NO_LAYER, b"", Kind.CLEAN)

@@ -61,8 +61,19 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert settings.tenant_max_running == 0
     assert settings.canary_interval_s == 900
     assert (settings.max_uses, settings.max_age_s, settings.idle_timeout_s) == (1000, 3600, 300)
-    assert settings.start_concurrency == len(os.sched_getaffinity(0))
-    assert Settings.of(max_uses=1).start_concurrency == 2 * len(os.sched_getaffinity(0))
+    assert settings.starts_at_once == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("said", "wanted"), [("", 1), ("max_uses", 2)])
+def test_single_use_starts_twice_as_many_at_once(said: str, wanted: int) -> None:
+    cores = len(os.sched_getaffinity(0))
+    fields = {said: 1} if said else {}
+    assert Settings.of(**fields).starts_at_once == wanted * cores
+    assert Settings.of(**fields, start_concurrency=7).starts_at_once == 7
+    profile = {"single": {"max_uses": 1}, "many": {"max_uses": 9}}
+    languages = Settings.of(**fields, profiles=profile).by_language
+    assert languages["single"].settings.starts_at_once == 2 * cores
+    assert languages["many"].settings.starts_at_once == cores
 
 
 def test_missing_files_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
