@@ -42,7 +42,9 @@ _START = f"""
 import os, sys
 if "PGEXEC_RUNNER" in os.environ:
     import gc
-    gc.disable()  # what is imported stays, and a collection in a run would unshare every page
+    # What is imported stays. A collection would no longer track tuples that are to be immortal, and
+    # in the midst of a run unshare every page.
+    gc.disable()
     from pool import at_fork
     at_fork.import_threading()
     from pool import runner

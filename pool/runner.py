@@ -186,8 +186,6 @@ class Runner:
                     layer = os.path.join(self.layers, self.preload)
                     self.installed = preimport.use_layer(layer)
                 preimport.import_all(self.preimport)
-            if self.reused:
-                gc.collect()
             snippet.prepare(_WARM_UPS if self.reused else 1)
         except preimport.PreimportError as error:
             self.send([encode(Kind.REFUSED, str(error).encode("utf-8", "replace"))])
