@@ -67,7 +67,7 @@ class Container:
         self._engine = engine
         self._stream = stream
         self._run = 0
-        self._output = _Output()
+        self._output = _NOTHING
         self._room = 0
         self._answer: asyncio.Future[Exit] | None = None
         self._report: asyncio.Future[ResetReport] | None = None
@@ -144,6 +144,9 @@ class Container:
             raise RunnerProtocolError(message) from error
         finally:
             self._answer = None
+            # A container that is destroyed is kept by its reader's traceback until the collector
+            # comes, and would keep what was written last.
+            self._output = _NOTHING
         if ending.ending is Ending.NO_LAYER:
             if not layer:
                 raise RunnerProtocolError("the runner misses a layer that nobody asked for")
@@ -257,6 +260,10 @@ class _Output:
             peak_memory_bytes=ending.peak_memory_bytes,
             truncated=ending.truncated,
         )
+
+
+_NOTHING = _Output()
+"""In a container that runs nothing, of which output is a `FrameError`."""
 
 
 class _HeardOutput(_Output):

@@ -72,6 +72,20 @@ async def test_a_run_returns_both_streams_in_order_however_the_bytes_are_cut(siz
     await container.destroy()
 
 
+@pytest.mark.parametrize("code", [b"both", b"hang"])
+async def test_nothing_is_kept_of_what_a_run_wrote(code: bytes) -> None:
+    """A container that was destroyed stays in memory until the collector comes."""
+    container, _, _ = await started()
+    heard: list[bytes] = []
+    running = asyncio.create_task(container.run(Job(code), lambda _, data: heard.append(data)))
+    await quiet()
+    running.cancel()
+    await asyncio.wait([running])
+    assert bool(heard) == (code == b"both")
+    assert not container._output._data
+    await container.destroy()
+
+
 async def test_who_listens_hears_each_piece_of_output_before_the_end() -> None:
     heard: list[tuple[Kind, bytes]] = []
     container, fake, _ = await started()
