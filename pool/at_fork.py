@@ -18,6 +18,7 @@ from typing import Any, Callable
 _hooks: list[Callable[[], object]] = []
 """What `threading` wants to have called in children; nothing where it was imported before."""
 _renumber: list[Callable[[], object]] = []
+"""What has the main thread ask the kernel for its number anew; nothing where there are none."""
 
 
 def import_threading() -> None:

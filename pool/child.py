@@ -34,6 +34,7 @@ class Child:
     def __init__(self) -> None:
         self.pid = 0
         self.reaped = False
+        """Whether its end has been collected; `Runner.exited` may be known before that."""
         self.farewell = mmap.mmap(-1, mmap.PAGESIZE)
         self.job_r, self.job_w = os.pipe()
         self.stdin_r, self.stdin_w = os.pipe()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pool.runner import Runner
 
 HOST_IN = 0
+"""The descriptor on which the server speaks to PID 1."""
 OUTPUT_AREA = 256 * 1024
 FLUSH_AT = 64 * 1024
 MAX_SEGMENTS = 512
@@ -49,7 +50,10 @@ class Relay:
             runner.child.close_stdin()
 
     def until(self, deadline: float) -> Ending:
-        """Relay until the child has exited or a limit is reached, and everything is out."""
+        """Relay until the child has exited or a limit is reached, and everything is out.
+
+        `deadline` is a time of the monotonic clock, in seconds.
+        """
         runner = self.runner
         ending = Ending.EXITED
         while runner.exited is None:

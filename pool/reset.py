@@ -41,7 +41,7 @@ class Baseline:
     def restore(self, deadline: float) -> str:
         """Kill, reap, wipe and compare; return `""`, or what differs from the baseline.
 
-        `deadline`, of the monotonic clock, is for the reaping and the wiping.
+        `deadline`, of the monotonic clock in seconds, is for the reaping and the wiping.
         """
         try:
             if not _reap_all(deadline):

@@ -282,7 +282,10 @@ class Runner:
             pass
 
     def end(self, deadline: float) -> None:
-        """Kill every other process of the container and wait for the child's end."""
+        """Kill every other process of the container and wait for the child's end.
+
+        `deadline`, of the monotonic clock in seconds, bounds the wait.
+        """
         reset.kill_all()
         while not self.child.reaped and time.monotonic() < deadline:
             self.ends.poll(100)
