@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv run test chaos lint lock bench fuzz clean
+.PHONY: help setup venv run check test chaos lint lock bench fuzz clean
 
 BIN := .venv/bin
 
@@ -21,6 +21,10 @@ venv:
 
 run: setup ## set up, then serve in the foreground (Ctrl-C drains and stops)
 	@exec $(BIN)/pgexec serve
+
+# The fast part: no root, no engine, under a minute. What it leaves out, `make test` runs.
+check: lint ## lint, types, import contracts and the fast unit tests with their coverage
+	@exec $(BIN)/pytest tests/unit -q -m 'not slow' --hypothesis-profile=check --cov --cov-report=term:skip-covered
 
 test: setup ## set up, lint, then every test against every test image
 	@deploy/setup/image.sh --stand-in

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import hypothesis
+
 from tests.unit.clock import ClockLoop
 
 if TYPE_CHECKING:
@@ -12,9 +14,12 @@ if TYPE_CHECKING:
 
     import pytest
 
+hypothesis.settings.register_profile("check", max_examples=10)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "clock: run on a ClockLoop")
+    config.addinivalue_line("markers", "slow: takes seconds, `make check` leaves it out")
 
 
 def pytest_asyncio_loop_factories(

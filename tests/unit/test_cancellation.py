@@ -338,6 +338,7 @@ async def still_serves_slowly(pool: Rig) -> None:
     await asyncio.sleep(100)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(engines, configs, st.lists(clients, max_size=14))
 def test_random_clients_cancels_and_failures_leave_the_books_right(

@@ -12,6 +12,8 @@ from pgexec.advise_replay import replay
 from pgexec.advise_trace import Request
 from pool.config import PoolConfig
 
+pytestmark = pytest.mark.slow  # each replays traces of hours
+
 SEEDS = {"bursty": (2, 3), "herd": (2, 3), "azure": (2,)}
 CONFIG = PoolConfig(min_idle=2, max_containers=16, idle_timeout_s=300)
 
