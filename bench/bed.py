@@ -69,6 +69,11 @@ class Bed:
         finally:
             await container.destroy()
 
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume that a measured server has left."""
+        volume = await self.engine.docker.volumes.get(name)  # type: ignore[no-untyped-call]
+        await volume.delete()
+
     async def start_stock(self) -> Container:
         """Start one container with the runner in the stock image; no network."""
         settings = self.settings

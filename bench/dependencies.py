@@ -54,7 +54,7 @@ async def measure(bed: Bed) -> Section:
                 section.want_at_most(f"{label}: with / without, p50", ratio, WANTED)
             connection.close()
     finally:
-        await (await bed.engine.docker.volumes.get(volume)).delete()
+        await bed.remove_volume(volume)
     return section
 
 

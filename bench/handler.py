@@ -24,6 +24,7 @@ from pool.job import Result, Status
 
 if TYPE_CHECKING:
     from pgexec.schemas import RunRequest
+    from pool.observer import Snapshot
 
 BODY = json.dumps({"language": "python", "code": "print(1)", "dependencies": []}).encode()
 RESULT = Result(Status.OK, 0, None, b"1\n", b"1\n", b"", 0.001, 0.001, 9 << 20, truncated=False)
@@ -48,6 +49,10 @@ class AtOnce:
 
     def unready(self) -> None:
         """Return that it is ready."""
+
+    def pools(self) -> dict[str, Snapshot]:
+        """Return no pools: nobody looks at the page."""
+        return {}
 
 
 def make_request(app: web.Application, headers: dict[str, str]) -> web.Request:

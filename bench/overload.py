@@ -80,7 +80,7 @@ class _Crowd:
         return status, body, took_s
 
 
-async def measure(_: Bed) -> Section:
+async def measure(_bed: Bed) -> Section:
     """Measure at capacity and far beyond it, in turns."""
     section = Section(f"Runs of {TURN_S:g} s on {CONTAINERS} containers, {TIMES} times too many")
     async with serving(

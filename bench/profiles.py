@@ -66,7 +66,7 @@ async def measure(bed: Bed) -> Section:
                 inside.append(float(json.loads(body)["data"]))
             connection.close()
     finally:
-        await (await bed.engine.docker.volumes.get(volume)).delete()
+        await bed.remove_volume(volume)
     for label, times in took.items():
         section.row(label, **milliseconds(times))
     section.row("the imports alone, timed in the snippet", **milliseconds(inside))
