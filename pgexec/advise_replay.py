@@ -2,7 +2,7 @@
 
 Starts, resets and removals take the time that they are said to take; everything that is
 decided (whom to serve, how many to start, which to evict, what to recycle) is decided by
-`pool.policy`, `pool.tuning`, `pool.demand` and `pool.tenants`, as `pool.manager` does it.
+`pool.planning`, `pool.tuning`, `pool.demand` and `pool.waiting`, as `pool.manager` does it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pool import policy
+from pool import planning
 from pool.demand import DemandMeter
-from pool.policy import Outcome, Reason, Use, View, verdict
-from pool.tenants import Queue
+from pool.planning import Outcome, Reason, Use, View, verdict
+from pool.waiting import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,7 +156,7 @@ class Replay:
         self.meter.arrived(self._now, busy + 1)
         self.found.ready.append(len(self._idle))
         if not self._waiting:
-            index = policy.pick(self._idle, lease)
+            index = planning.pick(self._idle, lease)
             if index is not None:
                 self._serve(lease, self._idle[index])
                 self._settle()
@@ -235,7 +235,7 @@ class Replay:
         self._after(self.costs.remove_s, gone)
 
     def _settle(self) -> None:
-        plan = policy.plan(self._view(), self.config, self._now)
+        plan = planning.plan(self._view(), self.config, self._now)
         for container, _ in plan.evict:
             self._idle.remove(container)
             self._destroy()

@@ -14,10 +14,10 @@ import re
 import time
 from typing import TYPE_CHECKING, assert_never
 
-from pool import policy
+from pool import planning
 from pool.container import State
 from pool.errors import PoolError
-from pool.policy import Reason
+from pool.planning import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -78,9 +78,9 @@ class Fleet:
 
     def view(
         self, waiting: Iterable[Lease], demand: Demand, *, paused: bool
-    ) -> policy.View[Container, Lease]:
+    ) -> planning.View[Container, Lease]:
         """Return what the policy needs to see; while `paused`, as if no start could succeed."""
-        return policy.View(
+        return planning.View(
             idle=self.idle,
             waiting=waiting,
             resetting=[container.tenant for container in self.resetting],
@@ -234,7 +234,7 @@ class Fleet:
             if failures == 1:
                 self.stuck.add(container)
                 self._on_change()
-            await asyncio.sleep(policy.backoff(failures, self._config))
+            await asyncio.sleep(planning.backoff(failures, self._config))
         self.stuck.discard(container)
         self.destroying.discard(container)
         self._observer.destroyed(reason, container.uses)
@@ -284,7 +284,7 @@ class Fleet:
         now = _now()
         if now >= self.retry_at:  # several at once are one failure
             self.failures += 1
-            self.retry_at = now + policy.backoff(self.failures, self._config)
+            self.retry_at = now + planning.backoff(self.failures, self._config)
         if reason != self.start_failure:
             logger.warning("containers fail to start: %s", reason)
         self.start_failure = reason

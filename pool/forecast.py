@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pool import policy
+from pool import planning
 
 if TYPE_CHECKING:
     from pool.demand import DemandMeter
     from pool.fleet import Fleet
-    from pool.tenants import Queue
+    from pool.waiting import Queue
 
 STANDING_S = 1.0
 """How long somebody must have been waiting all the time before anybody is turned away for it."""
@@ -41,11 +41,11 @@ class Forecast:
 
     def retry_after(self) -> float:
         """Return in how many seconds the queue will have been served, at least 1."""
-        return policy.retry_after(len(self._queue), self.turn_s, self._containers)
+        return planning.retry_after(len(self._queue), self.turn_s, self._containers)
 
     def least_wait(self, tenant: str, now: float) -> float:
         """Return how many seconds a tenant's next lease would wait at the least; 0 is unknown."""
         if not self._queue or now - self._standing_since < STANDING_S:
             return 0.0
         # Not `turn_s`: what a start takes, who waits for the first ones waits only once.
-        return policy.least_wait(self._queue.ahead(tenant), self._meter.turn_s, self._containers)
+        return planning.least_wait(self._queue.ahead(tenant), self._meter.turn_s, self._containers)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from pool.errors import PoolError, RunnerProtocolError
 from pool.observer import Source
-from pool.policy import Outcome
+from pool.planning import Outcome
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -14,7 +14,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Self
 
-from pool import policy
+from pool import planning
 from pool.alarm import Alarm
 from pool.config import PoolConfig
 from pool.container import State
@@ -30,9 +30,9 @@ from pool.fleet import Fleet
 from pool.forecast import Forecast
 from pool.lease import Launcher, Lease
 from pool.observer import Observer, Rejection, Snapshot, Source
-from pool.policy import Outcome, Reason, Use, verdict
-from pool.tenants import Queue, Quota
+from pool.planning import Outcome, Reason, Use, verdict
 from pool.tuning import target
+from pool.waiting import Queue, Quota
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -206,7 +206,7 @@ class PoolManager:
         self._meter.arrived(self._loop.time(), busy + 1)
         # The common path: nothing is awaited, no future is made. Whoever waits comes first.
         if not self._waiting:
-            index = policy.pick(fleet.idle, lease)
+            index = planning.pick(fleet.idle, lease)
             if index is not None:
                 container = fleet.idle[index]
                 fleet.hold(container, lease.tenant)
@@ -337,7 +337,7 @@ class PoolManager:
             self._empty_since = math.inf
         elif self._empty_since == math.inf:
             self._empty_since = loop.time()
-        plan = policy.plan(self._view(), self.config, max(now, loop.time()))
+        plan = planning.plan(self._view(), self.config, max(now, loop.time()))
         for container, reason in plan.evict:
             fleet.destroy(container, reason)
         for lease, container in plan.serve:
@@ -353,7 +353,7 @@ class PoolManager:
         if self._soon is None:
             self._soon = loop.call_soon(self._settle)
 
-    def _view(self) -> policy.View[Container, Lease]:
+    def _view(self) -> planning.View[Container, Lease]:
         return self._fleet.view(self._waiting, self._demand(), paused=self._paused is not None)
 
     def _demand(self) -> Demand:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pool import tuning
 from pool.config import PoolConfig
 from pool.demand import DemandMeter
-from pool.policy import View, plan
+from pool.planning import View, plan
 from pool.tuning import MEMORY_S, Demand, target
 from tests.unit.rig import rig
 

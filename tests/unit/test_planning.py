@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pool.config import PoolConfig
 from pool.job import ResetReport, Status
-from pool.policy import (
+from pool.planning import (
     LINGER_S,
     RECYCLE,
     Outcome,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pool import policy
+from pool import planning
 from pool.errors import TenantSaturated
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Quota:
         message = (
             f"this tenant has {self.limit} runs in progress or waiting already, as many as it may"
         )
-        retry_after_s = policy.retry_after(0, turn_s, min(self.limit, containers))
+        retry_after_s = planning.retry_after(0, turn_s, min(self.limit, containers))
         return TenantSaturated(message, retry_after_s=retry_after_s)
 
     def give_back(self, tenant: str) -> None:

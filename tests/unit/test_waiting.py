@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from pool.errors import EngineError, LeaseTimeout, PoolSaturated, TenantSaturated
 from pool.job import Job, Status
 from pool.observer import Rejection, Source
-from pool.policy import Reason
-from pool.tenants import Queue, Quota
+from pool.planning import Reason
+from pool.waiting import Queue, Quota
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import quiet, rig
 
 if TYPE_CHECKING:
     from pool.lease import Lease
-    from pool.tenants import Answer
+    from pool.waiting import Answer
 
 
 class Waiter:
