@@ -18,7 +18,8 @@ from pgexec.exposition import CONTENT_TYPE
 from pgexec.openapi import describe_api
 from pgexec.page import make_page, render_status
 from pgexec.recent import Recent
-from pgexec.record import RECORD, Record, Reporter, request_id
+from pgexec.record import RECORD, Record, request_id
+from pgexec.reporter import Reporter
 from pgexec.schemas import Limits, describe, parse_run, render_result
 from pgexec.service import Trace
 from pool.requirements import PackageList

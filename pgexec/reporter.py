@@ -1,0 +1,108 @@
+"""Counts each answered request, logs it, keeps it for the page and traces it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from pgexec import log
+from pgexec.metrics import METHODS
+from pgexec.pool_metrics import OTHER
+from pgexec.record import GONE, RECORD
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pgexec.metrics import Metrics
+    from pgexec.recent import Recent
+    from pgexec.record import Record
+    from pgexec.tracing import Tracer
+
+logger = logging.getLogger("pgexec.request")
+
+_MAX_PATH_CHARS = 200
+POLLED = "/status"
+"""Every open page asks for it once a second; the log has that at `debug` only."""
+
+
+class Reporter:
+    """Counts each answer and logs one line for it, after the answer has been written.
+
+    `recent`, where there is one, keeps the last runs for the page, and `tracer` makes spans.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        paths: frozenset[str],
+        recent: Recent | None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._metrics = metrics
+        self._paths = paths
+        self._recent = recent
+        self._tracer = tracer
+
+    def answered(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Report an answer that has just been written."""
+        record = request[RECORD]
+        seconds = time.perf_counter() - record.began
+        status = response.status if record.status is None else record.status
+        self._count(request, status, seconds)
+        if self._recent is not None:
+            self._recent.ended(record, seconds)
+        if record.outcome is not None:
+            result = record.outcome.result
+            self._metrics.ran(record.language, result.status, seconds, result.duration_s)
+            self._metrics.took(result.peak_memory_bytes)
+        polled = request.path == POLLED and status == HTTPStatus.OK
+        level = logging.DEBUG if polled else logging.INFO
+        if logger.isEnabledFor(level):
+            self._log(request, record, status, seconds, level)
+        if self._tracer is not None:
+            self._tracer.answered(request, record, status, seconds)
+
+    def gone(self, request: web.BaseRequest) -> None:
+        """Report a client that hung up before its answer."""
+        record = request[RECORD]
+        record.code = "client_gone"
+        seconds = time.perf_counter() - record.began
+        self._count(request, GONE, seconds)
+        if self._recent is not None:
+            self._recent.ended(record, seconds)
+        self._log(request, record, GONE, seconds)
+        if self._tracer is not None:
+            self._tracer.answered(request, record, GONE, seconds)
+
+    def _count(self, request: web.BaseRequest, status: int, seconds: float) -> None:
+        path = request.path if request.path in self._paths else OTHER
+        self._metrics.answered(path, status, seconds)
+
+    def _log(
+        self,
+        request: web.BaseRequest,
+        record: Record,
+        status: int,
+        seconds: float,
+        level: int = logging.INFO,
+    ) -> None:
+        fields: dict[str, object] = {
+            "request_id": record.id,
+            "method": request.method if request.method in METHODS else OTHER,
+            "path": request.path[:_MAX_PATH_CHARS],
+            "status": status,
+        }
+        for name, part_s in record.times(seconds):
+            fields["ms" if name == "total" else f"{name}_ms"] = round(part_s * 1000, 3)
+        if record.tenant:
+            fields["tenant"] = record.tenant
+        if record.code is not None:
+            fields["code"] = record.code
+        if record.outcome is not None:
+            fields["run_status"] = record.outcome.result.status.value
+        if (trace := record.trace) is not None and trace.container_id is not None:
+            fields["source"] = trace.source
+            fields["container"] = trace.container_id[:12]
+        log.event(logger, level, "request", fields)
