@@ -18,7 +18,7 @@ from aiohttp.test_utils import make_mocked_request
 from pgexec.metrics import Metrics
 from pgexec.record import Record
 from pgexec.routes import answer_errors, make_app, run
-from pgexec.service import Outcome, Trace
+from pgexec.service import Outcome, Timings
 from pgexec.settings import Settings
 from pool.job import Result, Status
 
@@ -39,12 +39,12 @@ class AtOnce:
         self,
         request: RunRequest,  # noqa: ARG002
         tenant: str,  # noqa: ARG002
-        trace: Trace,
+        timings: Timings,
         progress: object = None,  # noqa: ARG002
     ) -> Outcome:
         """Return the result."""
-        trace.container_id, trace.source = "c0ffee" * 10, "idle"
-        trace.queue_s, trace.lease_s, trace.run_s = 0.0, 0.0015, 0.001
+        timings.container_id, timings.source = "c0ffee" * 10, "idle"
+        timings.queue_s, timings.lease_s, timings.run_s = 0.0, 0.0015, 0.001
         return Outcome(RESULT, 30.0)
 
     def unready(self) -> None:
@@ -82,8 +82,8 @@ async def best_ns(app: web.Application, headers: dict[str, str]) -> float:
 
 def sign_ns() -> float:
     """Return what the request's id and Server-Timing cost."""
-    trace = Trace("c0ffee" * 10, "idle", queue_s=0.0, lease_s=0.0015, run_s=0.001)
-    record = Record("abc", trace=trace)
+    timings = Timings("c0ffee" * 10, "idle", queue_s=0.0, lease_s=0.0015, run_s=0.001)
+    record = Record("abc", timings=timings)
     response = web.Response(body=b"")
     best = float("inf")
     for _ in range(ROUNDS):

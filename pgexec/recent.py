@@ -51,14 +51,14 @@ class Recent:
 
     def ended(self, record: Record, seconds: float) -> None:
         """Keep how a request ended, if it got as far as asking for a container."""
-        trace = record.trace
-        if trace is None:
+        timings = record.timings
+        if timings is None:
             return
         own = self._tenants.get(record.tenant)
         if own is None:
             own = self._tenants[record.tenant] = _Tenant()
         outcome = record.outcome
-        if trace.container_id is None:
+        if timings.container_id is None:
             own.refused[record.code or "unknown"] += 1
             return
         own.ran += 1
@@ -68,10 +68,10 @@ class Recent:
                 record.id,
                 record.language,
                 (record.code or "unknown") if outcome is None else outcome.result.status,
-                trace.queue_s,
-                trace.run_s,
+                timings.queue_s,
+                timings.run_s,
                 seconds,
-                trace.container_id,
+                timings.container_id,
             )
         )
 

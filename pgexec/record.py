@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pgexec.errors import Problem
-    from pgexec.service import Outcome, Trace
+    from pgexec.service import Outcome, Timings
 
     Answered = Callable[[web.BaseRequest, web.StreamResponse], None]
 
@@ -43,7 +43,7 @@ class Record:
     id: str
     tenant: str = ""
     language: str = ""
-    trace: Trace | None = None
+    timings: Timings | None = None
     outcome: Outcome | None = None
     code: str | None = None
     status: int | None = None
@@ -59,18 +59,18 @@ class Record:
         )
 
     def times(self, total_s: float) -> Iterator[tuple[str, float]]:
-        """Yield what took how many seconds, as far as it happened; see `Trace`."""
-        if (trace := self.trace) is not None:
-            if trace.queue_s is not None:
-                yield "queue", trace.queue_s
-            if trace.start_s is not None:
-                yield "start", trace.start_s
-            if trace.install_s is not None:
-                yield "install", trace.install_s
-            if trace.lease_s is not None:
-                yield "lease", trace.lease_s
-            if trace.run_s is not None:
-                yield "run", trace.run_s
+        """Yield what took how many seconds, as far as it happened; see `Timings`."""
+        if (timings := self.timings) is not None:
+            if timings.queue_s is not None:
+                yield "queue", timings.queue_s
+            if timings.start_s is not None:
+                yield "start", timings.start_s
+            if timings.install_s is not None:
+                yield "install", timings.install_s
+            if timings.lease_s is not None:
+                yield "lease", timings.lease_s
+            if timings.run_s is not None:
+                yield "run", timings.run_s
         yield "total", total_s
 
     def fail(self, error: BaseException) -> Problem:

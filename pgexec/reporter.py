@@ -102,7 +102,7 @@ class Reporter:
             fields["code"] = record.code
         if record.outcome is not None:
             fields["run_status"] = record.outcome.result.status.value
-        if (trace := record.trace) is not None and trace.container_id is not None:
-            fields["source"] = trace.source
-            fields["container"] = trace.container_id[:12]
+        if (timings := record.timings) is not None and timings.container_id is not None:
+            fields["source"] = timings.source
+            fields["container"] = timings.container_id[:12]
         log.event(logger, level, "request", fields)

@@ -21,7 +21,7 @@ from pgexec.recent import Recent
 from pgexec.record import RECORD, Record, request_id
 from pgexec.reporter import Reporter
 from pgexec.schemas import Limits, describe, parse_run, render_result
-from pgexec.service import Trace
+from pgexec.service import Timings
 from pool.requirements import PackageList
 
 if TYPE_CHECKING:
@@ -151,8 +151,8 @@ async def answer(
     context: Context, record: Record, wanted: RunRequest, progress: Progress | None = None
 ) -> bytes:
     """Run a snippet and return the JSON document that says how it went."""
-    record.language, record.trace = wanted.language, Trace()
-    outcome = await context.service.run(wanted, record.tenant, record.trace, progress)
+    record.language, record.timings = wanted.language, Timings()
+    outcome = await context.service.run(wanted, record.tenant, record.timings, progress)
     record.outcome = outcome
     error = describe(outcome.result, outcome.timeout_s, context.limits_of[wanted.language])
     return render_result(outcome.result, error)

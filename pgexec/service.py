@@ -34,7 +34,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Trace:
+class Timings:
     """Where the time of a run went and what served it, filled in as far as it gets.
 
     `install_s` is the wait for dependencies, `queue_s` that for a container, of which `start_s`
@@ -78,11 +78,11 @@ class Service(Protocol):
     """Runs snippets. Raises `PoolError`; what a snippet does is never an error."""
 
     async def run(
-        self, request: RunRequest, tenant: str, trace: Trace, progress: Progress | None = None
+        self, request: RunRequest, tenant: str, timings: Timings, progress: Progress | None = None
     ) -> Outcome:
         """Run a request's snippet on behalf of a tenant. Cancelling ends the run.
 
-        Fills in `trace`, also where it fails, and tells `progress`.
+        Fills in `timings`, also where it fails, and tells `progress`.
         """
         ...
 
@@ -142,7 +142,7 @@ class PoolService:
         self._output_limit_bytes = output_limit_bytes
 
     async def run(
-        self, request: RunRequest, tenant: str, trace: Trace, progress: Progress | None = None
+        self, request: RunRequest, tenant: str, timings: Timings, progress: Progress | None = None
     ) -> Outcome:
         """Lease a container, run the snippet in it, and leave it to the pool."""
         timeout_s = self._run_timeout_s if request.timeout_s is None else request.timeout_s
@@ -153,42 +153,42 @@ class PoolService:
             output_limit_bytes=self._output_limit_bytes,
         )
         if not request.dependencies:
-            return await self._run(job, request, tenant, trace, progress)
-        async with self._layer(request, tenant, trace, progress) as layer:
+            return await self._run(job, request, tenant, timings, progress)
+        async with self._layer(request, tenant, timings, progress) as layer:
             try:
                 named = replace(job, layer=layer.name)
-                return await self._run(named, request, tenant, trace, progress)
+                return await self._run(named, request, tenant, timings, progress)
             except LayerMissing:
                 # The snippet has not begun. Somebody else's hand was on the volume.
                 if not await self._dependencies.is_damaged(layer):
                     raise
-        async with self._layer(request, tenant, trace, progress) as layer:
+        async with self._layer(request, tenant, timings, progress) as layer:
             named = replace(job, layer=layer.name)
-            return await self._run(named, request, tenant, trace, progress)
+            return await self._run(named, request, tenant, timings, progress)
 
     @asynccontextmanager
     async def _layer(
-        self, request: RunRequest, tenant: str, trace: Trace, progress: Progress | None
+        self, request: RunRequest, tenant: str, timings: Timings, progress: Progress | None
     ) -> AsyncIterator[Layer]:
         requirements = normalise(request.dependencies)
-        began = trace.install_at = time.perf_counter()
+        began = timings.install_at = time.perf_counter()
         on_line = None if progress is None else progress.line
         try:
             async with self._dependencies.use(
                 requirements, language=request.language, tenant=tenant, on_line=on_line
             ) as layer:
-                trace.install_s = time.perf_counter() - began
+                timings.install_s = time.perf_counter() - began
                 yield layer
         finally:
-            if trace.install_s is None:
-                trace.install_s = time.perf_counter() - began
+            if timings.install_s is None:
+                timings.install_s = time.perf_counter() - began
 
     async def _run(
         self,
         job: Job,
         request: RunRequest,
         tenant: str,
-        trace: Trace,
+        timings: Timings,
         progress: Progress | None,
     ) -> Outcome:
         lease = self._pools[request.language].lease(
@@ -198,22 +198,22 @@ class PoolService:
         )
         try:
             async with lease:
-                trace.container_id = lease.container.id
-                trace.source = lease.source
-                trace.queue_s = lease.queued_s  # a stream's head is about to tell
-                trace.start_s = lease.start_s or None
+                timings.container_id = lease.container.id
+                timings.source = lease.source
+                timings.queue_s = lease.queued_s  # a stream's head is about to tell
+                timings.start_s = lease.start_s or None
                 if progress is None:
                     result = await lease.run(job)
                 else:
                     progress.leased()
                     result = await lease.run(job, progress.output)
-                trace.run_s = result.duration_s
+                timings.run_s = result.duration_s
                 return Outcome(result, job.timeout_s)
         finally:
-            trace.queue_s = lease.queued_s
+            timings.queue_s = lease.queued_s
             if lease.entered_at:
-                trace.lease_at = lease.entered_at
-                trace.lease_s = time.perf_counter() - lease.entered_at
+                timings.lease_at = lease.entered_at
+                timings.lease_s = time.perf_counter() - lease.entered_at
 
     def unready(self) -> str | None:
         """Return the pools' own reasons, each with its language where there are several."""

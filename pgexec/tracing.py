@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from pgexec.record import Record
-    from pgexec.service import Trace
+    from pgexec.service import Timings
 
 FLUSH_S = 2.0
 """How long the end of the server waits for a receiver to take the last spans."""
@@ -80,9 +80,9 @@ class Tracer:
         if span.is_recording():
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 span.set_status(Status(StatusCode.ERROR))
-            if record.trace is not None:
+            if record.timings is not None:
                 within = set_span_in_context(span)
-                for name, began, seconds in parts(record.trace, ended_at):
+                for name, began, seconds in parts(record.timings, ended_at):
                     part = self._tracer.start_span(name, within, start_time=nanoseconds(began))
                     part.end(nanoseconds(began + seconds))
         span.end(nanoseconds(record.began + total_s))
@@ -95,20 +95,20 @@ class Tracer:
         await asyncio.to_thread(flush.join, FLUSH_S)
 
 
-def parts(trace: Trace, ended_at: float) -> Iterator[tuple[str, float, float]]:
+def parts(timings: Timings, ended_at: float) -> Iterator[tuple[str, float, float]]:
     """Yield what happened in a run, when it began, and its seconds; all on `perf_counter`.
 
     `install` is the wait for dependencies, `queue` that for a container which others used, or
     `start` for one that had to be started; `run` is the snippet.
     """
-    if trace.install_s is not None and trace.install_at is not None:
-        yield "install", trace.install_at, trace.install_s
-    if trace.queue_s:
-        leased_at = ended_at if trace.lease_at is None else trace.lease_at
-        name = "start" if trace.source == Source.STARTED else "queue"
-        yield name, leased_at - trace.queue_s, trace.queue_s
-    if trace.run_s is not None and trace.lease_at is not None:
-        yield "run", trace.lease_at, trace.run_s
+    if timings.install_s is not None and timings.install_at is not None:
+        yield "install", timings.install_at, timings.install_s
+    if timings.queue_s:
+        leased_at = ended_at if timings.lease_at is None else timings.lease_at
+        name = "start" if timings.source == Source.STARTED else "queue"
+        yield name, leased_at - timings.queue_s, timings.queue_s
+    if timings.run_s is not None and timings.lease_at is not None:
+        yield "run", timings.lease_at, timings.run_s
 
 
 def _attributes(record: Record) -> Iterator[tuple[str, str]]:
@@ -119,6 +119,6 @@ def _attributes(record: Record) -> Iterator[tuple[str, str]]:
         yield "error.type", record.code
     if record.outcome is not None:
         yield "pgexec.run.status", record.outcome.result.status.value
-    if (trace := record.trace) is not None and trace.container_id is not None:
-        yield "container.id", trace.container_id
-        yield "pgexec.lease.source", str(trace.source)
+    if (timings := record.timings) is not None and timings.container_id is not None:
+        yield "container.id", timings.container_id
+        yield "pgexec.lease.source", str(timings.source)

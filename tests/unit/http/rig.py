@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pgexec.metrics import Metrics
     from pgexec.schemas import RunRequest
     from pgexec.server import HttpServer
-    from pgexec.service import Progress, Trace
+    from pgexec.service import Progress, Timings
 
 
 def make_result(status: Status = Status.OK, **changes: Any) -> Result:
@@ -71,14 +71,14 @@ class FakeService:
         self.cancelled = asyncio.Event()
 
     async def run(
-        self, request: RunRequest, tenant: str, trace: Trace, progress: Progress | None = None
+        self, request: RunRequest, tenant: str, timings: Timings, progress: Progress | None = None
     ) -> Outcome:
         self.requests.append(request)
         self.tenants.append(tenant)
         self.entered.set()
-        trace.container_id, trace.source = "c0ffee" * 10, "idle"
-        trace.queue_s, trace.lease_s = 0.0, 0.0015
-        trace.start_s, trace.install_s = self.start_s, self.install_s
+        timings.container_id, timings.source = "c0ffee" * 10, "idle"
+        timings.queue_s, timings.lease_s = 0.0, 0.0015
+        timings.start_s, timings.install_s = self.start_s, self.install_s
         if self.script is not None and progress is not None:
             await self.script(progress)
         if self.gate is not None:
@@ -89,7 +89,7 @@ class FakeService:
                 raise
         if self.error is not None:
             raise self.error
-        trace.run_s = self.result.duration_s
+        timings.run_s = self.result.duration_s
         return Outcome(self.result, request.timeout_s or 30.0)
 
     def unready(self) -> str | None:
