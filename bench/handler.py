@@ -18,7 +18,7 @@ from aiohttp.test_utils import make_mocked_request
 from pgexec.metrics import Metrics
 from pgexec.record import Record
 from pgexec.routes import answer_errors, make_app, run
-from pgexec.service import Outcome, Timings
+from pgexec.service import Timings
 from pgexec.settings import Settings
 from pool.job import Result, Status
 
@@ -38,14 +38,15 @@ class AtOnce:
     async def run(
         self,
         request: RunRequest,  # noqa: ARG002
+        timeout_s: float,  # noqa: ARG002
         tenant: str,  # noqa: ARG002
         timings: Timings,
         progress: object = None,  # noqa: ARG002
-    ) -> Outcome:
+    ) -> Result:
         """Return the result."""
         timings.container_id, timings.source = "c0ffee" * 10, "idle"
         timings.queue_s, timings.lease_s, timings.run_s = 0.0, 0.0015, 0.001
-        return Outcome(RESULT, 30.0)
+        return RESULT
 
     def unready(self) -> None:
         """Return that it is ready."""

@@ -125,7 +125,6 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     service = PoolService(
         pools,
         backend.dependencies,
-        run_timeout_s=settings.run_timeout_s,
         output_limit_bytes=settings.output_limit,
     )
     tracer = _tracer()

@@ -26,7 +26,7 @@ from pgexec.status import ServerStatus
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from pgexec.schemas import Limits
+    from pgexec.schemas import RequestLimits
 
     Json = dict[str, Any]
 
@@ -82,7 +82,7 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-def describe_api(limits: Limits, *, keyed: bool, metrics_keyed: bool, page: bool) -> bytes:
+def describe_api(limits: RequestLimits, *, keyed: bool, metrics_keyed: bool, page: bool) -> bytes:
     """Return the document; the flags say what an API key is needed for, and what is there."""
     misdirected = () if keyed else (421,)
     run = _operation(
@@ -134,7 +134,7 @@ def describe_api(limits: Limits, *, keyed: bool, metrics_keyed: bool, page: bool
     return to_json(document)
 
 
-def _schemas(limits: Limits) -> Json:
+def _schemas(limits: RequestLimits) -> Json:
     """Return the models' schemas, with what `parse_run` asks for besides."""
     _, definitions = models_json_schema(
         [(model, "validation") for model in _MODELS],

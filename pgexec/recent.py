@@ -23,7 +23,7 @@ WINDOW_S: Final = 300.0
 CONTAINER_CHARS: Final = 12
 
 
-class Run(NamedTuple):
+class FinishedRun(NamedTuple):
     """One run that got a container; `at` is its end by `time.perf_counter`."""
 
     at: float
@@ -38,7 +38,7 @@ class Run(NamedTuple):
 
 @dataclass(slots=True)
 class _Tenant:
-    runs: deque[Run] = field(default_factory=lambda: deque(maxlen=KEPT))
+    runs: deque[FinishedRun] = field(default_factory=lambda: deque(maxlen=KEPT))
     ran: int = 0
     refused: Counter[str] = field(default_factory=Counter)
 
@@ -57,17 +57,16 @@ class Recent:
         own = self._tenants.get(record.tenant)
         if own is None:
             own = self._tenants[record.tenant] = _Tenant()
-        outcome = record.outcome
         if timings.container_id is None:
             own.refused[record.code or "unknown"] += 1
             return
         own.ran += 1
         own.runs.append(
-            Run(
+            FinishedRun(
                 record.began + seconds,
                 record.id,
                 record.language,
-                (record.code or "unknown") if outcome is None else outcome.result.status,
+                (record.code or "unknown") if record.result is None else record.result.status,
                 timings.queue_s,
                 timings.run_s,
                 seconds,
@@ -98,7 +97,7 @@ class Recent:
 _NOBODY = _Tenant()
 
 
-def _entry(run: Run, epoch: float) -> dict[str, object]:
+def _entry(run: FinishedRun, epoch: float) -> dict[str, object]:
     entry = run._asdict()
     entry["time"] = epoch + entry.pop("at")
     entry["container"] = run.container[:CONTAINER_CHARS]

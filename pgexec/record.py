@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pgexec.errors import Problem
-    from pgexec.service import Outcome, Timings
+    from pgexec.service import Timings
+    from pool.job import Result
 
     Answered = Callable[[web.BaseRequest, web.StreamResponse], None]
 
@@ -44,7 +45,7 @@ class Record:
     tenant: str = ""
     language: str = ""
     timings: Timings | None = None
-    outcome: Outcome | None = None
+    result: Result | None = None
     code: str | None = None
     status: int | None = None
     began: float = field(default_factory=time.perf_counter)

@@ -53,8 +53,7 @@ class Reporter:
         self._count(request, status, seconds)
         if self._recent is not None:
             self._recent.ended(record, seconds)
-        if record.outcome is not None:
-            result = record.outcome.result
+        if (result := record.result) is not None:
             self._metrics.ran(record.language, result.status, seconds, result.duration_s)
             self._metrics.took(result.peak_memory_bytes)
         polled = request.path == POLLED and status == HTTPStatus.OK
@@ -100,8 +99,8 @@ class Reporter:
             fields["tenant"] = record.tenant
         if record.code is not None:
             fields["code"] = record.code
-        if record.outcome is not None:
-            fields["run_status"] = record.outcome.result.status.value
+        if record.result is not None:
+            fields["run_status"] = record.result.status.value
         if (timings := record.timings) is not None and timings.container_id is not None:
             fields["source"] = timings.source
             fields["container"] = timings.container_id[:12]

@@ -20,7 +20,7 @@ from pgexec.page import make_page, render_status
 from pgexec.recent import Recent
 from pgexec.record import RECORD, Record, request_id
 from pgexec.reporter import Reporter
-from pgexec.schemas import Limits, describe, parse_run, render_result
+from pgexec.schemas import RequestLimits, describe, parse_run, render_result
 from pgexec.service import Timings
 from pool.requirements import PackageList
 
@@ -47,8 +47,8 @@ class Context:
     """What the handlers share."""
 
     settings: Settings
-    limits: Limits
-    limits_of: dict[str, Limits]
+    limits: RequestLimits
+    limits_of: dict[str, RequestLimits]
     service: Service
     metrics: Metrics
     reporter: Reporter
@@ -66,7 +66,7 @@ def make_app(
 ) -> web.Application:
     """Return the application; it neither starts nor stops the service."""
     app = web.Application(middlewares=[answer_errors])
-    limits = Limits(
+    limits = RequestLimits(
         languages=tuple(settings.by_language),
         run_timeout_s=settings.run_timeout_s,
         code_limit_bytes=settings.code_limit,
@@ -151,11 +151,13 @@ async def answer(
     context: Context, record: Record, wanted: RunRequest, progress: Progress | None = None
 ) -> bytes:
     """Run a snippet and return the JSON document that says how it went."""
-    record.language, record.timings = wanted.language, Timings()
-    outcome = await context.service.run(wanted, record.tenant, record.timings, progress)
-    record.outcome = outcome
-    error = describe(outcome.result, outcome.timeout_s, context.limits_of[wanted.language])
-    return render_result(outcome.result, error)
+    record.language, timings = wanted.language, Timings()
+    record.timings = timings
+    limits = context.limits_of[wanted.language]
+    timeout_s = limits.timeout_s(wanted)
+    result = await context.service.run(wanted, timeout_s, record.tenant, timings, progress)
+    record.result = result
+    return render_result(result, describe(result, timeout_s, limits))
 
 
 async def ping(_request: web.Request) -> web.Response:

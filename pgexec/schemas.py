@@ -122,7 +122,7 @@ class OutputText(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """What the server allows, and what its answers say about it."""
 
     languages: tuple[str, ...]
@@ -133,8 +133,12 @@ class Limits:
     output_limit_bytes: int
     packages: PackageList = EVERY_PACKAGE
 
+    def timeout_s(self, request: RunRequest) -> float:
+        """Return how long the snippet of a request may take."""
+        return self.run_timeout_s if request.timeout_s is None else request.timeout_s
 
-def parse_run(body: bytes, limits: Limits) -> RunRequest:
+
+def parse_run(body: bytes, limits: RequestLimits) -> RunRequest:
     """Return the request that a body spells in JSON.
 
     Raises `RequestError`: 400 with one sentence on the first thing that is wrong, 413 for
@@ -223,7 +227,7 @@ def render_result(result: Result, error: str | None) -> bytes:
     )
 
 
-def describe(result: Result, timeout_s: float, limits: Limits) -> str | None:
+def describe(result: Result, timeout_s: float, limits: RequestLimits) -> str | None:
     """Say in one sentence how a run ended; `None` when it exited with 0.
 
     `timeout_s` is the limit that applied to this run.
@@ -259,7 +263,7 @@ def _check_size(field: str, text: str, limit_bytes: int) -> None:
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{field}_too_large", sentence)
 
 
-def _bad_timeout(limits: Limits, value: float) -> RequestError:
+def _bad_timeout(limits: RequestLimits, value: float) -> RequestError:
     sentence = (
         f"field 'timeout_s' must be a number above 0 and at most {_number(limits.run_timeout_s)}, "
         f"not {_number(value)}"

@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from pool.requirements import Requirements
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A run's result, and the limit on its time that applied."""
-
-    result: Result
-    timeout_s: float
-
-
 @dataclass(slots=True)
 class Timings:
     """Where the time of a run went and what served it, filled in as far as it gets.
@@ -78,11 +70,17 @@ class Service(Protocol):
     """Runs snippets. Raises `PoolError`; what a snippet does is never an error."""
 
     async def run(
-        self, request: RunRequest, tenant: str, timings: Timings, progress: Progress | None = None
-    ) -> Outcome:
+        self,
+        request: RunRequest,
+        timeout_s: float,
+        tenant: str,
+        timings: Timings,
+        progress: Progress | None = None,
+    ) -> Result:
         """Run a request's snippet on behalf of a tenant. Cancelling ends the run.
 
-        Fills in `timings`, also where it fails, and tells `progress`.
+        The snippet may take `timeout_s`, whatever the request asks for. Fills in `timings`, also
+        where it fails, and tells `progress`.
         """
         ...
 
@@ -133,19 +131,21 @@ class PoolService:
         pools: Mapping[str, PoolManager],
         dependencies: Dependencies,
         *,
-        run_timeout_s: float,
         output_limit_bytes: int,
     ) -> None:
         self._pools = pools
         self._dependencies = dependencies
-        self._run_timeout_s = run_timeout_s
         self._output_limit_bytes = output_limit_bytes
 
     async def run(
-        self, request: RunRequest, tenant: str, timings: Timings, progress: Progress | None = None
-    ) -> Outcome:
+        self,
+        request: RunRequest,
+        timeout_s: float,
+        tenant: str,
+        timings: Timings,
+        progress: Progress | None = None,
+    ) -> Result:
         """Lease a container, run the snippet in it, and leave it to the pool."""
-        timeout_s = self._run_timeout_s if request.timeout_s is None else request.timeout_s
         job = Job(
             code=request.code.encode(),
             stdin=request.stdin.encode(),
@@ -190,7 +190,7 @@ class PoolService:
         tenant: str,
         timings: Timings,
         progress: Progress | None,
-    ) -> Outcome:
+    ) -> Result:
         lease = self._pools[request.language].lease(
             tenant=tenant,
             fresh=request.fresh,
@@ -208,7 +208,7 @@ class PoolService:
                     progress.leased()
                     result = await lease.run(job, progress.output)
                 timings.run_s = result.duration_s
-                return Outcome(result, job.timeout_s)
+                return result
         finally:
             timings.queue_s = lease.queued_s
             if lease.entered_at:

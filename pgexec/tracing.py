@@ -117,8 +117,8 @@ def _attributes(record: Record) -> Iterator[tuple[str, str]]:
         yield "pgexec.tenant", record.tenant
     if record.code is not None:
         yield "error.type", record.code
-    if record.outcome is not None:
-        yield "pgexec.run.status", record.outcome.result.status.value
+    if record.result is not None:
+        yield "pgexec.run.status", record.result.status.value
     if (timings := record.timings) is not None and timings.container_id is not None:
         yield "container.id", timings.container_id
         yield "pgexec.lease.source", str(timings.source)

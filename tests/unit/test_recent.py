@@ -7,7 +7,7 @@ from typing import Any
 
 from pgexec.recent import KEPT, SHOWN, WINDOW_S, Recent
 from pgexec.record import Record
-from pgexec.service import Outcome, Timings
+from pgexec.service import Timings
 from tests.unit.http.rig import make_result
 
 
@@ -15,7 +15,7 @@ def make_record(name: str = "id", *, tenant: str = "", run_s: float = 0.001, **c
     """Return the record of a request that ran well, or as the changes say."""
     record = Record(name, tenant=tenant, language="python")
     record.timings = Timings(container_id="c0ffee" * 10, queue_s=0.0, run_s=run_s)
-    record.outcome = Outcome(make_result(duration_s=run_s), 30.0)
+    record.result = make_result(duration_s=run_s)
     for field, value in changes.items():
         setattr(record, field, value)
     return record
@@ -65,7 +65,7 @@ def test_old_runs_and_unfinished_ones_do_not_count_in_latencies() -> None:
     recent = Recent()
     recent.ended(make_record(began=time.perf_counter() - WINDOW_S - 60), 1.0)
     stopped = Timings(container_id="c0ffee", queue_s=0.0)
-    recent.ended(make_record(timings=stopped, outcome=None, code="client_gone"), 2.0)
+    recent.ended(make_record(timings=stopped, result=None, code="client_gone"), 2.0)
     document: Any = recent.document("")
     assert [run["status"] for run in document["recent"]] == ["client_gone", "ok"]
     assert document["latency"]["runs"] == 0
@@ -75,7 +75,7 @@ def test_old_runs_and_unfinished_ones_do_not_count_in_latencies() -> None:
 def test_what_got_no_container_is_counted_by_reason_only() -> None:
     recent = Recent()
     for code in ("saturated", "saturated", "lease_timeout"):
-        recent.ended(make_record(timings=Timings(queue_s=1.0), outcome=None, code=code), 1.0)
+        recent.ended(make_record(timings=Timings(queue_s=1.0), result=None, code=code), 1.0)
     document: Any = recent.document("")
     assert document["refused"] == {"saturated": 2, "lease_timeout": 1}
     assert (document["ran"], document["recent"]) == (0, [])
@@ -83,7 +83,7 @@ def test_what_got_no_container_is_counted_by_reason_only() -> None:
 
 def test_requests_that_never_asked_for_a_container_leave_nothing() -> None:
     recent = Recent()
-    recent.ended(make_record(timings=None, outcome=None, code="unauthorized"), 0.1)
+    recent.ended(make_record(timings=None, result=None, code="unauthorized"), 0.1)
     document: Any = recent.document("")
     assert (document["refused"], document["recent"]) == ({}, [])
 
@@ -91,9 +91,7 @@ def test_requests_that_never_asked_for_a_container_leave_nothing() -> None:
 def test_tenants_see_their_own_runs_only() -> None:
     recent = Recent()
     recent.ended(make_record("hers", tenant="alice"), 0.1)
-    recent.ended(
-        make_record(tenant="alice", timings=Timings(), outcome=None, code="saturated"), 0.1
-    )
+    recent.ended(make_record(tenant="alice", timings=Timings(), result=None, code="saturated"), 0.1)
     for number in range(KEPT):
         recent.ended(make_record(str(number), tenant="bob"), 9.0)
     hers: Any = recent.document("alice")

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from pgexec import bulk
 from pgexec.errors import RequestError
 from pgexec.quantities import format_size, parse_size
-from pgexec.schemas import Limits, RunRequest, check_requirement, parse_run, render_result
+from pgexec.schemas import RequestLimits, RunRequest, check_requirement, parse_run, render_result
 from pool.job import Result, Status
 
 if TYPE_CHECKING:
     from pgexec.errors import Problem
 
-LIMITS = Limits(
+LIMITS = RequestLimits(
     languages=("python",),
     run_timeout_s=30,
     code_limit_bytes=1 << 20,

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from pgexec.service import Outcome
 from pool.job import Result, Status
 from pool.observer import Snapshot
 
@@ -71,8 +70,13 @@ class FakeService:
         self.cancelled = asyncio.Event()
 
     async def run(
-        self, request: RunRequest, tenant: str, timings: Timings, progress: Progress | None = None
-    ) -> Outcome:
+        self,
+        request: RunRequest,
+        timeout_s: float,
+        tenant: str,
+        timings: Timings,
+        progress: Progress | None = None,
+    ) -> Result:
         self.requests.append(request)
         self.tenants.append(tenant)
         self.entered.set()
@@ -90,7 +94,7 @@ class FakeService:
         if self.error is not None:
             raise self.error
         timings.run_s = self.result.duration_s
-        return Outcome(self.result, request.timeout_s or 30.0)
+        return self.result
 
     def unready(self) -> str | None:
         return self.reason

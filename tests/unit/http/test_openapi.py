@@ -13,7 +13,7 @@ from pgexec import schemas
 from pgexec.errors import HTTP, POOL, RequestError
 from pgexec.profiles import DEFAULT
 from pgexec.routes import PATHS
-from pgexec.schemas import Limits, Refusal, RunRequest, RunResult, StreamRefusal, parse_run
+from pgexec.schemas import Refusal, RequestLimits, RunRequest, RunResult, StreamRefusal, parse_run
 from pgexec.status import ServerStatus
 from pool.protocol import Kind
 from tests import sse
@@ -132,7 +132,7 @@ async def test_an_error_in_a_stream_is_what_its_model_says(server: Running) -> N
     StreamRefusal.model_validate_json(json.dumps(last[1]))
 
 
-LIMITS = Limits(("python",), 30, 100, 100, 1 << 20, 1 << 20)
+LIMITS = RequestLimits(("python",), 30, 100, 100, 1 << 20, 1 << 20)
 
 
 @pytest.mark.parametrize(
