@@ -44,7 +44,7 @@ class Metrics:
     `engine` observes the engine, and `pool` makes an observer for each pool.
     """
 
-    def __init__(self, languages: tuple[str, ...] = ("python",)) -> None:
+    def __init__(self, profiles: tuple[str, ...] = ("python",)) -> None:
         self.registry = registry = CollectorRegistry()
         self._exposition = Exposition(registry)
         ProcessCollector(registry=registry)
@@ -70,12 +70,12 @@ class Metrics:
         runs = Counter(
             "pgexec_runs_total",
             "Snippets that ran, by how they ended",
-            ["language", "status"],
+            ["profile", "status"],
             registry=registry,
         )
         self._runs = {
-            (language, status): runs.labels(language, status.value)
-            for language in (*languages, OTHER)
+            (profile, status): runs.labels(profile, status.value)
+            for profile in (*profiles, OTHER)
             for status in Status
         }
         self._run_s = Histogram(
@@ -90,7 +90,7 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=registry,
         )
-        self.took = Histogram(
+        self.used_memory = Histogram(
             "pgexec_run_peak_memory_bytes",
             "The most memory that a snippet had resident",
             buckets=PEAK_BYTES,
@@ -114,9 +114,9 @@ class Metrics:
             self._pools[profile] = PoolMetrics(self._pool_families, profile)
         return self._pools[profile]
 
-    def ran(self, language: str, status: Status, request_s: float, run_s: float) -> None:
+    def ran(self, profile: str, status: Status, request_s: float, run_s: float) -> None:
         """Count a run that was answered, `request_s` after its request had come."""
-        runs = self._runs.get((language, status)) or self._runs[OTHER, status]
+        runs = self._runs.get((profile, status)) or self._runs[OTHER, status]
         runs.inc()
         self._run_s.observe(run_s)
         self._overhead_s.observe(max(0.0, request_s - run_s))

@@ -55,7 +55,7 @@ class Reporter:
             self._recent.ended(record, seconds)
         if (result := record.result) is not None:
             self._metrics.ran(record.language, result.status, seconds, result.duration_s)
-            self._metrics.took(result.peak_memory_bytes)
+            self._metrics.used_memory(result.peak_memory_bytes)
         polled = request.path == POLLED and status == HTTPStatus.OK
         level = logging.DEBUG if polled else logging.INFO
         if logger.isEnabledFor(level):

@@ -132,7 +132,7 @@ async def scrape(server: Server) -> str:
 async def test_prometheus_counts_the_runs_that_were_served(
     server: Server, prometheus: Prometheus
 ) -> None:
-    query = 'pgexec_runs_total{language="python", status="ok"}'
+    query = 'pgexec_runs_total{profile="python", status="ok"}'
     before = (await server.metrics())[query.replace('"', "").replace(", ", ",")]
     for _ in range(3):
         await server.works()

@@ -137,7 +137,7 @@ def exposition() -> str:
             pool.leased(source, waited_s)
     pool.started(0.25)
     metrics.ran("python", Status.MEMORY_LIMIT, 2.0, 1.5)
-    metrics.took(20 << 20)
+    metrics.used_memory(20 << 20)
     return metrics.render().decode()
 
 

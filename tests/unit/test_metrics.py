@@ -37,7 +37,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 def test_a_run_is_counted_with_its_time_and_its_overhead() -> None:
     metrics = Metrics()
     metrics.ran("python", Status.TIMEOUT, 0.5, 0.25)
-    assert value(metrics, "pgexec_runs_total", language="python", status="timeout") == 1
+    assert value(metrics, "pgexec_runs_total", profile="python", status="timeout") == 1
     assert value(metrics, "pgexec_run_duration_seconds_sum") == 0.25
     assert value(metrics, "pgexec_overhead_seconds_sum") == 0.25
 
@@ -45,7 +45,7 @@ def test_a_run_is_counted_with_its_time_and_its_overhead() -> None:
 def test_every_status_is_there_before_it_happens() -> None:
     metrics = Metrics()
     for status in Status:
-        assert value(metrics, "pgexec_runs_total", language="python", status=status.value) == 0
+        assert value(metrics, "pgexec_runs_total", profile="python", status=status.value) == 0
 
 
 def test_clocks_that_disagree_make_no_negative_overhead() -> None:
@@ -197,7 +197,7 @@ def test_a_language_that_nobody_foresaw_makes_no_series() -> None:
     for number in range(50):
         metrics.ran(f"language {number}", Status.OK, 0.5, 0.25)
     assert samples(metrics).keys() == before
-    assert value(metrics, "pgexec_runs_total", language="other", status="ok") == 50
+    assert value(metrics, "pgexec_runs_total", profile="other", status="ok") == 50
 
 
 def work_of_a_scrape(metrics: Metrics) -> int:

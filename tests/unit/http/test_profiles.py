@@ -91,7 +91,7 @@ async def test_the_metrics_tell_the_pools_and_the_runs_apart(app: App) -> None:
         text = await response.text()
     assert 'pgexec_containers{profile="python",state="idle"} 1.0' in text
     assert 'pgexec_leases_total{profile="python-data",source="idle"} 1.0' in text
-    assert 'pgexec_runs_total{language="python-data",status="ok"} 1.0' in text
+    assert 'pgexec_runs_total{profile="python-data",status="ok"} 1.0' in text
 
 
 async def test_the_profile_that_is_not_ready_is_named_and_the_others_go_on() -> None:

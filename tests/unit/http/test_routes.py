@@ -405,8 +405,8 @@ async def test_runs_are_counted_by_how_they_ended(server: Running) -> None:
     await server.post(CODE)
     await server.post({})
     text = (await server.get("/metrics")).body.decode()
-    assert 'pgexec_runs_total{language="python",status="ok"} 1.0' in text
-    assert 'pgexec_runs_total{language="python",status="error"} 1.0' in text
+    assert 'pgexec_runs_total{profile="python",status="ok"} 1.0' in text
+    assert 'pgexec_runs_total{profile="python",status="error"} 1.0' in text
     assert "pgexec_overhead_seconds_count 2.0" in text
     assert 'pgexec_requests_total{path="/run",status="400"} 1.0' in text
 
