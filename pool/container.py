@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -52,15 +51,14 @@ class State(Enum):
 
 
 class Container:
-    """A container whose runner is connected. The manager owns `state`, `tenant` and `uses`."""
+    """A container whose runner is connected. The pool owns `state`, `tenant` and `uses`."""
 
     def __init__(self, engine: Engine, container_id: str, stream: Stream) -> None:
         self.id = container_id
         self.state = State.STARTING
         self.tenant: str | None = None
         self.uses = 0
-        self.started_at = time.monotonic()
-        self.idle_since = self.started_at
+        self.started_at = self.idle_since = 0.0  # of the pool's clock
         self.start_s = 0.0
         self.on_lost: Callable[[Container], None] | None = None
         self.runner: dict[str, object] = {}

@@ -91,7 +91,8 @@ class DemandMeter:
 
     def demand(self, now: float, in_use: int, start_s: float) -> Demand:
         """Return the demand at `now`, in seconds of whatever clock, with so many in use."""
-        second = int(now)
+        # Never back: an alarm may ring a moment before its second has begun.
+        second = max(int(now), self._second)
         if second != self._second:
             self._turn(second, in_use)
         if second != self._measured:

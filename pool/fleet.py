@@ -8,10 +8,10 @@ is a task that the fleet owns, and that ends in the next transition and a call o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import re
-import time
 from typing import TYPE_CHECKING, assert_never
 
 from pool import planning
@@ -46,6 +46,7 @@ class Fleet:
         config: PoolConfig,
         observer: Observer,
         on_change: Callable[[], None],
+        clock: Callable[[], float],
     ) -> None:
         self.idle: list[Container] = []  # least recently used first
         self.leased: set[Container] = set()
@@ -63,6 +64,7 @@ class Fleet:
         self._config = config
         self._observer = observer
         self._on_change = on_change
+        self._now = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._sequence = 0
 
@@ -112,7 +114,7 @@ class Fleet:
         if container.uses == 0:
             container.tenant = None
         container.state = State.IDLE
-        container.idle_since = _now()
+        container.idle_since = self._now()
         self.idle.append(container)
 
     def reset(self, container: Container, then: Callable[[ResetReport], None]) -> None:
@@ -158,10 +160,11 @@ class Fleet:
 
     async def finish(self, timeout_s: float) -> None:
         """Wait for the tasks; after `timeout_s` cancel them and say what is left behind."""
-        deadline = _now() + timeout_s
-        # A start that was cancelled leaves its launch behind only when it comes to its turn.
-        while (pending := {*self._tasks, *self.abandoned}) and _now() < deadline:
-            await asyncio.wait(pending, timeout=deadline - _now())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                # A start that was cancelled leaves its launch behind only when it has its turn.
+                while pending := {*self._tasks, *self.abandoned}:
+                    await asyncio.wait(pending)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -175,7 +178,7 @@ class Fleet:
     # --- the slow parts -----------------------------------------------------------------------
 
     async def _start(self, number: int) -> None:
-        began = time.perf_counter()
+        began = self._now()
         task = self._launch(number)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
@@ -193,7 +196,7 @@ class Fleet:
             self._start_failed("unexpected", f"{type(error).__name__}: {error}")
         else:
             self._adopt(container)
-            container.start_s = time.perf_counter() - began
+            container.start_s = self._now() - began
             self._started(container.start_s)
             self.put_back(container)
         finally:
@@ -257,7 +260,7 @@ class Fleet:
     # --- events and small parts ---------------------------------------------------------------
 
     def _adopt(self, container: Container) -> None:
-        container.started_at = container.idle_since = _now()
+        container.started_at = container.idle_since = self._now()
         container.on_lost = self._lost
 
     def _lost(self, container: Container) -> None:
@@ -281,7 +284,7 @@ class Fleet:
         self._observer.started(seconds)
 
     def _start_failed(self, kind: str, reason: str) -> None:
-        now = _now()
+        now = self._now()
         if now >= self.retry_at:  # several at once are one failure
             self.failures += 1
             self.retry_at = now + planning.backoff(self.failures, self._config)
@@ -316,7 +319,3 @@ class Fleet:
 def _kind(error: PoolError) -> str:
     """Return the class of an error as one word, such as `engine_unavailable`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

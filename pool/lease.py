@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
@@ -30,10 +29,11 @@ class Lease:
     Inside, `container` is the container, `source` where it came from, `waited_s` how long
     that took, and `last` whether it will be destroyed rather than used again. `queued_s` is
     the part of `waited_s` in the queue, known also when entering fails. `position` is the
-    place in the queue that `on_queued` heard last.
+    place in the queue that `on_queued` heard last. `entered_at` is of `clock`, the pool's.
     """
 
     __slots__ = (
+        "_clock",
         "_container",
         "_enter",
         "_leave",
@@ -60,6 +60,7 @@ class Lease:
         max_uses: int,
         enter: Callable[[Lease], Awaitable[tuple[Container, Source]]],
         leave: Callable[[Lease], None],
+        clock: Callable[[], float],
         on_queued: OnQueued | None = None,
     ) -> None:
         self.tenant = tenant
@@ -76,6 +77,7 @@ class Lease:
         self._max_uses = max_uses
         self._enter = enter
         self._leave = leave
+        self._clock = clock
         self._container: Container | None = None
 
     def __repr__(self) -> str:
@@ -101,9 +103,9 @@ class Lease:
     async def __aenter__(self) -> Self:
         if self.entered_at:
             raise RuntimeError("a lease is entered once")
-        asked_at = time.perf_counter()
+        asked_at = self._clock()
         self._container, self.source = await self._enter(self)
-        self.entered_at = time.perf_counter()
+        self.entered_at = self._clock()
         self.waited_s = self.entered_at - asked_at
         full = self._container.uses + 1 >= self._max_uses
         self.last = self.fresh or full

@@ -35,7 +35,7 @@ from pool.tuning import target
 from pool.waiting import Queue, Quota
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from types import TracebackType
 
     from pool.container import Container
@@ -51,20 +51,30 @@ __all__ = ["Launcher", "Lease", "Observer", "PoolConfig", "PoolManager", "Snapsh
 
 
 class PoolManager:
-    """Leases warm containers that `launcher` starts; use as `async with`, or start and close."""
+    """Leases warm containers that `launcher` starts; use as `async with`, or start and close.
+
+    All that the pool measures and decides is by `clock`, in seconds; only its timers are the
+    loop's. The loop's own clock is none for durations: that of uvloop ticks in milliseconds.
+    """
 
     def __init__(
-        self, launcher: Launcher, config: PoolConfig, *, observer: Observer | None = None
+        self,
+        launcher: Launcher,
+        config: PoolConfig,
+        *,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.config = config
         self._observer = observer or Observer()
-        self._fleet = Fleet(launcher, config, self._observer, self._settle)
+        self._now = clock
+        self._fleet = Fleet(launcher, config, self._observer, self._settle, clock)
         self._waiting = Queue(config.max_waiting)
         self._quota = Quota(config.tenant_max_running)
         self._meter = DemandMeter(config)
         self._forecast = Forecast(self._fleet, self._waiting, self._meter, config.max_containers)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._alarm = Alarm(self._settle)  # a loop's clock may be a little behind its timers
+        self._alarm = Alarm(self._settle, clock)
         self._soon: asyncio.Handle | None = None
         self._unused = asyncio.Event()  # no lease holds anything; kept only while draining
         self._paused: str | None = None
@@ -122,6 +132,7 @@ class PoolManager:
             max_uses=self.config.max_uses,
             enter=self._enter,
             leave=self._leave,
+            clock=self._now,
             on_queued=on_queued,
         )
 
@@ -144,7 +155,7 @@ class PoolManager:
     def demand(self) -> DemandReport:
         """Report what is asked of the pool, and how many idle containers that calls for."""
         in_use = len(self._fleet.leased) + len(self._waiting)
-        return self._meter.report(target(self._demand(), in_use, self.config))
+        return self._meter.report(target(self._demand(self._now()), in_use, self.config))
 
     def retry(self) -> None:
         """Forget the back-off: the engine is known to answer again."""
@@ -203,7 +214,7 @@ class PoolManager:
             self._observer.rejected(Rejection.TENANT_SATURATED)
             raise self._quota.refusal(self._forecast.turn_s, self.config.max_containers)
         busy = len(fleet.leased) + len(fleet.resetting) + len(self._waiting)
-        self._meter.arrived(self._loop.time(), busy + 1)
+        self._meter.arrived(self._now(), busy + 1)
         # The common path: nothing is awaited, no future is made. Whoever waits comes first.
         if not self._waiting:
             index = planning.pick(fleet.idle, lease)
@@ -213,21 +224,21 @@ class PoolManager:
                 self._settle_soon(self._loop)
                 self._observer.leased(Source.IDLE, 0.0)
                 return container, Source.IDLE
-        asked_at = time.perf_counter()
+        asked_at = self._now()
         try:
             container = await self._wait(lease, self._loop)
         except BaseException:
             self._quota.give_back(lease.tenant)
             raise
         source = Source.WAITED if container.uses else Source.STARTED
-        self._observer.leased(source, time.perf_counter() - asked_at)
+        self._observer.leased(source, self._now() - asked_at)
         return container, source
 
     async def _wait(self, lease: Lease, loop: asyncio.AbstractEventLoop) -> Container:
         """Queue up for a container."""
         if (reason := self._refusal(lease.tenant, lease.timeout_s)) is not None:
             raise self._saturated(reason)
-        began = time.perf_counter()
+        began = self._now()
         self._forecast.note_waiter(began)
         future: asyncio.Future[Container] = loop.create_future()
         shed = self._waiting.join(lease, future)
@@ -242,7 +253,7 @@ class PoolManager:
             raise
         finally:
             deadline.cancel()
-            lease.queued_s = time.perf_counter() - began
+            lease.queued_s = self._now() - began
         if container.state is not State.LEASED:
             # Destroyed between the grant and here.
             if self._fleet.closing:
@@ -284,7 +295,7 @@ class PoolManager:
         if container.state is not State.LEASED:
             return  # destroyed by a drain meanwhile
         decision = verdict(self._use(lease, container), self.config)
-        held_s = time.perf_counter() - lease.entered_at
+        held_s = self._now() - lease.entered_at
         self._meter.ended(held_s, self._fleet.start_s, recycled=decision.recycle)
         if decision.reason is not None:
             self._fleet.destroy(container, decision.reason)
@@ -298,10 +309,10 @@ class PoolManager:
         self._settle()
 
     def _reset(self, lease: Lease, container: Container) -> None:
-        began = time.perf_counter()
+        began = self._now()
 
         def judge(report: ResetReport) -> None:
-            self._observer.reset(time.perf_counter() - began, report)
+            self._observer.reset(self._now() - began, report)
             decision = verdict(self._use(lease, container), self.config, report)
             if decision.reason is None:
                 self._fleet.put_back(container)
@@ -315,15 +326,18 @@ class PoolManager:
         return Use(
             outcome=lease.outcome,
             uses=container.uses,
-            age_s=asyncio.get_running_loop().time() - container.started_at,
+            age_s=self._now() - container.started_at,
             fresh=lease.fresh,
             lost=container.lost,
         )
 
     # --- the plan, and carrying it out --------------------------------------------------------
 
-    def _settle(self, now: float = -math.inf) -> None:
-        """Plan, and do what the plan says. Never while a transition is half done."""
+    def _settle(self, alarm_at: float = -math.inf) -> None:
+        """Plan, and do what the plan says. Never while a transition is half done.
+
+        `alarm_at` is the time for which the alarm was set that rings now, if one does.
+        """
         fleet, loop = self._fleet, self._loop
         if fleet.closing and not fleet.in_use:
             self._unused.set()
@@ -332,12 +346,14 @@ class PoolManager:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
+        # Without `alarm_at`, an alarm a moment too early would change nothing and set no other.
+        now = max(alarm_at, self._now())
         self._warmed = self._warmed or fleet.usable >= self.config.min_idle
         if fleet.usable:
             self._empty_since = math.inf
         elif self._empty_since == math.inf:
-            self._empty_since = loop.time()
-        plan = planning.plan(self._view(), self.config, max(now, loop.time()))
+            self._empty_since = now
+        plan = planning.plan(self._view(now), self.config, now)
         for container, reason in plan.evict:
             fleet.destroy(container, reason)
         for lease, container in plan.serve:
@@ -353,13 +369,13 @@ class PoolManager:
         if self._soon is None:
             self._soon = loop.call_soon(self._settle)
 
-    def _view(self) -> planning.View[Container, Lease]:
-        return self._fleet.view(self._waiting, self._demand(), paused=self._paused is not None)
+    def _view(self, now: float) -> planning.View[Container, Lease]:
+        demand = self._demand(now)
+        return self._fleet.view(self._waiting, demand, paused=self._paused is not None)
 
-    def _demand(self) -> Demand:
+    def _demand(self, now: float) -> Demand:
         fleet = self._fleet
         in_use = len(fleet.leased) + len(self._waiting)
-        now = 0.0 if self._loop is None else self._loop.time()
         return self._meter.demand(now, in_use, fleet.start_s)
 
     # --- closing, and what others want to know ------------------------------------------------
@@ -389,7 +405,7 @@ class PoolManager:
         reason = self._start_failure()
         if reason is not None and (not self._warmed or fleet.usable == 0):
             return reason
-        return self._doubt or self._unserved(self._loop.time())
+        return self._doubt or self._unserved(self._now())
 
     def _unserved(self, now: float) -> str | None:
         fleet = self._fleet
@@ -410,7 +426,7 @@ class PoolManager:
         """Return why a lease is not even let wait, `None` where it is."""
         if self._waiting.refuses(tenant):
             return self._waiting.full
-        wait_s = self._forecast.least_wait(tenant, time.perf_counter())
+        wait_s = self._forecast.least_wait(tenant, self._now())
         if wait_s > timeout_s:
             return f"{self._waiting.full}, which takes longer than {timeout_s:g} s"
         return None

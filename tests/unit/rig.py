@@ -130,7 +130,8 @@ async def rig(engine: FakeEngine | None = None, **config: Any) -> AsyncIterator[
         "autoscale": False,
         "start_concurrency": 2,
     } | config
-    pool = PoolManager(engine.launcher(), PoolConfig(**config), observer=seen)
+    clock = asyncio.get_running_loop().time
+    pool = PoolManager(engine.launcher(), PoolConfig(**config), observer=seen, clock=clock)
     before = asyncio.all_tasks()
     async with pool:
         await quiet()

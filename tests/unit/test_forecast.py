@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pool import fleet, lease, manager
 from pool.errors import LeaseTimeout, PoolSaturated
 from pool.forecast import STANDING_S
 from pool.observer import Rejection
@@ -25,14 +23,6 @@ CONFIG: dict[str, Any] = {
     "max_waiting": 50,
     "lease_timeout_s": LEASE_TIMEOUT_S,
 }
-
-
-@pytest.fixture(autouse=True)
-async def _virtual_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(perf_counter=asyncio.get_running_loop().time)
-    monkeypatch.setattr(lease, "time", clock)
-    monkeypatch.setattr(manager, "time", clock)
-    monkeypatch.setattr(fleet, "time", clock)
 
 
 async def take_turns(pool: Rig, turns: int) -> None:

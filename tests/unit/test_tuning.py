@@ -117,6 +117,13 @@ def test_arrivals_are_counted_over_a_short_and_a_long_window() -> None:
     assert (demand.short_per_s, demand.long_per_s) == (0, 0)
 
 
+def test_a_second_that_was_closed_stays_closed() -> None:
+    """An alarm may ring a moment before its second, and a plan come in that moment."""
+    meter, demand = heard([(100.2, 3)], 101)
+    assert meter.demand(100.9997, 0, 0.5) == demand
+    assert meter.demand(100.9998, 7, 0.5).until == 102
+
+
 def test_the_level_falls_when_the_idle_timeout_has_passed_and_is_remembered_before() -> None:
     assert heard([(100, 7)], 101)[1].level == 7
     assert heard([(100, 7)], 400)[1].level == 7
