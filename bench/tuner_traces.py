@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from pgexec.advise_trace import Request
-from pool.planning import Outcome
+from pool.recycling import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from pool import planning
 from pool.demand import DemandMeter
-from pool.planning import Outcome, Reason, Use, View, verdict
+from pool.planning import View
+from pool.recycling import Outcome, Reason, Use, verdict
 from pool.waiting import Queue
 
 if TYPE_CHECKING:
@@ -188,9 +189,9 @@ class Replay:
     def _end(self, lease: _Lease, container: _Container) -> None:
         container.uses += 1
         self._leased.remove(container)
-        decision = verdict(self._use(lease, container), self.config)
-        self.found.worn_out += decision.reason is Reason.MAX_USES
-        recycled = decision.recycle
+        reason = verdict(self._use(lease, container), self.config)
+        self.found.worn_out += reason is Reason.MAX_USES
+        recycled = reason is None
         self.meter.ended(lease.request.held_s, self.costs.start_s, recycled=recycled)
         if recycled:
             self._resetting.add(container)

@@ -19,7 +19,7 @@ from pgexec.advise_replay import Costs, Replay
 from pgexec.advise_trace import TraceError, read_trace
 from pgexec.app import pool_config
 from pgexec.profiles import DEFAULT
-from pool.planning import Outcome
+from pool.recycling import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

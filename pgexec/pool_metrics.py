@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from pool.container import State
 from pool.observer import Observer, Rejection, Source
-from pool.planning import Reason
+from pool.recycling import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

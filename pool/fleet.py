@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, assert_never
 from pool import planning
 from pool.container import State
 from pool.errors import PoolError
-from pool.planning import Reason
+from pool.recycling import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable

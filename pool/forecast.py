@@ -1,10 +1,8 @@
-"""How long who waits will have to: what the turns before took, and when that is to be believed."""
+"""How long a run would have to wait: estimates, for refusals and for `Retry-After`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from pool import planning
 
 if TYPE_CHECKING:
     from pool.demand import DemandMeter
@@ -12,14 +10,34 @@ if TYPE_CHECKING:
     from pool.waiting import Queue
 
 STANDING_S = 1.0
-"""How long somebody must have been waiting all the time before anybody is turned away for it."""
+"""How long the queue must have been there without a break before a run is refused for it."""
+
+
+def retry_after(waiting: int, turn_s: float, containers: int) -> float:
+    """Estimate in how many seconds a queue of `waiting` leases will have been served, at least 1.
+
+    `turn_s` is how long one use keeps one of the `containers` busy, in seconds, a replacement's
+    start included. For example, behind 39 leases of 3 s on 4 containers it is 30 s.
+    """
+    return max(1.0, (waiting + 1) * turn_s / containers)
+
+
+def least_wait(ahead: int, turn_s: float, containers: int) -> float:
+    """Estimate how many seconds a lease waits at the least behind `ahead` others.
+
+    `retry_after` is a mean; this is a lower bound, because runs are refused by it: it assumes
+    that all `containers` come free this moment. For example, behind 7 leases of 3 s on 4
+    containers it is 3 s: four are served now, and three of the next four are before us.
+    """
+    return ahead // containers * turn_s
 
 
 class Forecast:
-    """Tells waits from the turns that `meter` times: how long one use keeps a container busy.
+    """Estimates waits from the length of the queue and the turns that `meter` has timed.
 
-    As CoDel has it (RFC 8289), a queue that has just formed is no evidence: it may be of
-    another kind than what ran before, and gone in a moment. One that stands goes on as it was.
+    A turn is the time for which one use keeps a container busy. As CoDel has it (RFC 8289), a
+    queue that has just formed proves nothing: its runs may be of another kind than the last
+    ones, and gone in a moment. A queue that has stood for `STANDING_S` will go on as it was.
     """
 
     def __init__(self, fleet: Fleet, queue: Queue, meter: DemandMeter, containers: int) -> None:
@@ -30,22 +48,31 @@ class Forecast:
         self._standing_since = 0.0  # of the queue, while it is not empty
 
     def note_waiter(self, now: float) -> None:
-        """Hear that somebody is about to join the queue."""
+        """Hear that a lease is about to join the queue."""
         if not self._queue:
             self._standing_since = now
 
     @property
     def turn_s(self) -> float:
-        """The mean of late; before the first, what a start takes."""
+        """The moving average of a turn, in seconds; before the first, how long a start takes.
+
+        For example, with runs of 2 s in containers that are recycled it comes to 2.0, and with
+        starts of 0.5 s in containers that are destroyed after each to 2.5.
+        """
         return self._meter.turn_s or self._fleet.start_s
 
     def retry_after(self) -> float:
         """Return in how many seconds the queue will have been served, at least 1."""
-        return planning.retry_after(len(self._queue), self.turn_s, self._containers)
+        return retry_after(len(self._queue), self.turn_s, self._containers)
+
+    def tenant_retry_after(self, limit: int) -> float:
+        """Return in how many seconds one of a tenant's `limit` runs will have ended, at least 1."""
+        return retry_after(0, self.turn_s, min(limit, self._containers))
 
     def least_wait(self, tenant: str, now: float) -> float:
         """Return how many seconds a tenant's next lease would wait at the least; 0 is unknown."""
         if not self._queue or now - self._standing_since < STANDING_S:
             return 0.0
-        # Not `turn_s`: what a start takes, who waits for the first ones waits only once.
-        return planning.least_wait(self._queue.ahead(tenant), self._meter.turn_s, self._containers)
+        # Not `self.turn_s`: the time of a start is no turn. A lease that waits for the first
+        # containers waits for their start once, however many are ahead of it.
+        return least_wait(self._queue.ahead(tenant), self._meter.turn_s, self._containers)

@@ -25,12 +25,13 @@ from pool.errors import (
     LeaseTimeout,
     PoolClosed,
     PoolSaturated,
+    TenantSaturated,
 )
 from pool.fleet import Fleet
 from pool.forecast import Forecast
 from pool.lease import Launcher, Lease
 from pool.observer import Observer, Rejection, Snapshot, Source
-from pool.planning import Outcome, Reason, Use, verdict
+from pool.recycling import Outcome, Reason, Use, verdict
 from pool.tuning import target
 from pool.waiting import Queue, Quota
 
@@ -212,7 +213,8 @@ class PoolManager:
             raise PoolClosed("the pool takes no new leases")
         if not self._quota.take(lease.tenant):
             self._observer.rejected(Rejection.TENANT_SATURATED)
-            raise self._quota.refusal(self._forecast.turn_s, self.config.max_containers)
+            retry_after_s = self._forecast.tenant_retry_after(self._quota.limit)
+            raise TenantSaturated(self._quota.refusal, retry_after_s=retry_after_s)
         busy = len(fleet.leased) + len(fleet.resetting) + len(self._waiting)
         self._meter.arrived(self._now(), busy + 1)
         # The common path: nothing is awaited, no future is made. Whoever waits comes first.
@@ -294,11 +296,11 @@ class PoolManager:
         container = lease.container
         if container.state is not State.LEASED:
             return  # destroyed by a drain meanwhile
-        decision = verdict(self._use(lease, container), self.config)
+        reason = verdict(self._use(lease, container), self.config)
         held_s = self._now() - lease.entered_at
-        self._meter.ended(held_s, self._fleet.start_s, recycled=decision.recycle)
-        if decision.reason is not None:
-            self._fleet.destroy(container, decision.reason)
+        self._meter.ended(held_s, self._fleet.start_s, recycled=reason is None)
+        if reason is not None:
+            self._fleet.destroy(container, reason)
         elif lease.outcome is Outcome.UNUSED:
             self._fleet.put_back(container)
         elif self._fleet.closing:
@@ -313,12 +315,12 @@ class PoolManager:
 
         def judge(report: ResetReport) -> None:
             self._observer.reset(self._now() - began, report)
-            decision = verdict(self._use(lease, container), self.config, report)
-            if decision.reason is None:
+            reason = verdict(self._use(lease, container), self.config, report)
+            if reason is None:
                 self._fleet.put_back(container)
                 self._observer.recycled()
             else:
-                self._fleet.destroy(container, decision.reason)
+                self._fleet.destroy(container, reason)
 
         self._fleet.reset(container, judge)
 

@@ -1,122 +1,25 @@
-"""What is to become of a container, how many to start, which to evict: decisions, no effects."""
+"""Which waiter gets which container, how many to start, which to evict: decisions, no effects."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from pool import tuning
+from pool.recycling import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pool.config import PoolConfig
-    from pool.job import ResetReport
     from pool.tuning import Demand
 
 LINGER_S = 1.0
 """How long an idle container is kept for its tenant from one that has its share and wants more."""
-
-
-class Outcome(StrEnum):
-    """How the lease of a container ended; the first six are those of `job.Status`."""
-
-    OK = "ok"
-    ERROR = "error"
-    TIMEOUT = "timeout"
-    MEMORY_LIMIT = "memory_limit"
-    OUTPUT_LIMIT = "output_limit"
-    KILLED = "killed"
-    CANCELLED = "cancelled"
-    PROTOCOL_ERROR = "protocol_error"
-    LOST = "lost"
-    UNUSED = "unused"
-
-
-class Reason(StrEnum):
-    """Why a container is destroyed."""
-
-    TIMEOUT = "timeout"
-    MEMORY_LIMIT = "memory_limit"
-    OUTPUT_LIMIT = "output_limit"
-    KILLED = "killed"
-    CANCELLED = "cancelled"
-    PROTOCOL_ERROR = "protocol_error"
-    LOST = "lost"
-    FRESH = "fresh"
-    MAX_USES = "max_uses"
-    MAX_AGE = "max_age"
-    DIRTY = "dirty"
-    IDLE_TIMEOUT = "idle_timeout"
-    EVICTED = "evicted"
-    DRAINED = "drained"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Recycle the container, or destroy it for a reason."""
-
-    reason: Reason | None = None
-
-    @property
-    def recycle(self) -> bool:
-        return self.reason is None
-
-
-RECYCLE = Verdict()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
-    """What the verdict on a container depends on at the end of its lease.
-
-    `lost` says that its stream has ended, `uses` counts the run that just ended.
-    """
-
-    outcome: Outcome
-    uses: int
-    age_s: float
-    fresh: bool = False
-    lost: bool = False
-
-
-# The snippet must have exited by itself: after anything else the container is suspect.
-_OUTCOMES: dict[Outcome, Reason | None] = {
-    Outcome.UNUSED: None,
-    Outcome.OK: None,
-    Outcome.ERROR: None,
-    Outcome.TIMEOUT: Reason.TIMEOUT,
-    Outcome.MEMORY_LIMIT: Reason.MEMORY_LIMIT,
-    Outcome.OUTPUT_LIMIT: Reason.OUTPUT_LIMIT,
-    Outcome.KILLED: Reason.KILLED,
-    Outcome.CANCELLED: Reason.CANCELLED,
-    Outcome.PROTOCOL_ERROR: Reason.PROTOCOL_ERROR,
-    Outcome.LOST: Reason.LOST,
-}
-
-
-def verdict(use: Use, config: PoolConfig, report: ResetReport | None = None) -> Verdict:
-    """Judge a container when it leaves its lease and, with the `report`, after its reset.
-
-    The rows are read from the top, and the first that applies is the verdict.
-    """
-    reason = _OUTCOMES[use.outcome]
-    if reason is not None:
-        return Verdict(reason)
-    used = use.outcome is not Outcome.UNUSED
-    table = (
-        (use.fresh and used, Reason.FRESH),
-        (use.uses >= config.max_uses, Reason.MAX_USES),
-        (use.age_s >= config.max_age_s, Reason.MAX_AGE),
-        (use.lost, Reason.LOST),
-        (report is not None and not report.clean, Reason.DIRTY),
-    )
-    return next((Verdict(reason) for applies, reason in table if applies), RECYCLE)
 
 
 def backoff(failures: int, config: PoolConfig) -> float:
@@ -125,26 +28,8 @@ def backoff(failures: int, config: PoolConfig) -> float:
     return min(config.backoff_max_s, config.backoff_first_s * 2.0**doublings)
 
 
-def retry_after(waiting: int, turn_s: float, containers: int) -> float:
-    """Estimate in how many seconds a queue of `waiting` will have been served, at least 1.
-
-    `turn_s` is how long one use keeps one of the `containers` busy, a replacement's start
-    included.
-    """
-    return max(1.0, (waiting + 1) * turn_s / containers)
-
-
-def least_wait(ahead: int, turn_s: float, containers: int) -> float:
-    """Estimate how many seconds who comes behind `ahead` others waits at the least.
-
-    Unlike `retry_after` it takes all containers to come free this moment: by this, somebody
-    is turned away.
-    """
-    return ahead // containers * turn_s
-
-
 class Warm(Protocol):
-    """What the policy looks at in an idle container."""
+    """The part of an idle container that a plan depends on."""
 
     @property
     def tenant(self) -> str | None: ...
@@ -157,7 +42,7 @@ class Warm(Protocol):
 
 
 class Need(Protocol):
-    """What the policy looks at in someone who waits."""
+    """The part of a waiting lease that a plan depends on."""
 
     @property
     def tenant(self) -> str: ...

@@ -12,9 +12,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pool import planning
-from pool.errors import TenantSaturated
-
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
@@ -138,13 +135,12 @@ class Quota:
             self._runs[tenant] = runs + 1
         return True
 
-    def refusal(self, turn_s: float, containers: int) -> TenantSaturated:
-        """Return the error for a run that is one too many."""
-        message = (
+    @property
+    def refusal(self) -> str:
+        """The sentence with which a run beyond `limit` is refused."""
+        return (
             f"this tenant has {self.limit} runs in progress or waiting already, as many as it may"
         )
-        retry_after_s = planning.retry_after(0, turn_s, min(self.limit, containers))
-        return TenantSaturated(message, retry_after_s=retry_after_s)
 
     def give_back(self, tenant: str) -> None:
         """Count a run less."""

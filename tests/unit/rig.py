@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pool.job import ResetReport, Result
     from pool.lease import OnQueued
     from pool.observer import Rejection, Source
-    from pool.planning import Reason
+    from pool.recycling import Reason
 
 
 @dataclass

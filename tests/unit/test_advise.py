@@ -20,7 +20,7 @@ from pgexec.settings import Settings
 from pool.demand import DemandReport
 from pool.job import Status
 from pool.observer import Source
-from pool.planning import Outcome
+from pool.recycling import Outcome
 from tests.prometheus import promtool
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pool.errors import ContainerLost, EngineError, PoolClosed, PoolError, TenantSaturated
 from pool.job import Job, Status
 from pool.observer import Source
-from pool.planning import Reason
+from pool.recycling import Reason
 from tests.unit.clock import ClockLoop
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import Rig, quiet, rig

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pool.errors import LeaseTimeout, PoolSaturated
-from pool.forecast import STANDING_S
+from pool.forecast import STANDING_S, least_wait, retry_after
 from pool.observer import Rejection
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import Rig, quiet, rig
@@ -119,3 +119,12 @@ async def test_a_tenant_is_refused_for_its_own_queue_only() -> None:
         assert not other.done()
         other.cancel()
         await take_turns(pool, 4)
+
+
+def test_the_longer_the_queue_the_later_to_come_back_but_never_at_once() -> None:
+    assert retry_after(0, 0.0, 4) == 1
+    assert retry_after(39, 3.0, 4) == 30
+
+
+def test_who_has_fewer_before_it_than_there_are_containers_may_not_wait_at_all() -> None:
+    assert [least_wait(ahead, 3.0, 4) for ahead in (0, 3, 4, 7, 8)] == [0, 0, 3, 3, 6]

@@ -23,7 +23,7 @@ from pool.errors import (
 from pool.job import Job, Status
 from pool.manager import PoolConfig, PoolManager
 from pool.observer import Rejection, Source
-from pool.planning import Reason
+from pool.recycling import Reason
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import quiet, rig
 

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pool.config import PoolConfig
-from pool.job import ResetReport, Status
 from pool.planning import (
     LINGER_S,
-    RECYCLE,
-    Outcome,
-    Reason,
-    Use,
-    Verdict,
     View,
     backoff,
-    least_wait,
     pick,
     plan,
-    retry_after,
-    verdict,
 )
+from pool.recycling import Reason
 
 CONFIG = PoolConfig(max_uses=10, max_age_s=100, min_idle=2, max_containers=4, start_concurrency=2)
-CLEAN = ResetReport(clean=True, detail="{}")
-DIRTY = ResetReport(clean=False, detail="a process is left")
 
 
 @dataclass(frozen=True)
@@ -45,52 +34,6 @@ class Idle:
 class Waiter:
     tenant: str = ""
     fresh: bool = False
-
-
-def used(**how: Any) -> Use:
-    settings: dict[str, Any] = {"outcome": Outcome.OK, "uses": 1, "age_s": 1.0}
-    return Use(**(settings | how))
-
-
-# --- recycle or destroy -------------------------------------------------------------------------
-
-
-def test_every_status_of_a_run_is_an_outcome() -> None:
-    assert {status.value for status in Status} <= {outcome.value for outcome in Outcome}
-
-
-@pytest.mark.parametrize("outcome", Outcome)
-def test_only_a_snippet_that_exited_by_itself_is_followed_by_another(outcome: Outcome) -> None:
-    decision = verdict(used(outcome=outcome), CONFIG)
-    assert decision.recycle == (outcome in {Outcome.OK, Outcome.ERROR, Outcome.UNUSED})
-    if decision.reason is not None:
-        assert decision.reason == outcome.value
-
-
-@pytest.mark.parametrize(
-    ("use", "reason"),
-    [
-        (used(), None),
-        (used(uses=9), None),
-        (used(uses=10), Reason.MAX_USES),
-        (used(age_s=100.0), Reason.MAX_AGE),
-        (used(fresh=True), Reason.FRESH),
-        (used(lost=True), Reason.LOST),
-        (used(outcome=Outcome.UNUSED, uses=0, fresh=True), None),
-        (used(outcome=Outcome.UNUSED, uses=0, lost=True), Reason.LOST),
-        (used(outcome=Outcome.TIMEOUT, uses=10, fresh=True, lost=True), Reason.TIMEOUT),
-        (used(uses=10, lost=True), Reason.MAX_USES),
-    ],
-)
-def test_the_verdict_names_the_first_reason_that_applies(use: Use, reason: Reason | None) -> None:
-    assert verdict(use, CONFIG) == Verdict(reason)
-
-
-def test_after_the_reset_a_clean_report_is_needed_too() -> None:
-    assert verdict(used(), CONFIG, CLEAN) == RECYCLE
-    assert verdict(used(), CONFIG, DIRTY) == Verdict(Reason.DIRTY)
-    assert verdict(used(lost=True), CONFIG, DIRTY) == Verdict(Reason.LOST)
-    assert verdict(used(age_s=100.0), CONFIG, CLEAN) == Verdict(Reason.MAX_AGE)
 
 
 # --- which one ----------------------------------------------------------------------------------
@@ -329,12 +272,3 @@ def test_who_waits_alone_is_never_left_without_hope(view: View[Idle, Waiter], no
 def test_the_back_off_doubles_up_to_its_bound() -> None:
     config = PoolConfig(backoff_first_s=0.5, backoff_max_s=30)
     assert [backoff(failures, config) for failures in (1, 2, 3, 7, 10**6)] == [0.5, 1, 2, 30, 30]
-
-
-def test_the_longer_the_queue_the_later_to_come_back_but_never_at_once() -> None:
-    assert retry_after(0, 0.0, 4) == 1
-    assert retry_after(39, 3.0, 4) == 30
-
-
-def test_who_has_fewer_before_it_than_there_are_containers_may_not_wait_at_all() -> None:
-    assert [least_wait(ahead, 3.0, 4) for ahead in (0, 3, 4, 7, 8)] == [0, 0, 3, 3, 6]
