@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pgexec.doctor.sandbox import Laboratory
-    from pgexec.profiles import Profile
     from pgexec.service import Dependencies
-    from pgexec.settings import Settings
+    from pgexec.settings import Profile, Settings
     from pgexec.tracing import Tracer
     from pool.container import Container
     from pool.engine import EngineObserver

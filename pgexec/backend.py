@@ -40,8 +40,7 @@ from pool.sweep import instance_name, is_abandoned, is_left_over, labels
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pgexec.profiles import Profile
-    from pgexec.settings import Settings
+    from pgexec.settings import Profile, Settings
     from pool.egress import Plan
     from pool.engine import EngineObserver
     from pool.layers import Layer

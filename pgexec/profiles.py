@@ -1,11 +1,13 @@
-"""Profiles: further languages, each with a warm pool of its own (docs/adr/0008)."""
+"""What PGEXEC_PROFILES says: further languages, each with a warm pool of its own (docs/adr/0008).
+
+This module reads the text; `Settings.by_language` makes a `Profile` of each.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +15,6 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from pgexec.settings import Settings
 
 DEFAULT = "python"
 """The language that the settings themselves describe."""
@@ -38,15 +38,6 @@ _LISTS = ("dependencies", "preimport")
 
 Fields = dict[str, object]
 """What is written of one profile."""
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """One language: the server's settings with its own values, and what it always has installed."""
-
-    name: str
-    settings: Settings
-    dependencies: tuple[str, ...] = ()
 
 
 def parse_profiles(text: str) -> dict[str, Fields]:

@@ -6,8 +6,10 @@ import difflib
 import math
 import os
 import re
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -21,7 +23,7 @@ from pydantic_settings import (
 
 from pgexec import profiles
 from pgexec.auth import Keyring
-from pgexec.profiles import Fields, Profile
+from pgexec.profiles import Fields
 from pgexec.quantities import format_size
 from pgexec.values import (
     Count,
@@ -44,6 +46,9 @@ from pgexec.values import (
 )
 from pool.requirements import Requirements
 from pool.spec import LAYERS_DIR, RUNNER_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PREFIX = "PGEXEC_"
 FILES = ("settings.env", "settings.local.env")
@@ -70,6 +75,17 @@ ENGINE_ADDRESSES = "empty, unix:///path, tcp://host:port or https://host:port"
 
 class SettingsError(ValueError):
     """A setting has a wrong value; the sentence says which, what it is, and what is allowed."""
+
+
+# Compared by identity: the default profile holds the settings that hold it, and two equal settings
+# would compare their profiles, these their settings, and so on without end.
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """One language: the server's settings with its own values, and what it always has installed."""
+
+    name: str
+    settings: Settings
+    dependencies: tuple[str, ...] = ()
 
 
 class _Files(DotEnvSettingsSource):
@@ -363,8 +379,7 @@ class Settings(BaseSettings):
                 f"PGEXEC_CODE_LIMIT is {format_size(self.code_limit)}, but must be at most "
                 f"PGEXEC_DISK_LIMIT, which is {format_size(self.disk_limit)}"
             )
-        for name in self.profiles:
-            self._of_profile(name)
+        _ = self.by_language  # raises where a profile's field is wrong
         return self
 
     @property
@@ -377,11 +392,18 @@ class Settings(BaseSettings):
         cores = len(os.sched_getaffinity(0))
         return self.start_concurrency or cores * (2 if self.max_uses == 1 else 1)
 
-    @property
-    def by_language(self) -> dict[str, Profile]:
+    @cached_property
+    def by_language(self) -> Mapping[str, Profile]:
         """The profile of each language, the default one first."""
         default = Profile(profiles.DEFAULT, self)
-        return {default.name: default} | {name: self._of_profile(name) for name in self.profiles}
+        further = {name: self._of_profile(name) for name in self.profiles}
+        return {default.name: default} | further
+
+    def __copy__(self) -> Self:
+        """Copy without the profiles: `model_copy` changes fields, and they would stay the old."""
+        copied = super().__copy__()
+        copied.__dict__.pop("by_language", None)
+        return copied
 
     def _of_profile(self, name: str) -> Profile:
         """Return a profile. Raises `ValueError` with a sentence on the field that is wrong."""

@@ -368,6 +368,21 @@ def test_a_profile_takes_from_the_settings_what_it_does_not_say(
     assert settings.by_language["tiny"].settings == settings
 
 
+def test_profiles_are_made_once_and_anew_for_a_copy_with_other_values() -> None:
+    settings = Settings.of(profiles={"tiny": {}})
+    assert settings.by_language is settings.by_language
+    changed = settings.model_copy(update={"cpus": 3.0})
+    assert changed.by_language["python"].settings is changed
+    assert changed.by_language["tiny"].settings.cpus == 3
+    assert settings.by_language["tiny"].settings.cpus == 1
+
+
+def test_settings_that_hold_profiles_are_equal_by_their_values_alone() -> None:
+    one, other = (Settings.of(profiles={"tiny": {}}) for _ in range(2))
+    assert one == other
+    assert one != Settings.of(profiles={"small": {}})
+
+
 def test_a_profile_with_few_containers_keeps_no_more_of_them_idle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
