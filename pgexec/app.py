@@ -18,17 +18,17 @@ from pgexec.lag import sample_lag
 from pgexec.log import event
 from pgexec.memory import spare_the_collector
 from pgexec.metrics import Metrics
+from pgexec.pool_settings import pool_config
 from pgexec.routes import CONTEXT, PATHS, make_app
 from pgexec.server import HttpServer
 from pgexec.service import PoolService
 from pgexec.watchdog import watching
-from pool.config import PoolConfig
 from pool.manager import PoolManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from pgexec.doctor.sandbox import Laboratory
+    from pgexec.laboratory import Laboratory
     from pgexec.service import Dependencies
     from pgexec.settings import Profile, Settings
     from pgexec.tracing import Tracer
@@ -82,24 +82,6 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Let go of the engine."""
         ...
-
-
-def pool_config(settings: Settings) -> PoolConfig:
-    """Return the pool's share of the settings."""
-    return PoolConfig(
-        min_idle=settings.pool_min_idle,
-        max_containers=settings.pool_max_containers,
-        autoscale=settings.pool_autoscale,
-        max_waiting=settings.pool_max_waiting,
-        tenant_max_running=settings.tenant_max_running,
-        lease_timeout_s=settings.lease_timeout_s,
-        max_uses=settings.max_uses,
-        max_age_s=settings.max_age_s,
-        idle_timeout_s=settings.idle_timeout_s,
-        start_concurrency=settings.starts_at_once,
-        start_timeout_s=settings.start_timeout_s,
-        drain_timeout_s=settings.drain_timeout_s,
-    )
 
 
 async def serve(settings: Settings, backend: Backend, flush: Callable[[], None]) -> None:

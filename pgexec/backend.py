@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from pgexec import profiles
 from pgexec.dependencies import PooledLayers, installer_config
-from pgexec.doctor.sandbox import Laboratory
+from pgexec.laboratory import Laboratory
 from pgexec.preparation import LOOK_EVERY_S, Preparation
 from pgexec.settings import SettingsError
 from pool.container import Container

@@ -10,12 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import re
-import time
 from typing import TYPE_CHECKING, TypeVar
-
-from prometheus_client import Counter, Gauge
 
 from pgexec.doctor.findings import Outcome, Verdict, fail
 from pgexec.doctor.isolation import OF_A_CONTAINER, OF_MORE_CONTAINERS
@@ -25,63 +20,16 @@ from pool.errors import PoolError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from prometheus_client import CollectorRegistry
-
+    from pgexec.canary_metrics import CanaryMetrics
     from pgexec.doctor.check import Check
-    from pgexec.doctor.sandbox import Laboratory
+    from pgexec.laboratory import Laboratory
 
 T = TypeVar("T")
 
 logger = logging.getLogger("pgexec.canary")
 
 FIRST_AFTER_S = 60.0
-"""Until the first round: the pool warms up, and who restarts often is probed, too."""
-
-
-class CanaryMetrics:
-    """What the canary found last, how often it found a failure, and when it looked."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._ok = Gauge(
-            "pgexec_canary_ok",
-            "1 where the isolation held when it was probed, 0 where not, NaN where it is not known",
-            ["profile", "check"],
-            registry=registry,
-        )
-        self._failures = Counter(
-            "pgexec_canary_failures_total",
-            "Probes of the isolation that found it not to hold",
-            ["profile", "check"],
-            registry=registry,
-        )
-        self._last_run = Gauge(
-            "pgexec_canary_last_run_timestamp_seconds",
-            "When every check of the isolation canary was last made, 0 for never",
-            registry=registry,
-        )
-        self._interval = Gauge(
-            "pgexec_canary_interval_seconds",
-            "How often the isolation is to be probed, 0 for never",
-            registry=registry,
-        )
-
-    def expect(self, profile: str, checks: Sequence[str], interval_s: float) -> None:
-        """Have the series of these checks from the start."""
-        self._interval.set(interval_s)
-        for check in checks:
-            self.found(profile, check, None)
-            self._failures.labels(profile, _label(check))
-
-    def found(self, profile: str, check: str, verdict: Verdict | None) -> None:
-        """Note how a check ended, `None` where it could not be made; a warning is no failure."""
-        failed = verdict is Verdict.FAIL
-        self._ok.labels(profile, _label(check)).set(math.nan if verdict is None else not failed)
-        if failed:
-            self._failures.labels(profile, _label(check)).inc()
-
-    def completed(self) -> None:
-        """Note that every check has just been made."""
-        self._last_run.set(time.time())
+"""The pause before the first round, short enough to probe a server that restarts often, too."""
 
 
 class Canary:
@@ -136,7 +84,7 @@ class Canary:
         except (PoolError, ProbeError, OSError) as error:
             logger.warning("the canary of %s found no container to probe: %s", profile, error)
             for name in self._names:
-                self._metrics.found(profile, name, None)
+                self._metrics.found(profile, name, holds=None)
             return False
         made += [await self._make(profile, check, laboratory) for check in self._of_more_containers]
         return all(made)
@@ -151,11 +99,11 @@ class Canary:
             logger.warning(
                 "the canary of %s cannot tell of the %s: %s", profile, check.name, reason
             )
-            self._metrics.found(profile, check.name, None)
+            self._metrics.found(profile, check.name, holds=None)
             return False
         except ProbeError as error:
             outcome = fail(str(error), "run pgexec doctor")
-        self._metrics.found(profile, check.name, outcome.status)
+        self._metrics.found(profile, check.name, holds=outcome.status is not Verdict.FAIL)
         self._tell(profile, check.name, outcome)
         return True
 
@@ -173,7 +121,3 @@ class Canary:
         elif (profile, name) in self._failing:
             self._failing.discard((profile, name))
             logger.info("the isolation of %s holds again (%s)", profile, name)
-
-
-def _label(check: str) -> str:
-    return re.sub(r"\W+", "_", check)

@@ -19,7 +19,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from pgexec.canary import CanaryMetrics
+from pgexec.canary_metrics import CanaryMetrics
 from pgexec.dependency_metrics import DependencyMetrics
 from pgexec.exposition import Exposition
 from pgexec.pool_metrics import OTHER, PoolFamilies, PoolMetrics

@@ -14,7 +14,8 @@ from pgexec.doctor.check import TIMEOUT_S, Check
 from pgexec.doctor.facts import Info, Version
 from pgexec.doctor.findings import Finding, Outcome, fail, ok, skip, warn
 from pgexec.doctor.machine import EngineReport, Machine
-from pgexec.doctor.sandbox import Laboratory, Sandbox
+from pgexec.doctor.sandbox import Sandbox
+from pgexec.laboratory import Laboratory
 from pool.docker_engine import DockerEngine, find_engine
 from pool.errors import EngineUnavailable
 from pool.sweep import instance_name

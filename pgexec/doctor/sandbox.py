@@ -1,72 +1,36 @@
-"""Start containers as the server does, run the doctor's snippets in them, and remove them."""
+"""Run the doctor's snippets in containers such as the server starts, and read what they print."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
-import itertools
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from pgexec.doctor import inside
 from pgexec.doctor.facts import Inside
-from pool.container import Container
-from pool.errors import PoolError
 from pool.job import Job, Status
-from pool.spec import SYSCTLS, create_document
+from pool.spec import SYSCTLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import Callable
 
+    from pgexec.laboratory import Laboratory
     from pgexec.settings import Settings
-    from pool.docker_engine import DockerEngine
+    from pool.container import Container
     from pool.job import Result
-    from pool.spec import ContainerSpec, Limits
 
 T = TypeVar("T")
 
 RUN_TIMEOUT_S = 10.0
 OUTPUT_BYTES = 256 << 10
-CODE_BYTES = 1 << 20
-MEMORY_BYTES = 64 << 20
-DESTROY_TIMEOUT_S = 5.0
 
 
 class ProbeError(Exception):
     """A snippet of ours did not do what it was written for; the sentence says how it ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Laboratory:
-    """Where containers come from: the engine, the spec that the server would use, their labels."""
-
-    engine: DockerEngine
-    settings: Settings
-    spec: ContainerSpec
-    labels: Callable[[], Mapping[str, str]]
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    @contextlib.asynccontextmanager
-    async def container(self, limits: Limits | None = None) -> AsyncIterator[Container]:
-        """Lend a container with these limits, or the settings' own; it is removed afterwards.
-
-        Where the settings' own are so small that our snippets do not fit, they get more.
-        """
-        own = self.spec.limits
-        limits = limits or replace(own, memory_bytes=max(own.memory_bytes, MEMORY_BYTES))
-        spec = replace(self.spec, limits=replace(limits, code_bytes=CODE_BYTES))
-        document = create_document(spec, labels=self.labels(), sequence=next(self._numbers))
-        container = await Container.start(
-            self.engine, document, timeout_s=self.settings.start_timeout_s
-        )
-        try:
-            yield container
-        finally:
-            await asyncio.shield(asyncio.ensure_future(_remove(container)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +79,3 @@ async def ask(
         return TypeAdapter(shape).validate_json(answer.stdout)
     except ValidationError as error:
         raise ProbeError("a snippet that tries it printed what cannot be read") from error
-
-
-async def _remove(container: Container) -> None:
-    # Where the engine does not remove it, it ends by itself: its stream has been closed.
-    with contextlib.suppress(PoolError, TimeoutError):
-        async with asyncio.timeout(DESTROY_TIMEOUT_S):
-            await container.destroy()

@@ -15,7 +15,8 @@ from pool.job import Status
 from pool.spec import RUNNER_DIR, SYSCTLS
 
 if TYPE_CHECKING:
-    from pgexec.doctor.sandbox import Laboratory, Sandbox
+    from pgexec.doctor.sandbox import Sandbox
+    from pgexec.laboratory import Laboratory
 
 MEMORY_TRIED_BYTES = 256 << 20
 PIDS_TRIED = 64

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 
 from pgexec.backend import CANARY, container_labels, prepare_spec
-from pgexec.canary import Canary, CanaryMetrics
-from pgexec.doctor.sandbox import Laboratory
+from pgexec.canary import Canary
+from pgexec.canary_metrics import CanaryMetrics
+from pgexec.laboratory import Laboratory
 from pgexec.profiles import DEFAULT
 from pgexec.settings import Settings
 from pool.spec import LABEL_INSTANCE

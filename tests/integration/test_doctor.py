@@ -17,7 +17,8 @@ import pytest
 from pgexec.backend import prepare_spec
 from pgexec.doctor import trials
 from pgexec.doctor.findings import Verdict
-from pgexec.doctor.sandbox import Laboratory, Sandbox
+from pgexec.doctor.sandbox import Sandbox
+from pgexec.laboratory import Laboratory
 from pgexec.settings import Settings
 from pool.container import Container
 from pool.spec import LABEL_INSTANCE, create_document

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import ClientSession
 
-from pgexec.app import ListenError, pool_config, serve
+from pgexec.app import ListenError, serve
+from pgexec.pool_settings import pool_config
 from pgexec.profiles import DEFAULT
 from pgexec.settings import Settings
 from pool.config import PoolConfig
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
-    from pgexec.doctor.sandbox import Laboratory
+    from pgexec.laboratory import Laboratory
     from pool.engine import EngineObserver
     from pool.installer import OnLine
     from pool.manager import PoolManager

@@ -1,0 +1,28 @@
+"""The settings that a pool is made with, under the names that the pool has for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pool.config import PoolConfig
+
+if TYPE_CHECKING:
+    from pgexec.settings import Settings
+
+
+def pool_config(settings: Settings) -> PoolConfig:
+    """Return the pool's share of the settings."""
+    return PoolConfig(
+        min_idle=settings.pool_min_idle,
+        max_containers=settings.pool_max_containers,
+        autoscale=settings.pool_autoscale,
+        max_waiting=settings.pool_max_waiting,
+        tenant_max_running=settings.tenant_max_running,
+        lease_timeout_s=settings.lease_timeout_s,
+        max_uses=settings.max_uses,
+        max_age_s=settings.max_age_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        start_concurrency=settings.starts_at_once,
+        start_timeout_s=settings.start_timeout_s,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
