@@ -1,26 +1,19 @@
 """The command line: `pgexec serve`, `pgexec doctor` and `pgexec advise`."""
 
+# Each command imports what it needs when it is called: `--help` loads neither the server nor the
+# settings, which take a second on a small machine.
+
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
-import os
 import sys
 from typing import TYPE_CHECKING
-
-import uvloop
-
-from pgexec.app import ListenError, serve
-from pgexec.descriptors import raise_limit
-from pgexec.log import start_logging
-from pgexec.memory import return_large_blocks
-from pgexec.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pgexec.app import Backend
+    from pgexec.settings import Settings
 
 EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
@@ -54,21 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve_command() -> int:
     """Serve until told to stop."""
-    from pgexec.backend import DockerBackend  # noqa: PLC0415  # other commands need no engine
+    from pgexec.backend import DockerBackend
 
     return run_server(DockerBackend)
 
 
 def doctor_command(*, as_json: bool) -> int:
     """Print a finding for each check; the status is 0 unless one of them failed."""
-    from pgexec.doctor.examination import examine  # noqa: PLC0415  # serving needs none of it
-    from pgexec.doctor.findings import (  # noqa: PLC0415
-        Finding,
-        exit_status,
-        fail,
-        render,
-        render_json,
-    )
+    import asyncio
+    import os
+
+    from pgexec.doctor.examination import examine
+    from pgexec.doctor.findings import Finding, exit_status, fail, render, render_json
+    from pgexec.settings import SettingsError, load_settings
 
     def tell(finding: Finding) -> None:
         if not as_json:
@@ -85,7 +76,7 @@ def doctor_command(*, as_json: bool) -> int:
             findings = asyncio.run(examine(settings, warnings, tell))
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
-        except BrokenPipeError:  # whoever read the findings has read enough
+        except BrokenPipeError:  # the reader of the findings has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
         status = exit_status(findings)
@@ -96,8 +87,9 @@ def doctor_command(*, as_json: bool) -> int:
 
 def advise_command(source: str, window: str, *, as_json: bool) -> int:
     """Print what to change."""
-    from pgexec import advise  # noqa: PLC0415  # serving needs none of it
-    from pgexec.advise_sources import SourceError, evidence_of  # noqa: PLC0415
+    from pgexec import advise
+    from pgexec.advise_sources import SourceError, evidence_of
+    from pgexec.settings import SettingsError, load_settings
 
     try:
         settings, _ = load_settings()
@@ -112,6 +104,16 @@ def advise_command(source: str, window: str, *, as_json: bool) -> int:
 
 def run_server(backend: Callable[[Settings], Backend]) -> int:
     """Read the settings, start the log, and serve; what goes wrong is one sentence."""
+    import logging
+
+    import uvloop
+
+    from pgexec.app import ListenError, serve
+    from pgexec.descriptors import raise_limit
+    from pgexec.log import start_logging
+    from pgexec.memory import return_large_blocks
+    from pgexec.settings import SettingsError, load_settings
+
     try:
         settings, warnings = load_settings()
     except SettingsError as error:
@@ -140,7 +142,7 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
         except KeyboardInterrupt:
             if not served:  # else it came while the loop was being closed
                 raise
-    except SettingsError as error:  # only to be found out where the engine is
+    except SettingsError as error:  # such as the engine's certificates, read late
         return _fail(EXIT_MISCONFIGURED, str(error))
     except ListenError as error:
         return _fail(EXIT_FAILED, str(error))

@@ -22,3 +22,8 @@ def loaded_by(module: str) -> set[str]:
 @pytest.mark.parametrize("engine", ["aiodocker", "aiohttp", "pgexec.backend", "pgexec.doctor"])
 def test_a_counter_does_without_the_engine(engine: str) -> None:
     assert engine not in loaded_by("pgexec.metrics")
+
+
+@pytest.mark.parametrize("slow", ["asyncio", "pydantic", "pgexec.app", "pgexec.settings"])
+def test_a_command_line_is_read_before_anything_slow_is_imported(slow: str) -> None:
+    assert slow not in loaded_by("pgexec.__main__")
