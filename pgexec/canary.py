@@ -12,7 +12,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from pgexec.doctor.findings import Outcome, Verdict, fail
+from pgexec.doctor.findings import CheckStatus, Observation, fail
 from pgexec.doctor.isolation import OF_A_CONTAINER, OF_MORE_CONTAINERS
 from pgexec.doctor.sandbox import ProbeError, Sandbox
 from pool.errors import PoolError
@@ -93,7 +93,7 @@ class Canary:
         """Make a check and tell of it; `False` where it could not be made."""
         try:
             async with asyncio.timeout(check.timeout_s):
-                outcome = await check.look(subject)
+                observation = await check.look(subject)
         except (PoolError, TimeoutError) as error:
             reason = str(error) or f"no result within {check.timeout_s:g} s"
             logger.warning(
@@ -102,14 +102,14 @@ class Canary:
             self._metrics.found(profile, check.name, holds=None)
             return False
         except ProbeError as error:
-            outcome = fail(str(error), "run pgexec doctor")
-        self._metrics.found(profile, check.name, holds=outcome.status is not Verdict.FAIL)
-        self._tell(profile, check.name, outcome)
+            observation = fail(str(error), "run pgexec doctor")
+        self._metrics.found(profile, check.name, holds=observation.status is not CheckStatus.FAIL)
+        self._tell(profile, check.name, observation)
         return True
 
-    def _tell(self, profile: str, name: str, outcome: Outcome) -> None:
-        finding = outcome.of(name)
-        if finding.status is Verdict.FAIL:
+    def _tell(self, profile: str, name: str, observation: Observation) -> None:
+        finding = observation.of(name)
+        if finding.status is CheckStatus.FAIL:
             self._failing.add((profile, name))
             logger.error(
                 "the isolation of %s does not hold (%s): %s; remedy: %s",

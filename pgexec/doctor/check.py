@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pgexec.doctor.findings import Outcome
+    from pgexec.doctor.findings import Observation
 
 T = TypeVar("T")
 
@@ -20,5 +20,5 @@ class Check(Generic[T]):
     """A name and what looks into it; `T` is what it looks at."""
 
     name: str
-    look: Callable[[T], Awaitable[Outcome]]
+    look: Callable[[T], Awaitable[Observation]]
     timeout_s: float = TIMEOUT_S

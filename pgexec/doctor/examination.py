@@ -12,7 +12,7 @@ from pgexec.backend import container_labels, prepare_spec
 from pgexec.doctor import isolation, machine, trials
 from pgexec.doctor.check import TIMEOUT_S, Check
 from pgexec.doctor.facts import Info, Version
-from pgexec.doctor.findings import Finding, Outcome, fail, ok, skip, warn
+from pgexec.doctor.findings import Finding, Observation, fail, ok, skip, warn
 from pgexec.doctor.machine import EngineReport, Machine
 from pgexec.doctor.sandbox import Sandbox
 from pgexec.laboratory import Laboratory
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pgexec.settings import Settings
     from pool.spec import ContainerSpec
 
-    Stage = Awaitable[tuple[Outcome, "T | None"]]
+    Stage = Awaitable[tuple[Observation, "T | None"]]
 
 T = TypeVar("T")
 
@@ -103,23 +103,23 @@ class _Examination:
     async def _make(self, checks: Sequence[Check[T]], subject: T | None) -> None:
         for check in checks:
             if subject is None:
-                outcome = _nothing_there()
+                observation = _nothing_there()
             else:
-                outcome, _ = await _attempt(_alone(check.look(subject)), check.timeout_s)
-            self._note(check.name, outcome)
+                observation, _ = await _attempt(_alone(check.look(subject)), check.timeout_s)
+            self._note(check.name, observation)
 
     async def _stage(self, name: str, look: Stage[T], timeout_s: float) -> T | None:
         """Make a check whose subject later checks need; `None` without it."""
-        outcome, subject = await _attempt(look, timeout_s)
-        self._note(name, outcome)
+        observation, subject = await _attempt(look, timeout_s)
+        self._note(name, observation)
         return subject
 
-    def _note(self, name: str, outcome: Outcome) -> None:
-        finding = outcome.of(name)
+    def _note(self, name: str, observation: Observation) -> None:
+        finding = observation.of(name)
         self.findings.append(finding)
         self._tell(finding)
 
-    async def _report(self, engine: DockerEngine) -> tuple[Outcome, EngineReport | None]:
+    async def _report(self, engine: DockerEngine) -> tuple[Observation, EngineReport | None]:
         stuck = f"{engine.url} takes connections, but does not answer"
         try:
             async with asyncio.timeout(TIMEOUT_S / 2):
@@ -139,7 +139,7 @@ class _Examination:
 
     async def _spec(
         self, engine: DockerEngine, report: EngineReport | None
-    ) -> tuple[Outcome, ContainerSpec | None]:
+    ) -> tuple[Observation, ContainerSpec | None]:
         if report is None:
             return _nothing_there(), None
         name = self._settings.image
@@ -155,7 +155,7 @@ class _Examination:
 
     async def _sandbox(
         self, laboratory: Laboratory | None, stack: contextlib.AsyncExitStack
-    ) -> tuple[Outcome, Sandbox | None]:
+    ) -> tuple[Observation, Sandbox | None]:
         if laboratory is None:
             return _nothing_there(), None
         started = time.monotonic()
@@ -175,11 +175,11 @@ async def _connected(url: str) -> AsyncIterator[DockerEngine]:
         await engine.close()
 
 
-async def _alone(look: Awaitable[Outcome]) -> tuple[Outcome, None]:
+async def _alone(look: Awaitable[Observation]) -> tuple[Observation, None]:
     return await look, None
 
 
-async def _attempt(look: Stage[T], timeout_s: float) -> tuple[Outcome, T | None]:
+async def _attempt(look: Stage[T], timeout_s: float) -> tuple[Observation, T | None]:
     """Await a check; one that raises, or takes too long, is one that failed."""
     try:
         async with asyncio.timeout(timeout_s):
@@ -190,5 +190,5 @@ async def _attempt(look: Stage[T], timeout_s: float) -> tuple[Outcome, T | None]
         return fail(str(error) or type(error).__name__, "see the engine's log"), None
 
 
-def _nothing_there() -> Outcome:
+def _nothing_there() -> Observation:
     return skip("what it looks at is not there")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 _NAME_WIDTH = 15
 
 
-class Verdict(StrEnum):
-    """How a check ended; `skip` is one that had nothing to look at."""
+class CheckStatus(StrEnum):
+    """How a check ended; `SKIP`: it had nothing to look at."""
 
     OK = "ok"
     WARN = "warn"
@@ -27,16 +27,16 @@ class Finding:
     """One check's result: a sentence without its full stop and, if need be, what helps."""
 
     check: str
-    status: Verdict
+    status: CheckStatus
     finding: str
     remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a check returns; who called it knows its name."""
+class Observation:
+    """What a check saw, without the check's name, which its caller adds: `ok("1").of("CPU")`."""
 
-    status: Verdict
+    status: CheckStatus
     finding: str
     remedy: str = ""
 
@@ -45,24 +45,24 @@ class Outcome:
         return Finding(check, self.status, _one_line(self.finding), _one_line(self.remedy))
 
 
-def ok(finding: str) -> Outcome:
+def ok(finding: str) -> Observation:
     """Say that there is nothing to do."""
-    return Outcome(Verdict.OK, finding)
+    return Observation(CheckStatus.OK, finding)
 
 
-def warn(finding: str, remedy: str) -> Outcome:
+def warn(finding: str, remedy: str) -> Observation:
     """Say that the server works, but less safely or slower than it could."""
-    return Outcome(Verdict.WARN, finding, remedy)
+    return Observation(CheckStatus.WARN, finding, remedy)
 
 
-def fail(finding: str, remedy: str) -> Outcome:
+def fail(finding: str, remedy: str) -> Observation:
     """Say that the server does not work, or does not hold what it promises."""
-    return Outcome(Verdict.FAIL, finding, remedy)
+    return Observation(CheckStatus.FAIL, finding, remedy)
 
 
-def skip(finding: str) -> Outcome:
+def skip(finding: str) -> Observation:
     """Say that the check has nothing to look at; another finding says why."""
-    return Outcome(Verdict.SKIP, finding)
+    return Observation(CheckStatus.SKIP, finding)
 
 
 def render(finding: Finding) -> str:
@@ -78,7 +78,7 @@ def render_json(findings: Iterable[Finding]) -> str:
 
 def exit_status(findings: Sequence[Finding]) -> int:
     """Return 1 if anything failed, else 0; warnings do not count."""
-    return int(any(finding.status is Verdict.FAIL for finding in findings))
+    return int(any(finding.status is CheckStatus.FAIL for finding in findings))
 
 
 def _one_line(text: str) -> str:

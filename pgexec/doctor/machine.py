@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgexec.doctor.findings import Outcome, fail, ok, warn
+from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.versions import (
     CONTAINERD_FIXES,
     DEADLOCK_FIXES,
@@ -51,14 +51,14 @@ class EngineReport:
     info: Info
 
 
-async def settings(machine: Machine) -> Outcome:
+async def settings(machine: Machine) -> Observation:
     """Name what is no setting; wrong values have ended the program before."""
     if machine.warnings:
         return warn("; ".join(machine.warnings), "correct or remove these names")
     return ok("every name is known and every value is allowed")
 
 
-async def exposure(machine: Machine) -> Outcome:
+async def exposure(machine: Machine) -> Observation:
     """Say who may run code."""
     settings = machine.settings
     if settings.exposed:
@@ -70,7 +70,7 @@ async def exposure(machine: Machine) -> Outcome:
     return ok(f"listens on {settings.host}:{settings.port} {keys} API keys")
 
 
-async def canary(machine: Machine) -> Outcome:
+async def canary(machine: Machine) -> Observation:
     """Say whether what is tried here is tried again while the server runs."""
     if interval_s := machine.settings.canary_interval_s:
         return ok(f"a server probes its isolation every {interval_s:g} s, see pgexec_canary_ok")
@@ -79,7 +79,7 @@ async def canary(machine: Machine) -> Outcome:
     )
 
 
-async def log_disk(machine: Machine) -> Outcome:
+async def log_disk(machine: Machine) -> Observation:
     """See that the log has room for its file and those rotated away."""
     settings = machine.settings
     if not settings.generate_log_file:
@@ -93,7 +93,7 @@ async def log_disk(machine: Machine) -> Outcome:
     return ok(finding) if free > wanted else warn(finding, "make room, or set PGEXEC_LOG_FILE")
 
 
-async def ca_bundle(machine: Machine) -> Outcome:
+async def ca_bundle(machine: Machine) -> Observation:
     """Read the certificates, without which every container trusts nobody."""
     path = machine.settings.ca_bundle
     if not path:
@@ -107,7 +107,7 @@ async def ca_bundle(machine: Machine) -> Outcome:
     return ok(f"{path} holds {len(context.get_ca_certs())} CA certificates")
 
 
-async def engine(report: EngineReport) -> Outcome:
+async def engine(report: EngineReport) -> Observation:
     """Say what the engine is, and whether it answers to anyone on the network."""
     version, info = report.version, report.info
     finding = (
@@ -121,7 +121,7 @@ async def engine(report: EngineReport) -> Outcome:
     return ok(finding)
 
 
-async def libnetwork(report: EngineReport) -> Outcome:
+async def libnetwork(report: EngineReport) -> Observation:
     """Warn of engines that may lock up when containers come and go."""
     version = report.version.version
     if report.version.component("podman") is not None:
@@ -137,7 +137,7 @@ async def libnetwork(report: EngineReport) -> Outcome:
     )
 
 
-async def runc(report: EngineReport) -> Outcome:
+async def runc(report: EngineReport) -> Observation:
     """Compare the program that starts containers with the known escapes."""
     runtime = report.settings.runtime
     if runtime and "runc" not in runtime:
@@ -149,7 +149,7 @@ async def runc(report: EngineReport) -> Outcome:
     return _escapes("runc", component.package, RUNC_FIXES)
 
 
-async def containerd(report: EngineReport) -> Outcome:
+async def containerd(report: EngineReport) -> Observation:
     """Compare what manages containers with the known escapes."""
     component = report.version.component("containerd")
     if component is None:
@@ -157,7 +157,7 @@ async def containerd(report: EngineReport) -> Outcome:
     return _escapes("containerd", component.package, CONTAINERD_FIXES)
 
 
-async def kernel(report: EngineReport) -> Outcome:
+async def kernel(report: EngineReport) -> Observation:
     """Say which kernel all containers share: what it lets through, nothing above can hold."""
     release = report.info.kernel_version or report.version.kernel_version
     version = parse(release)
@@ -167,7 +167,7 @@ async def kernel(report: EngineReport) -> Outcome:
     return ok(finding)
 
 
-async def cgroup(report: EngineReport) -> Outcome:
+async def cgroup(report: EngineReport) -> Observation:
     """Say what the kernel can limit, as the engine sees it."""
     info = report.info
     finding = f"version {info.cgroup_version}"
@@ -186,7 +186,7 @@ def _log_directory(settings: Settings) -> Path:
     return Path(settings.log_file).absolute().parent
 
 
-def _escapes(program: str, version: str, fixes: Mapping[str, Iterable[str]]) -> Outcome:
+def _escapes(program: str, version: str, fixes: Mapping[str, Iterable[str]]) -> Observation:
     escapes = open_escapes(version, fixes)
     if escapes is None:
         remedy = f"see that it has the fixes of {_and(list(fixes))}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pgexec.backend import network_plan
 from pgexec.doctor import inside, trespass
 from pgexec.doctor.facts import Left, Reached, Trespasses
-from pgexec.doctor.findings import Outcome, fail, ok, warn
+from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, ask, run
 from pool.job import Status
 from pool.spec import RUNNER_DIR, SYSCTLS
@@ -38,7 +38,7 @@ for path in sys.argv[1:]:
 """
 
 
-async def memory(laboratory: Laboratory) -> Outcome:
+async def memory(laboratory: Laboratory) -> Observation:
     """Fill twice what the limit allows; no more than that in case nothing stops it."""
     limits = laboratory.spec.limits
     limit = min(limits.memory_bytes, MEMORY_TRIED_BYTES)
@@ -57,7 +57,7 @@ async def memory(laboratory: Laboratory) -> Outcome:
     )
 
 
-async def pids(laboratory: Laboratory) -> Outcome:
+async def pids(laboratory: Laboratory) -> Observation:
     """Fork one process after another."""
     limits = laboratory.spec.limits
     limit = min(limits.pids, PIDS_TRIED)
@@ -70,7 +70,7 @@ async def pids(laboratory: Laboratory) -> Outcome:
     return ok(f"forking ended at {count} of {limit} processes")
 
 
-async def cpu(sandbox: Sandbox) -> Outcome:
+async def cpu(sandbox: Sandbox) -> Observation:
     """Read the quota where it holds."""
     wanted, found = sandbox.settings.cpus, sandbox.inside.cpus
     if found < 0:
@@ -82,7 +82,7 @@ async def cpu(sandbox: Sandbox) -> Outcome:
     return ok(f"the quota is {found:g} CPU")
 
 
-async def seccomp(sandbox: Sandbox) -> Outcome:
+async def seccomp(sandbox: Sandbox) -> Observation:
     """See that a filter is there, and try calls that it refuses."""
     runtime = sandbox.settings.runtime
     if sandbox.inside.kernel:
@@ -97,7 +97,7 @@ async def seccomp(sandbox: Sandbox) -> Outcome:
     return fail("no filter is on", "use an engine and a kernel with seccomp")
 
 
-async def confinement(sandbox: Sandbox) -> Outcome:
+async def confinement(sandbox: Sandbox) -> Observation:
     """See whether a layer is left that holds when a mount or a mask does not."""
     profile = sandbox.inside.confinement
     if profile and "unconfined" not in profile:
@@ -108,7 +108,7 @@ async def confinement(sandbox: Sandbox) -> Outcome:
     )
 
 
-async def user_namespace(sandbox: Sandbox) -> Outcome:
+async def user_namespace(sandbox: Sandbox) -> Observation:
     """See whether root of a container is root of the host, should it ever get out."""
     first = sandbox.inside.uid_map[:2]
     if first != ("0", "0"):
@@ -119,7 +119,7 @@ async def user_namespace(sandbox: Sandbox) -> Outcome:
     )
 
 
-async def sysctls(sandbox: Sandbox) -> Outcome:
+async def sysctls(sandbox: Sandbox) -> Observation:
     """See the values that leave no System V object and no queue in which to leave state."""
     found = sandbox.inside.sysctls
     wrong = {name: found.get(name) for name, value in SYSCTLS.items() if found.get(name) != value}
@@ -129,7 +129,7 @@ async def sysctls(sandbox: Sandbox) -> Outcome:
     return fail(said, "use an engine and a runtime that set sysctls in the container's namespaces")
 
 
-async def read_only_root(sandbox: Sandbox) -> Outcome:
+async def read_only_root(sandbox: Sandbox) -> Observation:
     """Try to write to the root as root, by an exec, since a snippet may not anyhow."""
     engine, spec = sandbox.laboratory.engine, sandbox.laboratory.spec
     paths = ("/", "/etc", "/usr", *([RUNNER_DIR] if spec.prepared else ()))
@@ -144,7 +144,7 @@ async def read_only_root(sandbox: Sandbox) -> Outcome:
     return ok(f"even root cannot write to {', '.join(paths)}")
 
 
-async def privileges(sandbox: Sandbox) -> Outcome:
+async def privileges(sandbox: Sandbox) -> Observation:
     """Start a setuid program of the image and look whose process it is."""
     seen = sandbox.inside
     if not seen.no_new_privileges or seen.setuid == "gained":
@@ -156,7 +156,7 @@ async def privileges(sandbox: Sandbox) -> Outcome:
     return ok(f"no-new-privileges is in force; {tried}")
 
 
-async def separation(sandbox: Sandbox) -> Outcome:
+async def separation(sandbox: Sandbox) -> Observation:
     """Try what would make a snippet the runner, or show it the runner's secrets."""
     seen = sandbox.inside
     remedy = "report this, with the output of docker info"
@@ -169,7 +169,7 @@ async def separation(sandbox: Sandbox) -> Outcome:
     return ok(f"a snippet is user {seen.uid}, {finding}")
 
 
-async def guard(sandbox: Sandbox) -> Outcome:
+async def guard(sandbox: Sandbox) -> Observation:
     """Try every way to what the guard closes."""
     network, plan = sandbox.settings.network, network_plan(sandbox.settings)
     if network == "none":
@@ -196,7 +196,7 @@ async def guard(sandbox: Sandbox) -> Outcome:
     return ok(finding + "SO_BINDTODEVICE, IP_PKTINFO, broadcast and multicast")
 
 
-async def metadata(sandbox: Sandbox) -> Outcome:
+async def metadata(sandbox: Sandbox) -> Observation:
     """Try every way to the address at which clouds hand out a machine's credentials."""
     network, plan = sandbox.settings.network, network_plan(sandbox.settings)
     if network == "none":
@@ -217,7 +217,7 @@ async def metadata(sandbox: Sandbox) -> Outcome:
     return ok(f"{METADATA} {'is refused' if plan else 'does not answer'}")
 
 
-async def internet(sandbox: Sandbox) -> Outcome:
+async def internet(sandbox: Sandbox) -> Observation:
     """Resolve and reach a public name, as pip would; what stops that may well be on purpose."""
     if sandbox.settings.network == "none":
         return ok("PGEXEC_NETWORK is none: snippets cannot reach anything")
@@ -239,7 +239,7 @@ async def internet(sandbox: Sandbox) -> Outcome:
     return ok(f"{PUBLIC_NAME} is {found.address}, and port {PUBLIC_PORT} can be reached")
 
 
-async def trust(sandbox: Sandbox) -> Outcome:
+async def trust(sandbox: Sandbox) -> Observation:
     """See that the certificates arrived."""
     if not sandbox.settings.ca_bundle:
         return ok("no CA bundle is configured")
@@ -251,7 +251,7 @@ async def trust(sandbox: Sandbox) -> Outcome:
     return ok(f"a snippet trusts {sandbox.inside.certificates} CA certificates")
 
 
-async def recycling(sandbox: Sandbox) -> Outcome:
+async def recycling(sandbox: Sandbox) -> Observation:
     """Leave a file and a process behind, and look for them in the next run."""
     path = f"{sandbox.laboratory.spec.root_dir}/left-behind"
     before = await ask(sandbox.container, Left, inside.leave_behind, path)
@@ -266,7 +266,7 @@ async def recycling(sandbox: Sandbox) -> Outcome:
     return ok(f"the next run, as user {after.uid}, found no file and no process of the last one")
 
 
-def _networkless(sandbox: Sandbox) -> Outcome:
+def _networkless(sandbox: Sandbox) -> Observation:
     """See that a container without a network has no interface that leads out."""
     outward = [name for name in sandbox.inside.interfaces if name != "lo"]
     if outward:

@@ -28,7 +28,7 @@ TEST = "canary-test"
 LAST_RUN = "pgexec_canary_last_run_timestamp_seconds"
 
 
-async def verdicts(server: Server) -> dict[str, float]:
+async def holding(server: Server) -> dict[str, float]:
     """Wait until every check was made, and return what they found."""
 
     async def all_made() -> Any:
@@ -63,7 +63,7 @@ async def test_a_server_whose_walls_hold_says_so_with_a_container_of_its_own(
     (one, *more) = await until(spare, "a spare container")
     assert not more
     await server.works()  # although the pool has room for one
-    assert await verdicts(server) == dict.fromkeys(CHECKS, 1)
+    assert await holding(server) == dict.fromkeys(CHECKS, 1)
     metrics = await server.metrics()
     assert sum(metrics[f"pgexec_canary_failures_total{{check={name}}}"] for name in CHECKS) == 0
     status, _ = await engine_client.call("GET", f"/containers/{one}/json")
@@ -82,7 +82,7 @@ async def test_a_pids_limit_that_the_engine_does_not_enforce_is_reported(
         server = await start(
             DOCKER_HOST=socket, POOL_MIN_IDLE=1, POOL_MAX_CONTAINERS=1, CANARY_INTERVAL_S=2
         )
-        assert await verdicts(server) == dict.fromkeys(CHECKS, 1) | {"pids_limit": 0}
+        assert await holding(server) == dict.fromkeys(CHECKS, 1) | {"pids_limit": 0}
         await server.logged_start("the isolation of python does not hold (pids limit): 1")
         (told, *_) = (entry for entry in server.log if entry["level"] == "error")
         assert "remedy: " in told["event"]

@@ -16,7 +16,7 @@ import pytest
 
 from pgexec.backend import prepare_spec
 from pgexec.doctor import trials
-from pgexec.doctor.findings import Verdict
+from pgexec.doctor.findings import CheckStatus
 from pgexec.doctor.sandbox import Sandbox
 from pgexec.laboratory import Laboratory
 from pgexec.settings import Settings
@@ -139,11 +139,11 @@ async def test_it_notices_that_the_network_is_not_guarded(laboratory: Laboratory
     weak = replace(laboratory, spec=replace(laboratory.spec, guard=None))
     async with weak.container() as container:
         sandbox = await Sandbox.of(weak, container)
-        outcome = await trials.guard(sandbox)
-        assert (await trials.metadata(sandbox)).status is Verdict.FAIL
-    assert outcome.status is Verdict.FAIL
-    assert "answered" in outcome.finding
-    assert "by TCP" in outcome.finding
+        observation = await trials.guard(sandbox)
+        assert (await trials.metadata(sandbox)).status is CheckStatus.FAIL
+    assert observation.status is CheckStatus.FAIL
+    assert "answered" in observation.finding
+    assert "by TCP" in observation.finding
 
 
 async def test_it_notices_missing_seccomp_privileges_and_limits(laboratory: Laboratory) -> None:
@@ -163,8 +163,8 @@ async def test_it_notices_missing_seccomp_privileges_and_limits(laboratory: Labo
             trials.sysctls,
             trials.cpu,
         ):
-            outcome = await check(sandbox)
-            assert outcome.status is Verdict.FAIL, outcome
+            observation = await check(sandbox)
+            assert observation.status is CheckStatus.FAIL, observation
         assert sandbox.inside.setuid == "gained" or "debian" not in laboratory.settings.image
     finally:
         await container.destroy()

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from pgexec.canary import FIRST_AFTER_S, Canary
 from pgexec.canary_metrics import CanaryMetrics
 from pgexec.doctor.check import Check
-from pgexec.doctor.findings import Outcome, fail, ok, warn
+from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, Sandbox
 from pgexec.laboratory import Laboratory
 from pgexec.settings import Settings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pool.docker_engine import DockerEngine
 
-    Look = Callable[[Laboratory], Awaitable[Outcome]]
+    Look = Callable[[Laboratory], Awaitable[Observation]]
 
 pytestmark = pytest.mark.clock
 
@@ -58,7 +58,7 @@ class Watched:
         engine = cast("DockerEngine", self.engine)
         return Laboratory(engine, Settings.of(), ContainerSpec("fake", prepared=True), dict)
 
-    async def _count(self, laboratory: Laboratory) -> Outcome:
+    async def _count(self, laboratory: Laboratory) -> Observation:
         self.rounds += 1
         return await self._look(laboratory)
 
@@ -68,15 +68,15 @@ class Watched:
         return value
 
 
-def always(outcome: Outcome) -> Look:
-    async def look(laboratory: Laboratory) -> Outcome:
-        return outcome
+def always(observation: Observation) -> Look:
+    async def look(laboratory: Laboratory) -> Observation:
+        return observation
 
     return look
 
 
 def raises(error: Exception) -> Look:
-    async def look(laboratory: Laboratory) -> Outcome:
+    async def look(laboratory: Laboratory) -> Observation:
         raise error
 
     return look
@@ -100,9 +100,9 @@ async def test_before_the_first_round_nothing_is_known_and_nothing_has_failed() 
     assert watched.value("interval_seconds") == 900
 
 
-@pytest.mark.parametrize("outcome", [ok("held"), warn("held, but", "look")])
-async def test_what_holds_is_one(outcome: Outcome) -> None:
-    watched = Watched(always(outcome))
+@pytest.mark.parametrize("observation", [ok("held"), warn("held, but", "look")])
+async def test_what_holds_is_one(observation: Observation) -> None:
+    watched = Watched(always(observation))
     await watched.canary.probe()
     assert watched.value("ok", **PIDS) == 1
     assert watched.value("failures_total", **PIDS) == 0
@@ -129,10 +129,10 @@ async def test_what_does_not_hold_is_zero_and_an_error(
 
 
 async def test_what_holds_again_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    outcomes = [fail("128 processes started", "enable it"), ok("64 of 64"), ok("64 of 64")]
+    observations = [fail("128 processes started", "enable it"), ok("64 of 64"), ok("64 of 64")]
 
-    async def look(laboratory: Laboratory) -> Outcome:
-        return outcomes.pop(0)
+    async def look(laboratory: Laboratory) -> Observation:
+        return observations.pop(0)
 
     watched = Watched(look)
     with caplog.at_level(logging.INFO):
@@ -146,7 +146,7 @@ async def test_what_holds_again_is_told(caplog: pytest.LogCaptureFixture) -> Non
 async def test_what_cannot_be_tried_is_neither_well_nor_a_failure(error: Exception) -> None:
     errors = [None, error]
 
-    async def look(laboratory: Laboratory) -> Outcome:
+    async def look(laboratory: Laboratory) -> Observation:
         if (raised := errors.pop(0)) is not None:
             raise raised
         return ok("held")
@@ -161,7 +161,7 @@ async def test_what_cannot_be_tried_is_neither_well_nor_a_failure(error: Excepti
 
 
 async def test_a_check_that_takes_too_long_tells_nothing() -> None:
-    async def look(laboratory: Laboratory) -> Outcome:
+    async def look(laboratory: Laboratory) -> Observation:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -182,11 +182,11 @@ async def test_without_an_engine_nothing_is_known_until_it_is_back() -> None:
 
 
 async def test_each_profile_is_probed_for_itself() -> None:
-    outcomes = {"python": ok("held"), "datascience": fail("128 processes started", "enable it")}
+    observations = {"python": ok("held"), "datascience": fail("128 processes started", "enable it")}
     asked: list[str] = []
 
-    async def look(laboratory: Laboratory) -> Outcome:
-        return outcomes[asked[-1]]
+    async def look(laboratory: Laboratory) -> Observation:
+        return observations[asked[-1]]
 
     watched = Watched(look)
 
@@ -200,14 +200,14 @@ async def test_each_profile_is_probed_for_itself() -> None:
         laboratory,
         CanaryMetrics(registry),
         900,
-        tuple(outcomes),
+        tuple(observations),
         of_a_container=(),
         of_more_containers=checks,
     )
     await canary.probe()
     found = {
         name: registry.get_sample_value("pgexec_canary_ok", PIDS | {"profile": name})
-        for name in outcomes
+        for name in observations
     }
     assert found == {"python": 1, "datascience": 0}
 
@@ -232,7 +232,7 @@ async def test_an_interval_of_zero_is_never() -> None:
 
 
 async def test_a_round_that_is_cancelled_leaves_no_container() -> None:
-    async def look(laboratory: Laboratory) -> Outcome:
+    async def look(laboratory: Laboratory) -> Observation:
         async with laboratory.container():
             await asyncio.Event().wait()
         raise AssertionError

@@ -13,9 +13,9 @@ from pgexec.doctor import examination, machine
 from pgexec.doctor.examination import OF_A_CONTAINER, OF_THE_ENGINE, examine
 from pgexec.doctor.facts import Info, Version
 from pgexec.doctor.findings import (
+    CheckStatus,
     Finding,
-    Outcome,
-    Verdict,
+    Observation,
     exit_status,
     fail,
     ok,
@@ -117,7 +117,7 @@ def test_findings_for_machines_have_four_words_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "status"),
+    ("observations", "status"),
     [
         ([], 0),
         ([ok("a")], 0),
@@ -125,8 +125,10 @@ def test_findings_for_machines_have_four_words_each() -> None:
         ([ok("a"), fail("b", "c"), ok("d")], 1),
     ],
 )
-def test_only_a_failure_shows_in_the_exit_status(outcomes: list[Outcome], status: int) -> None:
-    assert exit_status([outcome.of("check") for outcome in outcomes]) == status
+def test_only_a_failure_shows_in_the_exit_status(
+    observations: list[Observation], status: int
+) -> None:
+    assert exit_status([observation.of("check") for observation in observations]) == status
 
 
 async def found(check: str, **settings: object) -> Finding:
@@ -139,27 +141,27 @@ async def test_without_an_engine_everything_that_needs_it_is_skipped() -> None:
     told: list[Finding] = []
     findings = await examine(Settings.of(docker_host=NOWHERE), [], told.append)
     assert findings == told
-    verdicts = {finding.check: finding.status for finding in findings}
-    assert verdicts["engine"] is Verdict.FAIL
+    statuses = {finding.check: finding.status for finding in findings}
+    assert statuses["engine"] is CheckStatus.FAIL
     needing = [check.name for check in OF_THE_ENGINE] + [check.name for check in OF_A_CONTAINER]
-    assert {verdicts[name] for name in needing} == {Verdict.SKIP}
+    assert {statuses[name] for name in needing} == {CheckStatus.SKIP}
     assert exit_status(findings) == 1
 
 
 async def test_a_public_bind_without_keys_is_a_warning() -> None:
-    assert (await found("exposure")).status is Verdict.WARN
-    assert (await found("exposure", host="127.0.0.1")).status is Verdict.OK
-    assert (await found("exposure", api_keys="alice:secret")).status is Verdict.OK
+    assert (await found("exposure")).status is CheckStatus.WARN
+    assert (await found("exposure", host="127.0.0.1")).status is CheckStatus.OK
+    assert (await found("exposure", api_keys="alice:secret")).status is CheckStatus.OK
 
 
 async def test_names_that_are_no_settings_are_a_warning() -> None:
     finding = await machine.settings(Machine(Settings.of(), ["PGEXEC_PROT is not"], NOWHERE))
-    assert finding.status is Verdict.WARN
+    assert finding.status is CheckStatus.WARN
 
 
 async def test_a_log_file_in_no_directory_fails(tmp_path: Path) -> None:
-    assert (await found("log", log_file=str(tmp_path / "no" / "log"))).status is Verdict.FAIL
-    assert (await found("log", log_file=str(tmp_path / "log"))).status is not Verdict.FAIL
+    assert (await found("log", log_file=str(tmp_path / "no" / "log"))).status is CheckStatus.FAIL
+    assert (await found("log", log_file=str(tmp_path / "log"))).status is not CheckStatus.FAIL
 
 
 async def test_a_ca_bundle_without_certificates_fails(tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ async def test_a_ca_bundle_without_certificates_fails(tmp_path: Path) -> None:
     # It had some when the settings were read.
     settings = Settings.of().model_copy(update={"ca_bundle": str(bundle)})
     finding = await machine.ca_bundle(Machine(settings, [], NOWHERE))
-    assert finding.status is Verdict.FAIL
+    assert finding.status is CheckStatus.FAIL
     assert "\n" not in finding.finding
 
 
@@ -186,30 +188,32 @@ def report(
 
 
 async def test_a_runc_with_open_escapes_is_a_warning_that_names_them() -> None:
-    outcome = await machine.runc(report())
-    assert outcome.status is Verdict.WARN
-    assert all(escape in outcome.finding for escape in (LEAK, *RACES))
-    assert "backported" in outcome.finding
+    observation = await machine.runc(report())
+    assert observation.status is CheckStatus.WARN
+    assert all(escape in observation.finding for escape in (LEAK, *RACES))
+    assert "backported" in observation.finding
 
 
 @pytest.mark.parametrize(
     "version", ["19.03.15", "20.10.24+dfsg1", "20.10.26", "22.06.0-beta.0", ""]
 )
 async def test_an_engine_whose_networks_may_deadlock_is_a_warning(version: str) -> None:
-    outcome = await machine.libnetwork(report(engine=version))
-    assert outcome.status is Verdict.WARN
-    assert "46661" in outcome.finding
-    assert (await machine.libnetwork(report(engine=version, network="none"))).status is Verdict.OK
+    observation = await machine.libnetwork(report(engine=version))
+    assert observation.status is CheckStatus.WARN
+    assert "46661" in observation.finding
+    assert (
+        await machine.libnetwork(report(engine=version, network="none"))
+    ).status is CheckStatus.OK
 
 
 @pytest.mark.parametrize("version", ["20.10.27", "23.0.0", "v24.0.7-ce", "28.1"])
 async def test_an_engine_that_has_the_fix_is_fine(version: str) -> None:
-    assert (await machine.libnetwork(report(engine=version))).status is Verdict.OK
+    assert (await machine.libnetwork(report(engine=version))).status is CheckStatus.OK
 
 
 async def test_podman_has_networks_of_its_own() -> None:
-    outcome = await machine.libnetwork(report(engine="4.3.1", name="Podman Engine"))
-    assert outcome.status is Verdict.OK
+    observation = await machine.libnetwork(report(engine="4.3.1", name="Podman Engine"))
+    assert observation.status is CheckStatus.OK
 
 
 async def test_a_missing_controller_fails_and_missing_swap_accounting_warns() -> None:
@@ -219,28 +223,28 @@ async def test_a_missing_controller_fails_and_missing_swap_accounting_warns() ->
         "CpuCfsQuota": True,
         "SwapLimit": True,
     }
-    assert (await machine.cgroup(report(**every))).status is Verdict.OK
-    assert (await machine.cgroup(report(**every | {"SwapLimit": False}))).status is Verdict.WARN
-    assert (await machine.cgroup(report(**every | {"PidsLimit": False}))).status is Verdict.FAIL
+    assert (await machine.cgroup(report(**every))).status is CheckStatus.OK
+    assert (await machine.cgroup(report(**every | {"SwapLimit": False}))).status is CheckStatus.WARN
+    assert (await machine.cgroup(report(**every | {"PidsLimit": False}))).status is CheckStatus.FAIL
 
 
 async def test_a_check_that_raises_fails_with_its_sentence() -> None:
-    async def broken() -> tuple[Outcome, None]:
+    async def broken() -> tuple[Observation, None]:
         raise EngineError("the engine\nis upset")
 
-    outcome, _ = await examination._attempt(broken(), 1)
-    finding = outcome.of("check")
-    assert (finding.status, finding.finding) == (Verdict.FAIL, "the engine is upset")
+    observation, _ = await examination._attempt(broken(), 1)
+    finding = observation.of("check")
+    assert (finding.status, finding.finding) == (CheckStatus.FAIL, "the engine is upset")
 
 
 async def test_a_check_that_takes_too_long_fails() -> None:
-    async def slow() -> tuple[Outcome, None]:
+    async def slow() -> tuple[Observation, None]:
         await asyncio.Event().wait()
         raise AssertionError
 
-    outcome, _ = await examination._attempt(slow(), 0.01)
-    assert outcome.status is Verdict.FAIL
-    assert "0.01 s" in outcome.finding
+    observation, _ = await examination._attempt(slow(), 0.01)
+    assert observation.status is CheckStatus.FAIL
+    assert "0.01 s" in observation.finding
 
 
 @pytest.mark.parametrize("as_json", [False, True])
