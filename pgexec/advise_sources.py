@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pgexec.advise import Counts, Evidence
 from pgexec.advise_replay import Costs, Replay
 from pgexec.advise_trace import TraceError, read_trace
-from pgexec.pool_settings import pool_config
-from pgexec.profiles import DEFAULT
+from pgexec.settings.pool import pool_config
+from pgexec.settings.profiles import DEFAULT
 from pool.recycling import Outcome
 
 if TYPE_CHECKING:

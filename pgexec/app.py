@@ -18,10 +18,10 @@ from pgexec.lag import sample_lag
 from pgexec.log import event
 from pgexec.memory import spare_the_collector
 from pgexec.metrics import Metrics
-from pgexec.pool_settings import pool_config
 from pgexec.routes import CONTEXT, PATHS, make_app
 from pgexec.server import HttpServer
 from pgexec.service import PoolService
+from pgexec.settings.pool import pool_config
 from pgexec.watchdog import watching
 from pool.manager import PoolManager
 

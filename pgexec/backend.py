@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pgexec import profiles
 from pgexec.dependencies import PooledLayers, installer_config
 from pgexec.laboratory import Laboratory
 from pgexec.preparation import LOOK_EVERY_S, Preparation
-from pgexec.settings import SettingsError
+from pgexec.settings import SettingsError, profiles
 from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine
 from pool.egress import make_plan, own_addresses, own_resolvers

@@ -12,7 +12,7 @@ from aiohttp.helpers import parse_mimetype
 from aiohttp.web_protocol import RequestPayloadError
 
 from pgexec.errors import RequestError
-from pgexec.quantities import format_size
+from pgexec.settings.sizes import format_size
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from pgexec.profiles import DEFAULT
+from pgexec.settings.profiles import DEFAULT
 from pool.errors import EngineError, LeaseTimeout, PoolError
 from pool.installer import Installer, InstallerConfig
 from pool.keeper import Keeper

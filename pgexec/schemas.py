@@ -14,7 +14,7 @@ from pydantic_core import from_json, to_json
 
 from pgexec import bulk
 from pgexec.errors import RequestError
-from pgexec.quantities import format_size
+from pgexec.settings.sizes import format_size
 from pool.job import Status
 from pool.requirements import EVERY_PACKAGE, PackageList
 

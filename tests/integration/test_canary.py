@@ -11,8 +11,8 @@ from pgexec.backend import CANARY, container_labels, prepare_spec
 from pgexec.canary import Canary
 from pgexec.canary_metrics import CanaryMetrics
 from pgexec.laboratory import Laboratory
-from pgexec.profiles import DEFAULT
 from pgexec.settings import Settings
+from pgexec.settings.profiles import DEFAULT
 from pool.spec import LABEL_INSTANCE
 from tests.integration.engine_proxy import EngineProxy
 from tests.integration.server import until

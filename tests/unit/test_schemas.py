@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pgexec import bulk
 from pgexec.errors import RequestError
-from pgexec.quantities import format_size, parse_size
 from pgexec.schemas import RequestLimits, RunRequest, check_requirement, parse_run, render_result
+from pgexec.settings.sizes import format_size, parse_size
 from pool.job import Result, Status
 
 if TYPE_CHECKING:

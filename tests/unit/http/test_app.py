@@ -20,9 +20,9 @@ import pytest
 from aiohttp import ClientSession
 
 from pgexec.app import ListenError, serve
-from pgexec.pool_settings import pool_config
-from pgexec.profiles import DEFAULT
 from pgexec.settings import Settings
+from pgexec.settings.pool import pool_config
+from pgexec.settings.profiles import DEFAULT
 from pool.config import PoolConfig
 from pool.container import Container
 from pool.errors import EngineUnavailable, InstallError

@@ -11,9 +11,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from pgexec import schemas
 from pgexec.errors import HTTP, POOL, RequestError
-from pgexec.profiles import DEFAULT
 from pgexec.routes import PATHS
 from pgexec.schemas import Refusal, RequestLimits, RunRequest, RunResult, StreamRefusal, parse_run
+from pgexec.settings.profiles import DEFAULT
 from pgexec.status import ServerStatus
 from pool.protocol import Kind
 from tests import sse

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pool.config import PoolConfig
 
 if TYPE_CHECKING:
-    from pgexec.settings import Settings
+    from pgexec.settings.model import Settings
 
 
 def pool_config(settings: Settings) -> PoolConfig:

@@ -21,11 +21,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from pgexec import profiles
-from pgexec.auth import Keyring
-from pgexec.profiles import Fields
-from pgexec.quantities import format_size
-from pgexec.values import (
+from pgexec.settings import profiles
+from pgexec.settings.fields import (
     Count,
     Flag,
     Seconds,
@@ -44,6 +41,9 @@ from pgexec.values import (
     to_size,
     to_starts,
 )
+from pgexec.settings.keys import Keyring
+from pgexec.settings.profiles import Fields
+from pgexec.settings.sizes import format_size
 from pool.requirements import Requirements
 from pool.spec import LAYERS_DIR, RUNNER_DIR
 
@@ -470,7 +470,7 @@ def load_settings() -> tuple[Settings, list[str]]:
 
 
 def _find(name: str) -> Path | None:
-    for directory in (Path.cwd(), Path(__file__).resolve().parent.parent):
+    for directory in (Path.cwd(), Path(__file__).resolve().parents[2]):
         if (directory / name).is_file():
             return directory / name
     return None

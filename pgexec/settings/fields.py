@@ -16,9 +16,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BeforeValidator, Field
 
-from pgexec import profiles
-from pgexec.auth import parse_keyring
-from pgexec.quantities import parse_size
+from pgexec.settings import profiles
+from pgexec.settings.keys import parse_keyring
+from pgexec.settings.sizes import parse_size
 from pool.requirements import normalise
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
