@@ -15,11 +15,12 @@ from typing import Annotated
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 from pgexec.settings import profiles
-from pgexec.settings.keys import parse_keyring
+from pgexec.settings.keys import Keyring, parse_keyring
 from pgexec.settings.sizes import parse_size
-from pool.requirements import normalise
+from pool.requirements import Requirements, normalise
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _INDEX_URL = re.compile(r"https?://[^\s/]+(/\S*)?")
@@ -147,3 +148,60 @@ Size = Annotated[
 ]
 Flag = Annotated[bool, Field(description="true or false")]
 Text = Annotated[str, Field(description="text")]
+Keys = Annotated[
+    Keyring,
+    NoDecode,
+    BeforeValidator(to_keyring),
+    Field(description="empty, name:key pairs with commas, or file:PATH"),
+]
+Hosts = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(to_hosts),
+    Field(description="a list of host names without ports, with commas"),
+]
+Modules = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(to_modules),
+    Field(description="a list of module names with commas"),
+]
+Certificates = Annotated[
+    str,
+    BeforeValidator(to_certificates),
+    Field(description="empty or a readable file of PEM certificates"),
+]
+Network = Annotated[
+    str,
+    BeforeValidator(to_network),
+    Field(description="egress, none, or the name of a network (not host)"),
+]
+Networks = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(to_networks),
+    Field(description="a list of addresses or networks with commas, such as 10.1.2.0/24"),
+]
+Packages = Annotated[
+    frozenset[str],
+    NoDecode,
+    BeforeValidator(to_packages),
+    Field(description="empty or names of packages with commas"),
+]
+Sets = Annotated[
+    tuple[Requirements, ...],
+    NoDecode,
+    BeforeValidator(to_sets),
+    Field(description="empty or sets of requirements, such as requests;numpy,pandas"),
+]
+Starts = Annotated[
+    Annotated[int, Field(ge=1, le=1024)] | None,
+    BeforeValidator(to_starts),
+    Field(description="empty or a whole number from 1 to 1024"),
+]
+Profiles = Annotated[
+    dict[str, profiles.Fields],
+    NoDecode,
+    BeforeValidator(to_profiles),
+    Field(description="empty, a JSON object of profiles, or file:PATH of a JSON or TOML file"),
+]

@@ -1,14 +1,10 @@
-"""Every setting of the server, from files and the environment, checked at the start."""
+"""Every setting of the server: its type, its default, and what must hold between several."""
 
 from __future__ import annotations
 
-import difflib
-import math
 import os
-import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 
 from dotenv import dotenv_values
@@ -23,44 +19,34 @@ from pydantic_settings import (
 
 from pgexec.settings import profiles
 from pgexec.settings.fields import (
+    Certificates,
     Count,
     Flag,
+    Hosts,
+    Keys,
+    Modules,
+    Network,
+    Networks,
+    Packages,
+    Profiles,
     Seconds,
+    Sets,
     Size,
+    Starts,
     Text,
-    to_certificates,
-    to_hosts,
     to_index,
-    to_keyring,
-    to_modules,
     to_network,
-    to_networks,
-    to_packages,
-    to_profiles,
-    to_sets,
     to_size,
-    to_starts,
 )
 from pgexec.settings.keys import Keyring
-from pgexec.settings.profiles import Fields
 from pgexec.settings.sizes import format_size
-from pool.requirements import Requirements
 from pool.spec import LAYERS_DIR, RUNNER_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 PREFIX = "PGEXEC_"
-FILES = ("settings.env", "settings.local.env")
-_SECRET = frozenset(
-    {
-        "api_keys",
-        "dependency_index_url",
-        "dependency_extra_index_url",
-        "dependency_index_credentials",
-    }
-)
-
 
 _TAKEN = (
     *("/tmp", "/dev", RUNNER_DIR, LAYERS_DIR),  # noqa: S108  # mounts of our own
@@ -71,10 +57,6 @@ _TAKEN = (
 
 ENGINE_ADDRESS = r"^$|^/.+|^(unix|tcp|http|https)://.+"
 ENGINE_ADDRESSES = "empty, unix:///path, tcp://host:port or https://host:port"
-
-
-class SettingsError(ValueError):
-    """A setting has a wrong value; the sentence says which, what it is, and what is allowed."""
 
 
 # Compared by identity: the default profile holds the settings that hold it, and two equal settings
@@ -103,23 +85,13 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(min_length=1, description="an address or a host's name")] = "0.0.0.0"
     port: Annotated[int, Field(ge=0, le=65535, description="a whole number from 0 to 65535")] = 8080
-    api_keys: Annotated[
-        Keyring,
-        NoDecode,
-        BeforeValidator(to_keyring),
-        Field(description="empty, name:key pairs with commas, or file:PATH"),
-    ] = Keyring()
+    api_keys: Keys = Keyring()
     metrics_open: Flag = True
     request_timeout_s: Seconds = 10
     keepalive_timeout_s: Seconds = 75
     page: Flag = True
     playground: Flag = True
-    browser_hosts: Annotated[
-        tuple[str, ...],
-        NoDecode,
-        BeforeValidator(to_hosts),
-        Field(description="a list of host names without ports, with commas"),
-    ] = ()
+    browser_hosts: Hosts = ()
 
     docker_host: Annotated[
         str,
@@ -134,12 +106,7 @@ class Settings(BaseSettings):
     runtime: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_./-]*$", description="empty or an OCI runtime's name")
     ] = ""
-    preimport: Annotated[
-        tuple[str, ...],
-        NoDecode,
-        BeforeValidator(to_modules),
-        Field(description="a list of module names with commas"),
-    ] = (
+    preimport: Modules = (
         "collections",
         "dataclasses",
         "datetime",
@@ -167,23 +134,10 @@ class Settings(BaseSettings):
             description="a file's name without directory and extension",
         ),
     ] = "Main"
-    ca_bundle: Annotated[
-        str,
-        BeforeValidator(to_certificates),
-        Field(description="empty or a readable file of PEM certificates"),
-    ] = ""
-    network: Annotated[
-        str,
-        BeforeValidator(to_network),
-        Field(description="egress, none, or the name of a network (not host)"),
-    ] = "egress"
+    ca_bundle: Certificates = ""
+    network: Network = "egress"
 
-    network_allow: Annotated[
-        tuple[str, ...],
-        NoDecode,
-        BeforeValidator(to_networks),
-        Field(description="a list of addresses or networks with commas, such as 10.1.2.0/24"),
-    ] = ()
+    network_allow: Networks = ()
 
     run_timeout_s: Annotated[
         float,
@@ -245,18 +199,8 @@ class Settings(BaseSettings):
         str, Field(pattern=r"^$|^[^:@/\s]+:\S+$", description="empty or user:password")
     ] = ""
     dependency_binary_only: Flag = False
-    dependency_allow: Annotated[
-        frozenset[str],
-        NoDecode,
-        BeforeValidator(to_packages),
-        Field(description="empty or names of packages with commas"),
-    ] = frozenset()
-    dependency_deny: Annotated[
-        frozenset[str],
-        NoDecode,
-        BeforeValidator(to_packages),
-        Field(description="empty or names of packages with commas"),
-    ] = frozenset()
+    dependency_allow: Packages = frozenset()
+    dependency_deny: Packages = frozenset()
     dependency_size_limit: Annotated[
         int,
         BeforeValidator(to_size),
@@ -271,12 +215,7 @@ class Settings(BaseSettings):
         float,
         Field(ge=0, le=86400, allow_inf_nan=False, description="a number of seconds up to 86400"),
     ] = 30
-    dependency_preload: Annotated[
-        tuple[Requirements, ...],
-        NoDecode,
-        BeforeValidator(to_sets),
-        Field(description="empty or sets of requirements, such as requests;numpy,pandas"),
-    ] = ()
+    dependency_preload: Sets = ()
     dependency_volume: Annotated[
         str,
         Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]+$", description="the name of a volume"),
@@ -301,20 +240,11 @@ class Settings(BaseSettings):
     idle_timeout_s: Annotated[
         float, Field(gt=0, le=10**9, allow_inf_nan=False, description="a number of seconds above 0")
     ] = 300
-    start_concurrency: Annotated[
-        Annotated[int, Field(ge=1, le=1024)] | None,
-        BeforeValidator(to_starts),
-        Field(description="empty or a whole number from 1 to 1024"),
-    ] = None
+    start_concurrency: Starts = None
     start_timeout_s: Seconds = 30
     drain_timeout_s: Seconds = 30
 
-    profiles: Annotated[
-        dict[str, Fields],
-        NoDecode,
-        BeforeValidator(to_profiles),
-        Field(description="empty, a JSON object of profiles, or file:PATH of a JSON or TOML file"),
-    ] = {}
+    profiles: Profiles = {}
 
     canary_interval_s: Annotated[
         float,
@@ -445,66 +375,6 @@ class Settings(BaseSettings):
         """Whether anyone who reaches the machine's network may run code on it."""
         loopback = self.host in ("localhost", "::1") or self.host.startswith("127.")
         return not loopback and not self.api_keys
-
-
-def load_settings() -> tuple[Settings, list[str]]:
-    """Read files and environment; return the settings and warnings about unknown names.
-
-    A file is looked up in the current directory, else beside the package; later files win over
-    earlier ones, and the environment wins over files. Raises `SettingsError`.
-    """
-    files = [path for path in map(_find, FILES) if path is not None]
-    names = [name for name in os.environ if name.upper().startswith(PREFIX)]
-    try:
-        for path in files:
-            names += dotenv_values(path, interpolate=False)
-        settings = Settings(_env_file=files)  # type: ignore[call-arg]
-    except ValidationError as error:
-        raise SettingsError(_sentence(error)) from None
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(f"the settings cannot be read: {error}") from error
-    host = os.environ.get("DOCKER_HOST", "")
-    if not settings.docker_host and not re.match(ENGINE_ADDRESS, host):
-        raise SettingsError(f"DOCKER_HOST is {host!r}, but must be {ENGINE_ADDRESSES}")
-    return settings, _unknown(names)
-
-
-def _find(name: str) -> Path | None:
-    for directory in (Path.cwd(), Path(__file__).resolve().parents[2]):
-        if (directory / name).is_file():
-            return directory / name
-    return None
-
-
-def _unknown(names: list[str]) -> list[str]:
-    known = [name.upper() for name in Settings.model_fields]
-    warnings = []
-    for name in dict.fromkeys(names):
-        own = name.upper().removeprefix(PREFIX)
-        if own in known:
-            continue
-        nearest = difflib.get_close_matches(own, known, n=1)
-        hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ""
-        warnings.append(f"{name} is not a setting of pgexec{hint}")
-    return warnings
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    if not first["loc"]:
-        return str(first["msg"]).removeprefix("Value error, ")
-    name = str(first["loc"][0])
-    allowed = Settings.model_fields[name].description
-    variable = PREFIX + name.upper()
-    if name == "profiles" and str(first["msg"]).startswith("Value error, "):
-        return f"{variable}: {str(first['msg']).removeprefix('Value error, ')}"
-    if name in _SECRET:
-        reason = str(first["msg"]).removeprefix("Value error, ")
-        return f"{variable} must be {allowed}: {reason}"
-    value = first["input"]
-    if isinstance(value, float) and not math.isfinite(value):
-        value = str(value)
-    return f"{variable} is {value!r}, but must be {allowed}"
 
 
 def _sentence_on_profile(error: ValidationError, name: str) -> str:
