@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.engine_flows import EngineFlows
 from bench.errors import AnswerError
-from pgexec.backend import DockerBackend
+from pgexec.backend.docker import DockerBackend
 from pgexec.settings import load_settings
 from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine

@@ -24,7 +24,7 @@ from bench.load import PRINT, arrivals, ask_to_print, http_rate, open_loop
 from bench.memory import of_container
 from bench.report import Section, median, percentile
 from bench.server import ROOT, serving
-from pgexec.backend import DockerBackend
+from pgexec.backend.docker import DockerBackend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve_command() -> int:
     """Serve until told to stop."""
-    from pgexec.backend import DockerBackend
+    from pgexec.backend.docker import DockerBackend
 
     return run_server(DockerBackend)
 
@@ -109,9 +109,9 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
     import uvloop
 
     from pgexec.app import ListenError, serve
-    from pgexec.descriptors import raise_limit
     from pgexec.log import start_logging
-    from pgexec.memory import return_large_blocks
+    from pgexec.process.limits import raise_limit
+    from pgexec.process.memory import return_large_blocks
     from pgexec.settings import SettingsError, load_settings
 
     try:

@@ -13,22 +13,22 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from pgexec.advise_gauges import watch_demand
-from pgexec.canary import Canary
-from pgexec.lag import sample_lag
+from pgexec.doctor.canary import Canary
 from pgexec.log import event
-from pgexec.memory import spare_the_collector
 from pgexec.metrics import Metrics
+from pgexec.process.loop import sample_lag
+from pgexec.process.memory import spare_the_collector
+from pgexec.process.watchdog import watching
 from pgexec.routes import CONTEXT, PATHS, make_app
 from pgexec.server import HttpServer
 from pgexec.service import PoolService
 from pgexec.settings.pool import pool_config
-from pgexec.watchdog import watching
 from pool.manager import PoolManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from pgexec.laboratory import Laboratory
+    from pgexec.backend.laboratory import Laboratory
     from pgexec.service import Dependencies
     from pgexec.settings import Profile, Settings
     from pgexec.tracing import Tracer

@@ -8,14 +8,14 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from pgexec.backend import container_labels, prepare_spec
+from pgexec.backend.docker import container_labels, prepare_spec
+from pgexec.backend.laboratory import Laboratory
 from pgexec.doctor import isolation, machine, trials
 from pgexec.doctor.check import TIMEOUT_S, Check
 from pgexec.doctor.facts import Info, Version
 from pgexec.doctor.findings import Finding, Observation, fail, ok, skip, warn
 from pgexec.doctor.machine import EngineReport, Machine
 from pgexec.doctor.sandbox import Sandbox
-from pgexec.laboratory import Laboratory
 from pool.docker_engine import DockerEngine, find_engine
 from pool.errors import EngineUnavailable
 from pool.sweep import instance_name

@@ -10,8 +10,8 @@ from pgexec.doctor.check import Check
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pgexec.backend.laboratory import Laboratory
     from pgexec.doctor.sandbox import Sandbox
-    from pgexec.laboratory import Laboratory
 
 OF_A_CONTAINER: Sequence[Check[Sandbox]] = (
     Check("read-only root", trials.read_only_root),

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pgexec.doctor import inside
 from pgexec.doctor.facts import Inside
+from pgexec.doctor.snippets import inside
 from pool.job import Job, Status
 from pool.spec import SYSCTLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgexec.laboratory import Laboratory
+    from pgexec.backend.laboratory import Laboratory
     from pgexec.settings import Settings
     from pool.container import Container
     from pool.job import Result

@@ -6,17 +6,17 @@ import ipaddress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pgexec.backend import network_plan
-from pgexec.doctor import inside, trespass
+from pgexec.backend.docker import network_plan
 from pgexec.doctor.facts import Left, Reached, Trespasses
 from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, ask, run
+from pgexec.doctor.snippets import inside, trespass
 from pool.job import Status
 from pool.spec import RUNNER_DIR, SYSCTLS
 
 if TYPE_CHECKING:
+    from pgexec.backend.laboratory import Laboratory
     from pgexec.doctor.sandbox import Sandbox
-    from pgexec.laboratory import Laboratory
 
 MEMORY_TRIED_BYTES = 256 << 20
 PIDS_TRIED = 64

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
-from pgexec.backend import CANARY, container_labels, prepare_spec
-from pgexec.canary import Canary
+from pgexec.backend.docker import CANARY, container_labels, prepare_spec
+from pgexec.backend.laboratory import Laboratory
 from pgexec.canary_metrics import CanaryMetrics
-from pgexec.laboratory import Laboratory
+from pgexec.doctor.canary import Canary
 from pgexec.settings import Settings
 from pgexec.settings.profiles import DEFAULT
 from pool.spec import LABEL_INSTANCE

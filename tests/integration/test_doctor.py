@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgexec.backend import prepare_spec
+from pgexec.backend.docker import prepare_spec
+from pgexec.backend.laboratory import Laboratory
 from pgexec.doctor import trials
 from pgexec.doctor.findings import CheckStatus
 from pgexec.doctor.sandbox import Sandbox
-from pgexec.laboratory import Laboratory
 from pgexec.settings import Settings
 from pool.container import Container
 from pool.spec import LABEL_INSTANCE, create_document

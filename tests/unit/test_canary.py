@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from pgexec.canary import FIRST_AFTER_S, Canary
+from pgexec.backend.laboratory import Laboratory
 from pgexec.canary_metrics import CanaryMetrics
+from pgexec.doctor.canary import FIRST_AFTER_S, Canary
 from pgexec.doctor.check import Check
 from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, Sandbox
-from pgexec.laboratory import Laboratory
 from pgexec.settings import Settings
 from pool.errors import ContainerLost, EngineUnavailable
 from pool.spec import ContainerSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pgexec.dependencies import installer_config, layers_config
+from pgexec.backend.layers import installer_config, layers_config
 from pgexec.settings import Settings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 TELL = """
 import resource
-from pgexec.descriptors import raise_limit
+from pgexec.process.limits import raise_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 print(raise_limit())
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))

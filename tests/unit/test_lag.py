@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from pgexec.lag import sample_lag
+from pgexec.process.loop import sample_lag
 
 
 async def test_a_loop_that_is_blocked_is_seen_to_be_late() -> None:

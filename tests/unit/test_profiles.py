@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgexec.backend import DockerBackend
+from pgexec.backend.docker import DockerBackend
 from pgexec.settings import Settings
 
 NOWHERE = "unix:///nowhere/docker.sock"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pgexec.backend import DockerBackend
+from pgexec.backend.docker import DockerBackend
 from pgexec.settings import Settings
 from pool.engine import EngineObserver, Leak, Owned
 from pool.spec import LABEL

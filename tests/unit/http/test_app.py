@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
-    from pgexec.laboratory import Laboratory
+    from pgexec.backend.laboratory import Laboratory
     from pool.engine import EngineObserver
     from pool.installer import OnLine
     from pool.manager import PoolManager

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pgexec.watchdog")
 
 BEAT_S = 0.25
 BLOCKED_S = 1.0

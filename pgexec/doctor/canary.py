@@ -20,9 +20,9 @@ from pool.errors import PoolError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from pgexec.backend.laboratory import Laboratory
     from pgexec.canary_metrics import CanaryMetrics
     from pgexec.doctor.check import Check
-    from pgexec.laboratory import Laboratory
 
 T = TypeVar("T")
 

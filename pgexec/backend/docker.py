@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pgexec.dependencies import PooledLayers, installer_config
-from pgexec.laboratory import Laboratory
-from pgexec.preparation import LOOK_EVERY_S, Preparation
+from pgexec.backend.laboratory import Laboratory
+from pgexec.backend.layers import PooledLayers, installer_config
+from pgexec.backend.preparation import LOOK_EVERY_S, Preparation
 from pgexec.settings import SettingsError, profiles
 from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine
