@@ -23,18 +23,18 @@ except ImportError:
 _COUNT_SIZE = 4
 
 
-def immortalize(mortal: list[object]) -> None:
-    """Make all objects immortal and freeze them, but `mortal` and what is next to those.
+def immortalize(mortal: set[int]) -> None:
+    """Make all objects immortal and freeze them, but those whose `id` is in `mortal`.
 
-    Left alone are also objects with a finaliser, which a snippet may see at work. Where the
-    interpreter knows no immortal objects, or counts elsewhere than expected, all are left alone.
+    An immortal object never lets go of what it refers to: `mortal` names what must, and all that
+    leads to it. Left alone are also objects with a finaliser, which a snippet may see at work.
+    Where the interpreter knows no immortal objects, or counts elsewhere than expected, all are
+    left alone.
     """
     gc.unfreeze()
     objects = gc.get_objects()
     count = _count_of_immortals()
     if count:
-        spared = {*map(id, mortal), *map(id, gc.get_referents(*mortal))}
-        spared.update(map(id, gc.get_referrers(*mortal)))
         finalized = {kind for kind in set(map(type, objects)) if hasattr(kind, "__del__")}
         objects += [one.__code__ for one in objects if type(one) is FunctionType]
         lowest, highest = min(map(id, objects)), max(map(id, objects))
@@ -42,7 +42,7 @@ def immortalize(mortal: list[object]) -> None:
         counts: Any = memoryview((ctypes.c_uint32 * size).from_address(lowest)).cast("B").cast("I")
         # Not a list of addresses: what is freed before a fork is copied by it all the same.
         for one in objects:
-            if type(one) not in finalized and id(one) not in spared:
+            if type(one) not in finalized and id(one) not in mortal:
                 counts[(id(one) - lowest) // _COUNT_SIZE] = count
     gc.freeze()
 

@@ -62,6 +62,8 @@ _module_attributes: Any = vars(ModuleType)["__dict__"].__get__
 
 _runs: list[Run] = []
 """The run to come; nothing in the child, where the `atexit` callbacks alone own it."""
+_own: set[int] = set()
+"""The `id` of each object that `register` has made, or has had `atexit` make."""
 
 
 def register() -> None:
@@ -70,6 +72,7 @@ def register() -> None:
     Callbacks are called in reverse, the first to be registered last. All but `finish` are
     functions of C that only functions of C call, so that no tracer sees any of this.
     """
+    gc.freeze()  # so that what is made here can be told from all else
     run = Run()
     _runs.append(run)
     set_profile: Any = sys.setprofile
@@ -82,6 +85,8 @@ def register() -> None:
     atexit.register(set_trace, None)
     atexit.register(run.profilers.extend, starmap(sys.getprofile, [()]))
     atexit.register(run.tracers.extend, starmap(sys.gettrace, [()]))
+    _own.update(map(id, gc.get_objects()))
+    gc.unfreeze()
 
 
 def prepare() -> None:
@@ -100,10 +105,13 @@ def warm_up() -> None:
     run.teardown.shows()
 
 
-def own_objects() -> list[object]:
-    """Return what must be finalised in time, since it holds what the snippet may see finalised."""
-    run = _runs[0]
-    return [run, run.tracers, run.profilers]
+def own_objects() -> set[int]:
+    """Return the `id` of each object that must be freed when the interpreter drops it.
+
+    Those hold what a snippet may see finalised: its globals, by its frame. They are the run and
+    its parts, and all that leads to them, whatever `atexit` keeps its callbacks in.
+    """
+    return _own.union(map(id, gc.get_referents(*_runs)))
 
 
 def begin(script: str) -> Run:

@@ -30,6 +30,7 @@ NORMALISATIONS = (
     Normalisation("addresses, and thread ids, which are addresses", rb"0x[0-9a-f]{6,}", b"0x"),
     Normalisation("the process id in the warning about fork", rb"\(pid=\d+\)", b"(pid)"),
     Normalisation("the same of an abandoned subprocess", rb"(?<=subprocess )\d+(?= is)", b"pid"),
+    Normalisation("the stack in use, from 3.14 on", rb"(?<=overflow \(used )\d+(?= kB\))", b"N"),
 )
 
 
