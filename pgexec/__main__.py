@@ -110,8 +110,7 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
 
     from pgexec.app import ListenError, serve
     from pgexec.log import start_logging
-    from pgexec.process.limits import raise_limit
-    from pgexec.process.memory import return_large_blocks
+    from pgexec.process.limits import fix_malloc_thresholds, raise_open_files_limit
     from pgexec.settings import SettingsError, load_settings
 
     try:
@@ -125,7 +124,7 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
         sentence = f"PGEXEC_LOG_FILE is {settings.log_file!r}, which cannot be written"
         return _fail(EXIT_MISCONFIGURED, f"{sentence}: {error.strerror}")
     try:
-        complaint = raise_limit()
+        complaint = raise_open_files_limit()
         for warning in (*warnings, *filter(None, [complaint])):
             logging.getLogger("pgexec").warning(warning)
 
@@ -136,7 +135,7 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
             await serve(settings, backend(settings), flush)
             served = True
 
-        return_large_blocks()
+        fix_malloc_thresholds()
         try:
             uvloop.run(serve_backend())
         except KeyboardInterrupt:

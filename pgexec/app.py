@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
-import math
 import os
-import signal
-import time
 from typing import TYPE_CHECKING, Protocol
 
 from pgexec.advise_gauges import watch_demand
 from pgexec.doctor.canary import Canary
 from pgexec.log import event
 from pgexec.metrics import Metrics
-from pgexec.process.loop import sample_lag
-from pgexec.process.memory import spare_the_collector
-from pgexec.process.watchdog import watching
+from pgexec.process.limits import freeze_garbage_collector
+from pgexec.process.loop import sample_lag, watching
+from pgexec.process.signals import stop_signals
 from pgexec.routes import CONTEXT, PATHS, make_app
 from pgexec.server import HttpServer
 from pgexec.service import PoolService
@@ -26,7 +22,7 @@ from pgexec.settings.pool import pool_config
 from pool.manager import PoolManager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from pgexec.backend.laboratory import Laboratory
     from pgexec.service import Dependencies
@@ -37,10 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pgexec")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-ECHO_S = 0.5
-"""A signal that is repeated sooner is the same one: `timeout` and some shells send it twice."""
 CLEAN_UP_S = 2.0
 """How long what attends the engine may take to clean up; where that is away, it never would."""
 
@@ -116,8 +109,8 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         request_timeout_s=settings.request_timeout_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
     )
-    spare_the_collector()
-    with _stop_signals(flush) as stop, watching(asyncio.get_running_loop()):
+    freeze_garbage_collector()
+    with stop_signals(flush) as stop, watching(asyncio.get_running_loop()):
         try:
             await _listen(server, settings)
             attendant = asyncio.create_task(backend.attend(pools), name="attend the engine")
@@ -196,31 +189,3 @@ async def _first(stop: asyncio.Event, attendant: asyncio.Task[None]) -> None:
         stopped.cancel()
     if attendant.done():
         attendant.result()
-
-
-@contextlib.contextmanager
-def _stop_signals(flush: Callable[[], None]) -> Iterator[asyncio.Event]:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    first_at = math.inf
-
-    def on_signal(number: signal.Signals) -> None:
-        nonlocal first_at
-        if time.monotonic() - first_at > ECHO_S:
-            # Containers need no goodbye: their runners see this process end.
-            logger.warning("stopping at once")
-            flush()
-            os._exit(128 + number)
-        if not stop.is_set():
-            first_at = time.monotonic()
-        stop.set()
-
-    for number in SIGNALS:
-        loop.add_signal_handler(number, on_signal, number)
-    try:
-        yield stop
-    finally:
-        # A signal that has come and not been handled yet would else be the default's to handle.
-        if not stop.is_set():
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)

@@ -1,15 +1,20 @@
-"""As many open files as the system allows: each connection is one."""
+"""What the server's own process asks of the system: open files, and memory given back early."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import resource
 
 FEW = 4096
 """Two thousand clients, the engine's streams, and as much again."""
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE_BYTES = 128 << 10
 
-def raise_limit() -> str | None:
+
+def raise_open_files_limit() -> str | None:
     """Raise the soft limit on open files to the hard one; complain where that is low.
 
     The soft one is 1024 nearly everywhere for the sake of programs that use `select`
@@ -22,3 +27,28 @@ def raise_limit() -> str | None:
     if soft == resource.RLIM_INFINITY or soft >= FEW:
         return None
     return f"only {soft} files may be open at once, each connection is one: raise `ulimit -Hn`"
+
+
+def fix_malloc_thresholds() -> None:
+    """Fix what glibc takes for large; a C library without `mallopt` is left as it is.
+
+    By itself it raises that size whenever a larger block is freed, up to 32 MiB. After the
+    first long output all others would come from the heap, where what lies above them keeps
+    them from being returned: the server would seem to leak.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
+
+
+def freeze_garbage_collector() -> None:
+    """Have the garbage collector look no more at what has been loaded until now.
+
+    All that lasts as long as the server: a full collection went through it each time, and every
+    answer that came meanwhile waited for that.
+    """
+    gc.collect()
+    gc.freeze()

@@ -1,15 +1,34 @@
-"""How late the event loop is: what everything that waits for it pays besides."""
+"""How late the event loop is, and what blocks it.
+
+All that waits for the loop waits that long besides. `sample_lag` tells how long; `watching` notices
+a loop that goes round no more, while it does not, and says which calls it is in.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import sys
+import threading
 import time
+import traceback
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pgexec.log import event
 
-EVERY_S = 0.25
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+logger = logging.getLogger("pgexec.watchdog")
+
+SAMPLE_EVERY_S = 0.25
+BEAT_S = 0.25
+BLOCKED_S = 1.0
+"""From here on a loop that answers nothing is worth a line in the log."""
+FRAMES = 5
+"""How many of the innermost calls are told."""
 
 
 async def sample_lag(observe: Callable[[float], None]) -> None:
@@ -18,6 +37,70 @@ async def sample_lag(observe: Callable[[float], None]) -> None:
     Timers of uvloop count whole milliseconds: a lag below one is an idle loop's.
     """
     while True:
-        due = time.perf_counter() + EVERY_S
-        await asyncio.sleep(EVERY_S)
+        due = time.perf_counter() + SAMPLE_EVERY_S
+        await asyncio.sleep(SAMPLE_EVERY_S)
         observe(max(0.0, time.perf_counter() - due))
+
+
+@contextlib.contextmanager
+def watching(loop: asyncio.AbstractEventLoop, *, blocked_s: float = BLOCKED_S) -> Iterator[None]:
+    """Watch a loop from a thread: one line when it has been blocked for `blocked_s`, one after.
+
+    To be entered in the thread that runs the loop.
+    """
+    beats = _Beats(loop, blocked_s)
+    ended = threading.Event()
+    thread = threading.Thread(
+        target=_watch, args=(beats, threading.get_ident(), ended), name="watchdog", daemon=True
+    )
+    beats.beat()
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beats.stop()
+        thread.join()
+
+
+class _Beats:
+    """A time that the loop keeps fresh as long as it goes round."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, blocked_s: float) -> None:
+        self.last = time.monotonic()
+        self.blocked_s = blocked_s
+        self._loop = loop
+        self._handle: asyncio.TimerHandle | None = None
+
+    @property
+    def late_s(self) -> float:
+        return time.monotonic() - self.last - BEAT_S
+
+    def beat(self) -> None:
+        # A process that was stopped finds out here only: its watchdog was stopped, too.
+        if self.late_s > self.blocked_s:
+            fields = {"seconds": round(self.late_s, 1)}
+            event(logger, logging.WARNING, "the event loop goes on", fields)
+        self.last = time.monotonic()
+        self._handle = self._loop.call_later(BEAT_S, self.beat)
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+
+
+def _watch(beats: _Beats, thread_id: int, ended: threading.Event) -> None:
+    told_of = None
+    while not ended.wait(BEAT_S):
+        last, late_s = beats.last, beats.late_s
+        if late_s > beats.blocked_s and last != told_of:
+            told_of = last
+            frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - there is no other way
+            fields = {"seconds": round(late_s, 1), "in": _calls(frame)}
+            event(logger, logging.WARNING, "the event loop is blocked", fields)
+
+
+def _calls(frame: FrameType | None) -> list[str]:
+    """Return the innermost calls; a process that was stopped is found in none of note."""
+    stack = traceback.extract_stack(frame)[-FRAMES:] if frame else []
+    return [f"{one.filename}:{one.lineno} {one.name}" for one in stack]

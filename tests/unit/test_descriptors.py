@@ -11,9 +11,9 @@ import pytest
 HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 TELL = """
 import resource
-from pgexec.process.limits import raise_limit
+from pgexec.process.limits import raise_open_files_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-print(raise_limit())
+print(raise_open_files_limit())
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 

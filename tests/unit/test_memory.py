@@ -11,8 +11,8 @@ import pytest
 OUTPUTS = """
 import os, sys
 if sys.argv[1:]:
-    from pgexec.process.memory import return_large_blocks
-    return_large_blocks()
+    from pgexec.process.limits import fix_malloc_thresholds
+    fix_malloc_thresholds()
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -43,9 +43,9 @@ def test_what_long_outputs_took_is_given_back() -> None:
 
 def test_what_was_loaded_at_start_is_collected_no_more() -> None:
     code = (
-        "import gc, pgexec.app, pgexec.process.memory\n"
+        "import gc, pgexec.app, pgexec.process.limits\n"
         "before = len(gc.get_objects())\n"
-        "pgexec.process.memory.spare_the_collector()\n"
+        "pgexec.process.limits.freeze_garbage_collector()\n"
         "print(gc.get_freeze_count() > before * 0.9, len(gc.get_objects()) < before * 0.1)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

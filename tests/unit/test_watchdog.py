@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from pgexec.process.watchdog import BEAT_S, watching
+from pgexec.process.loop import BEAT_S, watching
 
 if TYPE_CHECKING:
     import pytest
