@@ -1,4 +1,4 @@
-"""Who may use a server without API keys by a browser: pages that came from this server.
+"""Access: with API keys to whoever has one, without them to no page of another site.
 
 A browser sends what any site asks it to. Other origins are stopped by the browser itself: the
 JSON of `POST /run` needs a preflight, which is refused. What is left is DNS rebinding, where a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -16,11 +17,53 @@ from typing import TYPE_CHECKING
 from pgexec.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from aiohttp import web
 
+    from pgexec.auth import Keyring
     from pgexec.settings import Settings
 
 _PORT = re.compile(r":\d*$")
+
+
+class Access(Enum):
+    """What a route asks of its callers on a server that has API keys."""
+
+    OPEN = "open"
+    KEY = "key"
+    METRICS = "metrics"
+    """A key, unless `PGEXEC_METRICS_OPEN`."""
+
+    def asks_key(self, settings: Settings) -> bool:
+        """Whether a caller needs an API key under these settings."""
+        if self is Access.METRICS and settings.metrics_open:
+            return False
+        return self is not Access.OPEN and bool(settings.api_keys)
+
+
+def with_key(
+    handler: Callable[[web.Request, str], Awaitable[web.StreamResponse]], keyring: Keyring
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a handler that passes the tenant of the request's key on, or raises 401."""
+
+    async def keyed(request: web.Request) -> web.StreamResponse:
+        return await handler(request, tenant_of(request, keyring))
+
+    return keyed
+
+
+def tenant_of(request: web.Request, keyring: Keyring) -> str:
+    """Return the tenant whose API key the request carries; raise `RequestError` 401."""
+    tenant = keyring.tenant(request.headers.get("Authorization"))
+    if tenant is None:
+        raise RequestError(
+            HTTPStatus.UNAUTHORIZED,
+            "unauthorized",
+            "an API key is needed: Authorization: Bearer …",
+            WWW_Authenticate="Bearer",
+        )
+    return tenant
 
 
 def check_host(request: web.Request, settings: Settings) -> None:

@@ -53,7 +53,7 @@ class Metrics:
             "The version that runs, always 1",
             ["python", "version"],
             registry=registry,
-        ).labels(platform.python_version(), _version()).set(1)
+        ).labels(platform.python_version(), version()).set(1)
         self._requests = Counter(
             "pgexec_requests_total",
             "Requests answered, by path and HTTP status",
@@ -197,7 +197,8 @@ class EngineMetrics(EngineObserver):
         self._counted_received, self._counted_sent = self.received_bytes, self.sent_bytes
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of pgexec that is installed."""
     try:
         return metadata.version("pgexec")
     except metadata.PackageNotFoundError:

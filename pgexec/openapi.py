@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from pydantic_core import to_json
 
 from pgexec.errors import COME_BACK, MAX_LINE_BYTES
 from pgexec.events import EVENT_STREAM
-from pgexec.metrics import _version
+from pgexec.metrics import version
 from pgexec.schemas import (
     MAX_REQUIREMENT_CHARS,
     InstallerLine,
@@ -24,11 +25,13 @@ from pgexec.schemas import (
 from pgexec.status import ServerStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import BaseModel
 
     from pgexec.schemas import RequestLimits
 
-    Json = dict[str, Any]
+Json = dict[str, Any]
 
 _REF = "#/components/schemas/{model}"
 _MODELS = (
@@ -82,43 +85,50 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-def describe_api(limits: RequestLimits, *, keyed: bool, metrics_keyed: bool, page: bool) -> bytes:
-    """Return the document; the flags say what an API key is needed for, and what is there."""
-    misdirected = () if keyed else (421,)
-    run = _operation(
-        "Run a snippet",
-        {"200": _ran()},
-        (*_ANYWHERE, 413, 415, *misdirected, 422, 429, 503),
-        keyed=keyed,
-    )
-    run["requestBody"] = {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": _ref(RunRequest),
-                "example": {"language": "python", "code": "print('Hello from pgexec!')"},
-            }
-        },
-    }
-    ready = _json("A run would be served.", _constant(status="ready"))
-    paths = {
-        "/run": {"post": run},
-        "/ping": {"get": _get("Answer", _json("Somebody does.", _constant(message="pong")))},
-        "/healthz": {"get": _get("Live", _json("The process lives.", _constant(status="ok")))},
-        "/readyz": {"get": _get("Ready", ready, 503)},
-        "/metrics": {
-            "get": _get("Metrics for Prometheus", _response("Text", _text()), keyed=metrics_keyed)
-        },
-        "/openapi.json": {"get": _get("This document", _json("It.", {"type": "object"}))},
-    }
-    if page:
-        status = _json("The pools, and the caller's own runs.", _ref(ServerStatus))
-        paths["/status"] = {"get": _get("What the page shows", status, *misdirected, keyed=keyed)}
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a route is for, its answer of status 200, its refusals, and its request's body.
+
+    What any request may get (`_ANYWHERE`), and 401, need not be among the refusals.
+    """
+
+    summary: str
+    answer: Json
+    refusals: tuple[int, ...] = ()
+    body: Json | None = None
+
+    def document(self, *, keyed: bool) -> Json:
+        """Return the operation object; `keyed` says that it needs an API key."""
+        refusals = {*_ANYWHERE, *self.refusals}
+        if keyed:
+            # With a key, no name of a host is refused; see `check_host`.
+            refusals = refusals - {HTTPStatus.MISDIRECTED_REQUEST} | {HTTPStatus.UNAUTHORIZED}
+        others = {
+            str(int(status)): {"$ref": f"#/components/responses/{int(status)}"}
+            for status in sorted(refusals)
+        }
+        operation: Json = {"summary": self.summary, "responses": {"200": self.answer} | others}
+        if keyed:
+            operation["security"] = [{"key": []}]
+        if self.body is not None:
+            operation["requestBody"] = self.body
+        return operation
+
+
+def describe_api(
+    operations: Iterable[tuple[str, str, Operation, bool]], limits: RequestLimits
+) -> bytes:
+    """Return the document; an operation comes with method and path, and whether it needs a key."""
+    paths: dict[str, Json] = {}
+    keyed_at_all = False
+    for method, path, operation, keyed in operations:
+        paths.setdefault(path, {})[method.lower()] = operation.document(keyed=keyed)
+        keyed_at_all |= keyed
     document: Json = {
         "openapi": "3.1.0",
         "info": {
             "title": "pgexec",
-            "version": _version(),
+            "version": version(),
             "description": "Runs code snippets in containers that are already warm.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
@@ -129,7 +139,7 @@ def describe_api(limits: RequestLimits, *, keyed: bool, metrics_keyed: bool, pag
             "headers": {name: _header(name) for name in _HEADERS},
         },
     }
-    if keyed:
+    if keyed_at_all:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     return to_json(document)
 
@@ -159,25 +169,11 @@ def _schemas(limits: RequestLimits) -> Json:
     return schemas
 
 
-def _operation(summary: str, responses: Json, refusals: tuple[int, ...], *, keyed: bool) -> Json:
-    if keyed:
-        refusals = (*refusals, 401)
-    others = {str(status): {"$ref": f"#/components/responses/{status}"} for status in refusals}
-    operation: Json = {"summary": summary, "responses": responses | dict(sorted(others.items()))}
-    if keyed:
-        operation["security"] = [{"key": []}]
-    return operation
-
-
-def _get(summary: str, response: Json, *refusals: int, keyed: bool = False) -> Json:
-    return _operation(summary, {"200": response}, (*_ANYWHERE, *refusals), keyed=keyed)
-
-
 def _ran() -> Json:
     # Before OpenAPI 3.2 and its itemSchema, schema is taken to describe each event.
     events = {"description": _STREAM, "oneOf": [_event(*event) for event in _EVENTS.items()]}
     content = {
-        "application/json": {"schema": _ref(RunResult)},
+        "application/json": {"schema": reference(RunResult)},
         EVENT_STREAM: {"schema": events},
     }
     return _response("The snippet ran, whatever it did.", content)
@@ -187,7 +183,7 @@ def _event(name: str, model: type[BaseModel]) -> Json:
     data = {
         "type": "string",
         "contentMediaType": "application/json",
-        "contentSchema": _ref(model),
+        "contentSchema": reference(model),
     }
     return {
         "type": "object",
@@ -197,7 +193,7 @@ def _event(name: str, model: type[BaseModel]) -> Json:
 
 
 def _refusal(status: int) -> Json:
-    response = _json(_REFUSALS[status], _ref(Refusal))
+    response = json_answer(_REFUSALS[status], reference(Refusal))
     if status in COME_BACK:
         response["headers"] |= _headers("Retry-After")
     if status == HTTPStatus.UNAUTHORIZED:
@@ -210,15 +206,17 @@ def _response(description: str, content: Json) -> Json:
     return {"description": description, "headers": headers, "content": content}
 
 
-def _json(description: str, schema: Json) -> Json:
+def json_answer(description: str, schema: Json) -> Json:
+    """Return a response object of JSON."""
     return _response(description, {"application/json": {"schema": schema}})
 
 
-def _text() -> Json:
-    return {"text/plain": {"schema": {"type": "string"}}}
+def text_answer(description: str) -> Json:
+    """Return a response object of plain text."""
+    return _response(description, {"text/plain": {"schema": {"type": "string"}}})
 
 
-def _constant(**fields: str) -> Json:
+def constant(**fields: str) -> Json:
     """Return the schema of an object that always is the same."""
     return {
         "type": "object",
@@ -237,5 +235,18 @@ def _header(name: str) -> Json:
     return {"description": _HEADERS[name], "required": True, "schema": schema}
 
 
-def _ref(model: type[BaseModel]) -> Json:
+def reference(model: type[BaseModel]) -> Json:
+    """Return a reference to the schema of a model, which must be one of `_MODELS`."""
     return {"$ref": _REF.format(model=model.__name__)}
+
+
+RUN_ANSWER = _ran()
+RUN_BODY: Json = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": reference(RunRequest),
+            "example": {"language": "python", "code": "print('Hello from pgexec!')"},
+        }
+    },
+}

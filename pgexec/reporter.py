@@ -23,25 +23,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgexec.request")
 
 _MAX_PATH_CHARS = 200
-POLLED = "/status"
-"""Every open page asks for it once a second; the log has that at `debug` only."""
 
 
 class Reporter:
     """Counts each answer and logs one line for it, after the answer has been written.
 
-    `recent`, where there is one, keeps the last runs for the page, and `tracer` makes spans.
+    `paths` are counted by name, all others as `other`; a 200 to one of `polled` is logged at
+    `debug`. `recent`, where there is one, keeps the last runs for the page, and `tracer` makes
+    spans.
     """
 
     def __init__(
         self,
         metrics: Metrics,
         paths: frozenset[str],
+        polled: frozenset[str],
         recent: Recent | None,
         tracer: Tracer | None = None,
     ) -> None:
         self._metrics = metrics
         self._paths = paths
+        self._polled = polled
         self._recent = recent
         self._tracer = tracer
 
@@ -56,7 +58,7 @@ class Reporter:
         if (result := record.result) is not None:
             self._metrics.ran(record.language, result.status, seconds, result.duration_s)
             self._metrics.used_memory(result.peak_memory_bytes)
-        polled = request.path == POLLED and status == HTTPStatus.OK
+        polled = status == HTTPStatus.OK and request.path in self._polled
         level = logging.DEBUG if polled else logging.INFO
         if logger.isEnabledFor(level):
             self._log(request, record, status, seconds, level)

@@ -1,45 +1,55 @@
-"""The paths that pgexec serves. No logic: parse, delegate, answer."""
+"""The one table of routes, and what answers each. No logic: parse, delegate, answer.
+
+A new path is a line of `ROUTES`: the application, `/openapi.json`, the label `path` of the
+metrics, the names of spans and the level in the log are made from it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion11, web
 
 from pgexec.body import check_json, read_body
-from pgexec.browsers import check_host
+from pgexec.browsers import Access, check_host, with_key
 from pgexec.errors import JSON_HEADERS, RequestError
 from pgexec.events import answer_with_events, wants_events
 from pgexec.exposition import CONTENT_TYPE
-from pgexec.openapi import describe_api
-from pgexec.page import make_page, render_status
+from pgexec.openapi import (
+    RUN_ANSWER,
+    RUN_BODY,
+    Operation,
+    constant,
+    describe_api,
+    json_answer,
+    reference,
+    text_answer,
+)
+from pgexec.page import Page, make_page, render_status
 from pgexec.recent import Recent
 from pgexec.record import RECORD, Record, request_id
 from pgexec.reporter import Reporter
 from pgexec.schemas import RequestLimits, describe, parse_run, render_result
 from pgexec.service import Timings
-from pool.requirements import PackageList
+from pgexec.status import ServerStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from pgexec.metrics import Metrics
-    from pgexec.page import Page
     from pgexec.schemas import RunRequest
     from pgexec.service import Progress, Service
     from pgexec.settings import Settings
     from pgexec.tracing import Tracer
 
-    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-PATHS = frozenset({"/ping", "/run", "/metrics", "/healthz", "/readyz", "/openapi.json", "/status"})
-"""Counted by name; `/` is not, because aiohttp says that of every request that it cannot read."""
 PONG = b'{"message": "pong"}'
 HEALTHY = b'{"status": "ok"}'
+READY = b'{"status": "ready"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,59 +62,12 @@ class Context:
     service: Service
     metrics: Metrics
     reporter: Reporter
+    recent: Recent
+    page: Page
     openapi: bytes
 
 
 CONTEXT = web.AppKey("context", Context)
-
-
-def make_app(
-    settings: Settings,
-    service: Service,
-    metrics: Metrics,
-    tracer: Tracer | None = None,
-) -> web.Application:
-    """Return the application; it neither starts nor stops the service."""
-    app = web.Application(middlewares=[answer_errors])
-    limits = RequestLimits(
-        languages=tuple(settings.by_language),
-        run_timeout_s=settings.run_timeout_s,
-        code_limit_bytes=settings.code_limit,
-        stdin_limit_bytes=settings.stdin_limit,
-        memory_limit_bytes=settings.memory_limit,
-        output_limit_bytes=settings.output_limit,
-        packages=PackageList(settings.dependency_allow, settings.dependency_deny),
-    )
-    keyed = bool(settings.api_keys)
-    openapi = describe_api(
-        limits,
-        keyed=keyed,
-        metrics_keyed=keyed and not settings.metrics_open,
-        page=settings.page,
-    )
-    limits_of = {
-        language: replace(limits, memory_limit_bytes=profile.settings.memory_limit)
-        for language, profile in settings.by_language.items()
-    }
-    recent = Recent() if settings.page else None
-    reporter = Reporter(metrics, PATHS, recent, tracer)
-    app[CONTEXT] = Context(settings, limits, limits_of, service, metrics, reporter, openapi)
-    app.add_routes(
-        [
-            web.get("/ping", ping),
-            web.post("/run", run, expect_handler=expect),
-            web.get("/metrics", metrics_text),
-            web.get("/healthz", healthz),
-            web.get("/readyz", readyz),
-            web.get("/openapi.json", openapi_json),
-        ]
-    )
-    if recent is not None:
-        page = make_page(keyed=keyed, playground=settings.playground)
-        app.add_routes(
-            [web.get("/", partial(page_html, page)), web.get("/status", partial(status, recent))]
-        )
-    return app
 
 
 @web.middleware
@@ -132,10 +95,10 @@ async def expect(request: web.Request) -> None:
         raise web.HTTPExpectationFailed
 
 
-async def run(request: web.Request) -> web.StreamResponse:
+async def run(request: web.Request, tenant: str = "") -> web.StreamResponse:
     """Run a snippet."""
     context, record = request.app[CONTEXT], request[RECORD]
-    record.tenant = authorize(request, context)
+    record.tenant = tenant
     check_json(request)
     if "Origin" in request.headers:
         check_host(request, context.settings)
@@ -175,7 +138,7 @@ async def readyz(request: web.Request) -> web.Response:
     if (reason := request.app[CONTEXT].service.unready()) is not None:
         unavailable = HTTPStatus.SERVICE_UNAVAILABLE
         raise RequestError(unavailable, "not_ready", reason, Retry_After="1")
-    return web.Response(body=b'{"status": "ready"}', headers=JSON_HEADERS)
+    return web.Response(body=READY, headers=JSON_HEADERS)
 
 
 async def openapi_json(request: web.Request) -> web.Response:
@@ -183,41 +146,149 @@ async def openapi_json(request: web.Request) -> web.Response:
     return web.Response(body=request.app[CONTEXT].openapi, headers=JSON_HEADERS)
 
 
-async def metrics_text(request: web.Request) -> web.Response:
+async def metrics_text(request: web.Request, _tenant: str = "") -> web.Response:
     """Expose every series in Prometheus' text format."""
-    context = request.app[CONTEXT]
-    if not context.settings.metrics_open:
-        authorize(request, context)
     headers = {**JSON_HEADERS, "Content-Type": CONTENT_TYPE}
-    return web.Response(body=context.metrics.render(), headers=headers)
+    return web.Response(body=request.app[CONTEXT].metrics.render(), headers=headers)
 
 
-async def page_html(page: Page, request: web.Request) -> web.Response:
+async def page_html(request: web.Request) -> web.Response:
     """Show the page; what is on it comes from `/status`."""
-    check_host(request, request.app[CONTEXT].settings)
-    return web.Response(body=page.body, headers=page.headers)
+    context = request.app[CONTEXT]
+    check_host(request, context.settings)
+    return web.Response(body=context.page.body, headers=context.page.headers)
 
 
-async def status(recent: Recent, request: web.Request) -> web.Response:
+async def status(request: web.Request, tenant: str = "") -> web.Response:
     """Say how the pool is doing, and what the caller's own runs did lately."""
     context = request.app[CONTEXT]
-    tenant = authorize(request, context)
     check_host(request, context.settings)
-    body = render_status(context.service, recent, tenant, context.limits.languages)
+    body = render_status(context.service, context.recent, tenant, context.limits.languages)
     return web.Response(body=body, headers={**JSON_HEADERS, "Cache-Control": "no-store"})
 
 
-def authorize(request: web.Request, context: Context) -> str:
-    """Return the caller's tenant, `""` where the server is open; raise `RequestError` 401."""
-    keyring = context.settings.api_keys
-    if not keyring:
-        return ""
-    tenant = keyring.tenant(request.headers.get("Authorization"))
-    if tenant is None:
-        raise RequestError(
-            HTTPStatus.UNAUTHORIZED,
-            "unauthorized",
-            "an API key is needed: Authorization: Bearer …",
-            WWW_Authenticate="Bearer",
-        )
-    return tenant
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and a path, what answers them, and what else must know of them.
+
+    `handler` also gets the caller's tenant where `access` asks for a key. `operation` is the
+    entry in `/openapi.json`, `None` for what is for people only. `expect` answers the header
+    `Expect`, aiohttp where it is `None`.
+    """
+
+    method: str
+    path: str
+    handler: Callable[..., Awaitable[web.StreamResponse]]
+    operation: Operation | None
+    access: Access = Access.OPEN
+    expect: Callable[[web.Request], Awaitable[None]] | None = None
+    counted: bool = True
+    """Whether metrics and spans have its path; `False` counts it as `other`."""
+    polled: bool = False
+    """Whether machines ask every few seconds, so that the log has a 200 at `debug` only."""
+    page: bool = False
+    """Whether it is there only with `PGEXEC_PAGE`."""
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/run",
+        run,
+        Operation("Run a snippet", RUN_ANSWER, (413, 415, 421, 422, 429, 503), RUN_BODY),
+        Access.KEY,
+        expect,
+    ),
+    Route(
+        "GET",
+        "/ping",
+        ping,
+        Operation("Answer", json_answer("Somebody does.", constant(message="pong"))),
+        polled=True,
+    ),
+    Route(
+        "GET",
+        "/healthz",
+        healthz,
+        Operation("Live", json_answer("The process lives.", constant(status="ok"))),
+        polled=True,
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        readyz,
+        Operation("Ready", json_answer("A run would be served.", constant(status="ready")), (503,)),
+        polled=True,
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        metrics_text,
+        Operation("Metrics for Prometheus", text_answer("Text")),
+        Access.METRICS,
+        polled=True,
+    ),
+    Route(
+        "GET",
+        "/openapi.json",
+        openapi_json,
+        Operation("This document", json_answer("It.", {"type": "object"})),
+    ),
+    Route(
+        "GET",
+        "/status",
+        status,
+        Operation(
+            "What the page shows",
+            json_answer("The pools, and the caller's own runs.", reference(ServerStatus)),
+            (421,),
+        ),
+        Access.KEY,
+        polled=True,
+        page=True,
+    ),
+    # Not counted by name: aiohttp says `/` of every request that it cannot read.
+    Route("GET", "/", page_html, None, counted=False, page=True),
+)
+PATHS = frozenset(route.path for route in ROUTES if route.counted)
+POLLED = frozenset(route.path for route in ROUTES if route.polled)
+
+
+def make_app(
+    settings: Settings,
+    service: Service,
+    metrics: Metrics,
+    tracer: Tracer | None = None,
+) -> web.Application:
+    """Return the application; it neither starts nor stops the service."""
+    app = web.Application(middlewares=[answer_errors])
+    routes = [route for route in ROUTES if settings.page or not route.page]
+    limits = RequestLimits.of(settings)
+    recent = Recent()
+    app[CONTEXT] = Context(
+        settings=settings,
+        limits=limits,
+        limits_of={
+            language: replace(limits, memory_limit_bytes=profile.settings.memory_limit)
+            for language, profile in settings.by_language.items()
+        },
+        service=service,
+        metrics=metrics,
+        reporter=Reporter(metrics, PATHS, POLLED, recent if settings.page else None, tracer),
+        recent=recent,
+        page=make_page(keyed=bool(settings.api_keys), playground=settings.playground),
+        openapi=describe_api(
+            [
+                (route.method, route.path, route.operation, route.access.asks_key(settings))
+                for route in routes
+                if route.operation is not None
+            ],
+            limits,
+        ),
+    )
+    for route in routes:
+        keyed = route.access.asks_key(settings)
+        handler = with_key(route.handler, settings.api_keys) if keyed else route.handler
+        options: dict[str, Any] = {} if route.expect is None else {"expect_handler": route.expect}
+        app.add_routes([web.RouteDef(route.method, route.path, handler, options)])
+    return app

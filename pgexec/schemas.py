@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+    from pgexec.settings import Settings
     from pool.job import Result
 
 MAX_DEPENDENCIES = 64
@@ -132,6 +133,19 @@ class RequestLimits:
     memory_limit_bytes: int
     output_limit_bytes: int
     packages: PackageList = EVERY_PACKAGE
+
+    @classmethod
+    def of(cls, settings: Settings) -> RequestLimits:
+        """Return the limits that settings name."""
+        return cls(
+            languages=tuple(settings.by_language),
+            run_timeout_s=settings.run_timeout_s,
+            code_limit_bytes=settings.code_limit,
+            stdin_limit_bytes=settings.stdin_limit,
+            memory_limit_bytes=settings.memory_limit,
+            output_limit_bytes=settings.output_limit,
+            packages=PackageList(settings.dependency_allow, settings.dependency_deny),
+        )
 
     def timeout_s(self, request: RunRequest) -> float:
         """Return how long the snippet of a request may take."""
