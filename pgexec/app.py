@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pgexec.tracing import Tracer
     from pool.container import Container
     from pool.engine import EngineObserver
+    from pool.observer import LayerObserver
 
 logger = logging.getLogger("pgexec")
 
@@ -45,8 +46,12 @@ class ListenError(Exception):
 class Backend(Protocol):
     """The container engine, as far as the composition needs it."""
 
-    def observe(self, observer: EngineObserver) -> None:
-        """Tell `observer` of every call of the engine from now on, and of leaks."""
+    def observe(self, engine: EngineObserver, layers: LayerObserver) -> None:
+        """Tell these from now on of every call of the engine and of leaks, and of layers."""
+        ...
+
+    def stop_installing(self) -> None:
+        """Install nothing any more, and tell those who wait for it."""
         ...
 
     async def launch(self, number: int, language: str) -> Container:
@@ -91,8 +96,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     watch_demand(
         metrics.registry, {language: pool.demand for language, pool in pools.items()}, settings
     )
-    backend.observe(metrics.engine)
-    backend.dependencies.observe(metrics.dependencies)
+    backend.observe(metrics.engine, metrics.layers)
     canary = Canary(
         backend.laboratory, metrics.canary, settings.canary_interval_s, tuple(settings.by_language)
     )
@@ -125,7 +129,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
                 event(logger, logging.INFO, "draining", {"timeout_s": settings.drain_timeout_s})
                 server.stop_listening()
                 probing.cancel()
-                backend.dependencies.refuse()
+                backend.stop_installing()
                 await asyncio.gather(*(pool.drain() for pool in pools.values()))
                 attendant.cancel()
                 lag.cancel()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 INSTALL_BUCKETS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 
 
-class DependencyMetrics(LayerObserver):
+class LayerMetrics(LayerObserver):
     """Counts what happens to layers."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -20,7 +20,7 @@ from prometheus_client import (
 )
 
 from pgexec.canary_metrics import CanaryMetrics
-from pgexec.dependency_metrics import DependencyMetrics
+from pgexec.dependency_metrics import LayerMetrics
 from pgexec.exposition import Exposition
 from pgexec.pool_metrics import OTHER, PoolFamilies, PoolMetrics
 from pool.engine import EngineObserver, Failure, Leak, Operation
@@ -103,7 +103,7 @@ class Metrics:
             registry=registry,
         ).observe
         self.engine = EngineMetrics(registry)
-        self.dependencies = DependencyMetrics(registry)
+        self.layers = LayerMetrics(registry)
         self.canary = CanaryMetrics(registry)
         self._pool_families = PoolFamilies(registry, BUCKETS_S)
         self._pools: dict[str, PoolMetrics] = {}

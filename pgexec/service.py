@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pool.job import Result
     from pool.layers import Layer
     from pool.manager import PoolManager
-    from pool.observer import LayerObserver, Snapshot
+    from pool.observer import Snapshot
     from pool.protocol import Kind
     from pool.requirements import Requirements
 
@@ -112,14 +112,6 @@ class Dependencies(Protocol):
 
     async def is_damaged(self, layer: Layer) -> bool:
         """Whether a layer is no longer what it was; if so, the next use makes it anew."""
-        ...
-
-    def observe(self, observer: LayerObserver) -> None:
-        """Tell an observer what happens to layers."""
-        ...
-
-    def refuse(self) -> None:
-        """Install nothing any more, and tell those who wait for it."""
         ...
 
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pool.engine import EngineObserver
     from pool.layers import Layer
     from pool.manager import PoolManager
+    from pool.observer import LayerObserver
 
 logger = logging.getLogger("pgexec")
 
@@ -96,9 +97,14 @@ class DockerBackend:
         self._installed: dict[str, Sequence[str]] = {}  # in them
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by image
 
-    def observe(self, observer: EngineObserver) -> None:
-        """Tell `observer` of every call of the engine from now on, and of leaks."""
-        self._engine.observer = observer
+    def observe(self, engine: EngineObserver, layers: LayerObserver) -> None:
+        """Tell these from now on of every call of the engine and of leaks, and of layers."""
+        self._engine.observer = engine
+        self.dependencies.store.observer = layers
+
+    def stop_installing(self) -> None:
+        """Install nothing any more, and tell those who wait for it."""
+        self.dependencies.store.refuse()
 
     async def launch(self, number: int, language: str = profiles.DEFAULT) -> Container:
         """Start a warm container of a language's pool, once image and network are prepared."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pool.docker_engine import DockerEngine
     from pool.installer import OnLine
     from pool.layers import Layer
-    from pool.observer import LayerObserver
     from pool.requirements import Requirements
     from pool.spec import ContainerSpec
 
@@ -36,7 +35,8 @@ CLOSE_S = 5.0
 class PooledLayers:
     """The layers for the containers of all pools, by the language that each has.
 
-    `spec` may still have to be prepared; `shared` is what all of a language's containers have.
+    `store` keeps the layers. `spec` may still have to be prepared; `shared` is what all of a
+    language's containers have.
     """
 
     def __init__(
@@ -60,10 +60,6 @@ class PooledLayers:
             layers_config(settings, installer),
             labels,
         )
-
-    def observe(self, observer: LayerObserver) -> None:
-        """Tell an observer what happens to layers."""
-        self.store.observer = observer
 
     @contextlib.asynccontextmanager
     async def use(
@@ -121,10 +117,6 @@ class PooledLayers:
         layer = await self.store.preload(requirements, spec)
         logger.info("preloaded %s: %d KiB", ", ".join(requirements), layer.bytes >> 10)
         return layer
-
-    def refuse(self) -> None:
-        """Install nothing any more, and tell those who wait for it."""
-        self.store.refuse()
 
     async def close(self) -> None:
         """Let go of the volume; what is on it stays."""

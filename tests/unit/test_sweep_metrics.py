@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pgexec.backend.docker import DockerBackend
 from pgexec.settings import Settings
 from pool.engine import EngineObserver, Leak, Owned
+from pool.observer import LayerObserver
 from pool.spec import LABEL
 from pool.sweep import labels
 
@@ -27,7 +28,7 @@ class Leaks(EngineObserver):
 
 async def test_a_leak_is_told_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = DockerBackend(Settings.of(docker_host="unix:///nowhere/docker.sock"))
-    backend.observe(observer := Leaks())
+    backend.observe(observer := Leaks(), LayerObserver())
     removed: list[str] = []
     now, mine = time.time(), backend._instance
     fresh, old = now + backend._lifetime_s, now + backend._lifetime_s / 2

@@ -63,12 +63,6 @@ class FakeDependencies:
     async def is_damaged(self, layer: Layer) -> bool:
         return False
 
-    def observe(self, observer: LayerObserver) -> None:
-        pass
-
-    def refuse(self) -> None:
-        pass
-
 
 class FakeBackend:
     """Starts containers on a fake engine, unless that is away."""
@@ -84,7 +78,10 @@ class FakeBackend:
         self.probing = asyncio.Event()
         self.probed = asyncio.Event()
 
-    def observe(self, observer: EngineObserver) -> None:
+    def observe(self, engine: EngineObserver, layers: LayerObserver) -> None:
+        pass
+
+    def stop_installing(self) -> None:
         pass
 
     async def launch(self, number: int, language: str) -> Container:
@@ -358,7 +355,8 @@ from tests.unit.http.test_app import FakeDependencies
 
 class Backend:
     def __init__(self, settings): pass
-    def observe(self, observer): pass
+    def observe(self, engine, layers): pass
+    def stop_installing(self): pass
     async def launch(self, number, language): raise EngineUnavailable("the engine is away")
     async def laboratory(self, language): raise EngineUnavailable("the engine is away")
     dependencies = FakeDependencies()
