@@ -22,33 +22,32 @@ CONTAINERS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 384,
 """Buckets of what is counted in containers; exact for pools of the default size."""
 
 
-def watch_demand(
-    registry: CollectorRegistry, pools: Mapping[str, Report], settings: Settings
-) -> None:
-    """Show demand whenever somebody scrapes, and the settings that advice is about.
+class DemandMetrics(Collector):
+    """Shows demand whenever somebody scrapes, and the settings that advice is about.
 
-    `pools` has the report of each pool by its name, which the label `profile` takes.
+    A collector, because the pool has whole histograms at hand; nothing is to be counted here.
     """
-    registry.register(_DemandCollector(pools, advised_settings(settings)))
 
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._reports: Mapping[str, Report] = {}
+        self._settings: Mapping[str, float] = {}
+        registry.register(self)
 
-def advised_settings(settings: Settings) -> dict[str, float]:
-    """Return the settings that advice may be about, by name."""
-    return {
-        "pool_min_idle": settings.pool_min_idle,
-        "pool_max_containers": settings.pool_max_containers,
-        "pool_autoscale": settings.pool_autoscale,
-        "max_uses": settings.max_uses,
-        "memory_limit": settings.memory_limit,
-    }
-
-
-class _DemandCollector(Collector):
-    def __init__(self, pools: Mapping[str, Report], settings: Mapping[str, float]) -> None:
-        self._pools = pools
-        self._settings = settings
+    def watch(self, reports: Mapping[str, Report], settings: Settings) -> None:
+        """Read these reports from now on; the label `profile` takes their names."""
+        self._reports = reports
+        self._settings = {
+            "pool_min_idle": settings.pool_min_idle,
+            "pool_max_containers": settings.pool_max_containers,
+            "pool_autoscale": settings.pool_autoscale,
+            "max_uses": settings.max_uses,
+            "memory_limit": settings.memory_limit,
+        }
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the families as they are now; none before there is something to watch."""
+        if not self._reports:
+            return
         labels = ["profile"]
         rate = GaugeMetricFamily(
             "pgexec_arrivals_per_second", "Leases asked for in the last ten seconds", labels=labels
@@ -69,7 +68,7 @@ class _DemandCollector(Collector):
             "By arrival, how many more that were than a second or two before",
             labels=labels,
         )
-        for profile, report in self._pools.items():
+        for profile, report in self._reports.items():
             now = report()
             rate.add_metric([profile], now.arrivals_per_s)
             target.add_metric([profile], now.target_idle)

@@ -8,7 +8,6 @@ import logging
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from pgexec.advise_gauges import watch_demand
 from pgexec.doctor.canary import Canary
 from pgexec.log import event
 from pgexec.metrics import Metrics
@@ -93,9 +92,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         language: _make_pool(profile, backend, metrics)
         for language, profile in settings.by_language.items()
     }
-    watch_demand(
-        metrics.registry, {language: pool.demand for language, pool in pools.items()}, settings
-    )
+    metrics.demand.watch({language: pool.demand for language, pool in pools.items()}, settings)
     backend.observe(metrics.engine, metrics.layers)
     canary = Canary(
         backend.laboratory, metrics.canary, settings.canary_interval_s, tuple(settings.by_language)

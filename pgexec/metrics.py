@@ -1,8 +1,16 @@
-"""What Prometheus gets to see: of the requests, of the engine, and of each pool.
+"""All that Prometheus gets to see, and the series of requests and runs.
 
 They are watched from outside, through the observers' seams. No label takes a value that a
-client makes up, and every series whose labels are known beforehand is there from the start.
-docs/monitoring.md lists all of them.
+client makes up (`labels`), and every series whose labels are known beforehand is there from
+the start. One way in for a metric:
+
+1. The module of its subject declares the family in the class that has the `registry`, which is
+   all that `/metrics` needs: `Exposition` renders whatever is registered.
+2. A method of that class, named for what happened, counts it. Only what has to be read when
+   somebody scrapes is brought up to date in `refresh`, which `Metrics.render` calls.
+3. docs/monitoring.md gets a row; a test holds the table against a scrape.
+
+A new subject is a new module, whose class `Metrics` makes.
 """
 
 from __future__ import annotations
@@ -19,21 +27,21 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from pgexec.advise_gauges import DemandMetrics
 from pgexec.canary_metrics import CanaryMetrics
 from pgexec.dependency_metrics import LayerMetrics
+from pgexec.engine_metrics import EngineMetrics
 from pgexec.exposition import Exposition
-from pgexec.pool_metrics import OTHER, PoolFamilies, PoolMetrics
-from pool.engine import EngineObserver, Failure, Leak, Operation
+from pgexec.labels import OTHER
+from pgexec.pool_metrics import PoolFamilies, PoolMetrics
 from pool.job import Status
 
 BUCKETS_S = (
     *(0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.01, 0.015, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-CALL_BUCKETS_S = (0.001, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0)
 LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 PEAK_BYTES = tuple((1 << 20) * size for size in (8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384))
-METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS"})
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -41,7 +49,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class Metrics:
     """All series of the server, in a `registry` of their own.
 
-    `engine` observes the engine, and `pool` makes an observer for each pool.
+    `engine` and `layers` observe what their names say, `pool` makes an observer for each pool,
+    `canary` and `demand` are told by the composition. `profiles` are the names of the pools.
     """
 
     def __init__(self, profiles: tuple[str, ...] = ("python",)) -> None:
@@ -107,6 +116,7 @@ class Metrics:
         self.canary = CanaryMetrics(registry)
         self._pool_families = PoolFamilies(registry, BUCKETS_S)
         self._pools: dict[str, PoolMetrics] = {}
+        self.demand = DemandMetrics(registry)
 
     def pool(self, profile: str) -> PoolMetrics:
         """Return the observer of the pool that has this name; `profile` labels its series."""
@@ -136,65 +146,6 @@ class Metrics:
         for pool in self._pools.values():
             pool.refresh()
         return self._exposition.render()
-
-
-class EngineMetrics(EngineObserver):
-    """What the engine was asked, how long it took, and what went through its streams."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        call_s = Histogram(
-            "pgexec_engine_call_duration_seconds",
-            "Calls of the container engine, however they ended",
-            ["operation"],
-            buckets=CALL_BUCKETS_S,
-            registry=registry,
-        )
-        errors = Counter(
-            "pgexec_engine_errors_total",
-            "Calls of the container engine that failed",
-            ["operation", "reason"],
-            registry=registry,
-        )
-        leaked = Counter(
-            "pgexec_leaked_containers_total",
-            "Containers that nothing but the sweep would have removed",
-            ["kind"],
-            registry=registry,
-        )
-        self._received = Counter(
-            "pgexec_stream_received_bytes_total",
-            "Bytes that came from containers' streams",
-            registry=registry,
-        )
-        self._sent = Counter(
-            "pgexec_stream_sent_bytes_total",
-            "Bytes that were sent to containers' streams",
-            registry=registry,
-        )
-        self._counted_received = self._counted_sent = 0
-        self._call_s = {operation: call_s.labels(operation) for operation in Operation}
-        self._errors = {
-            (operation, failure): errors.labels(operation, failure)
-            for operation in Operation
-            for failure in Failure
-        }
-        self._leaked = {leak: leaked.labels(leak) for leak in Leak}
-
-    def called(self, operation: Operation, seconds: float, failure: Failure | None) -> None:
-        """Count a call, and its failure."""
-        self._call_s[operation].observe(seconds)
-        if failure is not None:
-            self._errors[operation, failure].inc()
-
-    def leaked(self, leak: Leak) -> None:
-        """Count a container that the sweep found."""
-        self._leaked[leak].inc()
-
-    def refresh(self) -> None:
-        """Take over what the streams have added up."""
-        self._received.inc(self.received_bytes - self._counted_received)
-        self._sent.inc(self.sent_bytes - self._counted_sent)
-        self._counted_received, self._counted_sent = self.received_bytes, self.sent_bytes
 
 
 def version() -> str:

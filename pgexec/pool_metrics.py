@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from pgexec.labels import START_FAILURES, known
 from pool.container import State
 from pool.observer import Observer, Rejection, Source
 from pool.recycling import Reason
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     from pool.job import ResetReport
     from pool.observer import Snapshot
 
-OTHER = "other"
-"""The label's value for everything that is not foreseen, so that nobody can make series up."""
-START_FAILURES = (
-    *("engine_error", "engine_unavailable", "image_missing", "container_lost"),
-    *("runner_protocol_error", "lost", "timeout", "unexpected", OTHER),
-)
 USES = (1, 2, 5, 10, 25, 50, 100, 250, 1000)
 
 
@@ -134,7 +129,7 @@ class PoolMetrics(Observer):
 
     def start_failed(self, kind: str) -> None:
         """Count a container that did not become ready."""
-        self._start_failures[kind if kind in START_FAILURES else OTHER].inc()
+        self._start_failures[known(kind, START_FAILURES)].inc()
 
     def leased(self, source: Source, waited_s: float) -> None:
         """Count a lease and how long it took to get."""

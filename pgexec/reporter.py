@@ -8,8 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pgexec import log
-from pgexec.metrics import METHODS
-from pgexec.pool_metrics import OTHER
+from pgexec.labels import METHODS, known
 from pgexec.record import GONE, RECORD
 
 if TYPE_CHECKING:
@@ -78,8 +77,7 @@ class Reporter:
             self._tracer.answered(request, record, GONE, seconds)
 
     def _count(self, request: web.BaseRequest, status: int, seconds: float) -> None:
-        path = request.path if request.path in self._paths else OTHER
-        self._metrics.answered(path, status, seconds)
+        self._metrics.answered(known(request.path, self._paths), status, seconds)
 
     def _log(
         self,
@@ -91,7 +89,7 @@ class Reporter:
     ) -> None:
         fields: dict[str, object] = {
             "request_id": record.id,
-            "method": request.method if request.method in METHODS else OTHER,
+            "method": known(request.method, METHODS),
             "path": request.path[:_MAX_PATH_CHARS],
             "status": status,
         }

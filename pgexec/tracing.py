@@ -12,7 +12,6 @@ import asyncio
 import threading
 import time
 from http import HTTPStatus
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -22,8 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
-from pgexec.metrics import METHODS
-from pgexec.pool_metrics import OTHER
+from pgexec.labels import METHODS, known
+from pgexec.metrics import version
 from pool.observer import Source
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Tracer:
 
     def __init__(self, paths: frozenset[str]) -> None:
         self._paths = paths
-        own = {"service.name": "pgexec", "service.version": metadata.version("pgexec")}
+        own = {"service.name": "pgexec", "service.version": version()}
         # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say comes last, and wins.
         resource = Resource.create(own).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -61,10 +60,10 @@ class Tracer:
         def nanoseconds(at: float) -> int:
             return int((to_epoch_s + at) * 1e9)
 
-        method = request.method if request.method in METHODS else OTHER
-        known = request.path in self._paths
+        method = known(request.method, METHODS)
+        named = request.path in self._paths
         span = self._tracer.start_span(
-            f"{method} {request.path}" if known else method,
+            f"{method} {request.path}" if named else method,
             context=extract(request.headers),
             kind=SpanKind.SERVER,
             start_time=nanoseconds(record.began),
@@ -73,7 +72,7 @@ class Tracer:
                 "http.response.status_code": status,
                 "url.path": request.path[:_MAX_PATH_CHARS],
                 "url.scheme": "http",
-                **({"http.route": request.path} if known else {}),
+                **({"http.route": request.path} if named else {}),
                 **dict(_attributes(record)),
             },
         )

@@ -12,7 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pgexec.__main__ import main
 from pgexec.advise import Evidence, advise, least, render, render_json
-from pgexec.advise_gauges import watch_demand
 from pgexec.advise_sources import SourceError, evidence_of, in_text, of_metrics, of_trace
 from pgexec.advise_trace import Request, TraceError, read_trace, write_table
 from pgexec.metrics import Metrics
@@ -128,7 +127,7 @@ def exposition() -> str:
         arrivals_per_s=2.5, target_idle=5, recommended_idle=2, levels=levels, rises=rises
     )
     pools = {"python": lambda: report, "data": lambda: replace(report, levels=[0] * 29 + [900])}
-    watch_demand(metrics.registry, pools, Settings.of(max_uses=7))
+    metrics.demand.watch(pools, Settings.of(max_uses=7))
     metrics.pool("data").leased(Source.WAITED, 60.0)
     metrics.ran("data", Status.MEMORY_LIMIT, 2.0, 1.5)
     pool = metrics.pool("python")
