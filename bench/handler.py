@@ -23,7 +23,7 @@ from pgexec.settings import Settings
 from pool.job import Result, Status
 
 if TYPE_CHECKING:
-    from pgexec.schemas import RunRequest
+    from pgexec.contract import RunRequest
     from pool.observer import Snapshot
 
 BODY = json.dumps({"language": "python", "code": "print(1)", "dependencies": []}).encode()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from pgexec.auth import Keyring
     from pgexec.settings import Settings
+    from pgexec.settings.keys import Keyring
 
 _PORT = re.compile(r":\d*$")
 

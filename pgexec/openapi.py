@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import to_json
 
-from pgexec.errors import COME_BACK, MAX_LINE_BYTES
-from pgexec.events import EVENT_STREAM
-from pgexec.metrics import version
-from pgexec.schemas import (
+from pgexec.contract import (
     MAX_REQUIREMENT_CHARS,
     InstallerLine,
     OutputText,
@@ -20,16 +17,19 @@ from pgexec.schemas import (
     Refusal,
     RunRequest,
     RunResult,
+    ServerStatus,
     StreamRefusal,
 )
-from pgexec.status import ServerStatus
+from pgexec.errors import COME_BACK, MAX_LINE_BYTES
+from pgexec.events import EVENT_STREAM
+from pgexec.metrics import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic import BaseModel
 
-    from pgexec.schemas import RequestLimits
+    from pgexec.parsing import RequestLimits
 
 Json = dict[str, Any]
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion11, web
 
+from pgexec.answers import describe, render_result
 from pgexec.body import check_json, read_body
 from pgexec.browsers import Access, check_host, with_key
+from pgexec.contract import ServerStatus
 from pgexec.errors import JSON_HEADERS, RequestError
 from pgexec.events import answer_with_events, wants_events
 from pgexec.exposition import CONTENT_TYPE
@@ -31,16 +33,15 @@ from pgexec.openapi import (
     text_answer,
 )
 from pgexec.page import Page, make_page, render_status
+from pgexec.parsing import RequestLimits, parse_run
 from pgexec.recent import Recent
 from pgexec.record import RECORD, Record, request_id
 from pgexec.reporter import Reporter
-from pgexec.schemas import RequestLimits, describe, parse_run, render_result
 from pgexec.service import Timings
-from pgexec.status import ServerStatus
 
 if TYPE_CHECKING:
+    from pgexec.contract import RunRequest
     from pgexec.metrics import Metrics
-    from pgexec.schemas import RunRequest
     from pgexec.service import Progress, Service
     from pgexec.settings import Settings
     from pgexec.tracing import Tracer

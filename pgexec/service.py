@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from pgexec.schemas import RunRequest
+    from pgexec.contract import RunRequest
     from pool.installer import OnLine
     from pool.job import Result
     from pool.layers import Layer

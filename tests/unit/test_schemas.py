@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgexec import bulk
+from pgexec.answers import render_result
+from pgexec.contract import RunRequest
 from pgexec.errors import RequestError
-from pgexec.schemas import RequestLimits, RunRequest, check_requirement, parse_run, render_result
+from pgexec.parsing import RequestLimits, check_requirement, parse_run
 from pgexec.settings.sizes import format_size, parse_size
 from pool.job import Result, Status
 

@@ -15,8 +15,8 @@ from pool.observer import Snapshot
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
+    from pgexec.contract import RunRequest
     from pgexec.metrics import Metrics
-    from pgexec.schemas import RunRequest
     from pgexec.server import HttpServer
     from pgexec.service import Progress, Timings
 

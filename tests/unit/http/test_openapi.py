@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from pgexec import schemas
+from pgexec import contract
+from pgexec.contract import Refusal, RunRequest, RunResult, ServerStatus, StreamRefusal
 from pgexec.errors import HTTP, POOL, RequestError
+from pgexec.parsing import RequestLimits, parse_run
 from pgexec.routes import PATHS
-from pgexec.schemas import Refusal, RequestLimits, RunRequest, RunResult, StreamRefusal, parse_run
 from pgexec.settings.profiles import DEFAULT
-from pgexec.status import ServerStatus
 from pool.protocol import Kind
 from tests import sse
 from tests.unit.http.rig import make_result
@@ -119,7 +119,7 @@ async def test_each_event_is_there_with_the_model_of_its_data(
     told = list(sse.parse((await server.post(CODE, **sse.ASK)).body))
     assert {*models} == {name for name, _ in told} | {"error"}
     for name, data in told:
-        model = getattr(schemas, models[name].rpartition("/")[2])
+        model = getattr(contract, models[name].rpartition("/")[2])
         model.model_validate_json(json.dumps(data), extra="forbid")
 
 

@@ -1,21 +1,20 @@
-"""What a client may send to `/run`, and what it gets back."""
+"""Reading a request to run: from the bytes of its body to a `RunRequest` within the limits."""
 
 from __future__ import annotations
 
 import re
-import signal
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic import ValidationError
+from pydantic_core import from_json
 
 from pgexec import bulk
+from pgexec.contract import MAX_DEPENDENCIES, MAX_REQUIREMENT_CHARS, RunRequest
 from pgexec.errors import RequestError
 from pgexec.settings.sizes import format_size
-from pool.job import Status
 from pool.requirements import EVERY_PACKAGE, PackageList
 
 if TYPE_CHECKING:
@@ -24,10 +23,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from pgexec.settings import Settings
-    from pool.job import Result
 
-MAX_DEPENDENCIES = 64
-MAX_REQUIREMENT_CHARS = 256
 _QUOTED_CHARS = 80
 _SHOWN_BITS = 128
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -39,87 +35,6 @@ _ARCHIVES = (
 """What pip takes for a file (its `utils/filetypes.py`), wherever it may be."""
 
 BAD = HTTPStatus.BAD_REQUEST
-
-
-class RunRequest(BaseModel):
-    """The body of `POST /run`; `parse_run` also holds it against the server's limits."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-
-    language: Annotated[str, Field(description="The language of the code.")]
-    code: Annotated[str, Field(description="The snippet; not blank, and without NUL.")]
-    dependencies: Annotated[
-        list[str],
-        Field(
-            max_length=MAX_DEPENDENCIES,
-            description="Requirements to install before the run: names with extras, versions and "
-            "markers; no options, addresses or files.",
-        ),
-    ] = []
-    stdin: Annotated[str, Field(description="The text of the snippet's standard input.")] = ""
-    timeout_s: Annotated[
-        float | None,
-        Field(description="How many seconds the snippet may take; the server's limit by default."),
-    ] = None
-    fresh: Annotated[
-        bool,
-        Field(description="Whether to use a container that nobody has used, and destroy it then."),
-    ] = False
-
-
-class RunResult(BaseModel):
-    """How a snippet ended and what it wrote; the answer to `POST /run` whatever it did."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    data: Annotated[str, Field(description="stdout and stderr together, in their order.")]
-    error: Annotated[
-        str | None, Field(description="How it ended in one sentence; null when it exited with 0.")
-    ]
-    status: Status
-    stdout: str
-    stderr: str
-    exit_code: Annotated[int | None, Field(description="null when a signal ended it.")]
-    signal: Annotated[int | None, Field(description="The signal that ended it, or null.")]
-    duration_s: Annotated[float, Field(ge=0)]
-    cpu_s: Annotated[float, Field(ge=0)]
-    peak_memory_bytes: Annotated[int, Field(ge=0)]
-    truncated: Annotated[bool, Field(description="Whether the limit on output was reached.")]
-
-
-class Refusal(BaseModel):
-    """Every answer other than 200."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    data: None
-    error: Annotated[str, Field(description="What is wrong, in a sentence.")]
-    code: Annotated[str, Field(pattern="^[a-z0-9_]+$", description="The same for machines.")]
-
-
-class StreamRefusal(Refusal):
-    """An error that came after the stream had begun; its last event."""
-
-    status: Annotated[int, Field(description="The HTTP status that it would have had.")]
-    retry_after_s: Annotated[int, Field(description="What Retry-After would have said.")] = 0
-
-
-class QueuePlace(BaseModel):
-    """The run waits for a container."""
-
-    position: Annotated[int, Field(ge=1, description="1 for who is next.")]
-
-
-class InstallerLine(BaseModel):
-    """A line of the installer's."""
-
-    line: str
-
-
-class OutputText(BaseModel):
-    """A piece of the snippet's output."""
-
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,60 +127,6 @@ def check_requirement(item: str) -> None:
 
 def _is_archive(name: str) -> bool:
     return name.strip().lower().endswith(_ARCHIVES)
-
-
-def render_result(result: Result, error: str | None) -> bytes:
-    """Return the JSON body of a 200 in UTF-8; bytes that are no UTF-8 become U+FFFD."""
-    stdout = result.stdout.decode("utf-8", "replace")
-    stderr = result.stderr.decode("utf-8", "replace") if result.stderr else ""
-    if not result.stderr:
-        data = stdout
-    elif not result.stdout:
-        data = stderr
-    else:
-        data = result.data.decode("utf-8", "replace")
-    return to_json(
-        {
-            "data": data,
-            "error": error,
-            "status": result.status,
-            "stdout": stdout,
-            "stderr": stderr,
-            "exit_code": result.exit_code,
-            "signal": result.signal,
-            "duration_s": result.duration_s,
-            "cpu_s": result.cpu_s,
-            "peak_memory_bytes": result.peak_memory_bytes,
-            "truncated": result.truncated,
-        }
-    )
-
-
-def describe(result: Result, timeout_s: float, limits: RequestLimits) -> str | None:
-    """Say in one sentence how a run ended; `None` when it exited with 0.
-
-    `timeout_s` is the limit that applied to this run.
-    """
-    match result.status:
-        case Status.OK:
-            return None
-        case Status.ERROR:
-            return f"exit status {result.exit_code}"
-        case Status.TIMEOUT:
-            return f"timed out after {timeout_s:g} s"
-        case Status.MEMORY_LIMIT:
-            return f"out of memory (limit {format_size(limits.memory_limit_bytes)})"
-        case Status.OUTPUT_LIMIT:
-            return f"output over the limit of {format_size(limits.output_limit_bytes)}"
-        case Status.KILLED:
-            return f"killed by signal {result.signal}{_signal_name(result.signal)}"
-
-
-def _signal_name(number: int | None) -> str:
-    try:
-        return f" ({signal.Signals(number or 0).name})"
-    except ValueError:
-        return ""
 
 
 def _check_size(field: str, text: str, limit_bytes: int) -> None:

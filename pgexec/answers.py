@@ -1,0 +1,69 @@
+"""The answer to a run that ended: its sentence and its JSON document."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from pydantic_core import to_json
+
+from pgexec.settings.sizes import format_size
+from pool.job import Status
+
+if TYPE_CHECKING:
+    from pgexec.parsing import RequestLimits
+    from pool.job import Result
+
+
+def render_result(result: Result, error: str | None) -> bytes:
+    """Return the JSON body of a 200 in UTF-8; bytes that are no UTF-8 become U+FFFD."""
+    stdout = result.stdout.decode("utf-8", "replace")
+    stderr = result.stderr.decode("utf-8", "replace") if result.stderr else ""
+    if not result.stderr:
+        data = stdout
+    elif not result.stdout:
+        data = stderr
+    else:
+        data = result.data.decode("utf-8", "replace")
+    return to_json(
+        {
+            "data": data,
+            "error": error,
+            "status": result.status,
+            "stdout": stdout,
+            "stderr": stderr,
+            "exit_code": result.exit_code,
+            "signal": result.signal,
+            "duration_s": result.duration_s,
+            "cpu_s": result.cpu_s,
+            "peak_memory_bytes": result.peak_memory_bytes,
+            "truncated": result.truncated,
+        }
+    )
+
+
+def describe(result: Result, timeout_s: float, limits: RequestLimits) -> str | None:
+    """Say in one sentence how a run ended; `None` when it exited with 0.
+
+    `timeout_s` is the limit that applied to this run.
+    """
+    match result.status:
+        case Status.OK:
+            return None
+        case Status.ERROR:
+            return f"exit status {result.exit_code}"
+        case Status.TIMEOUT:
+            return f"timed out after {timeout_s:g} s"
+        case Status.MEMORY_LIMIT:
+            return f"out of memory (limit {format_size(limits.memory_limit_bytes)})"
+        case Status.OUTPUT_LIMIT:
+            return f"output over the limit of {format_size(limits.output_limit_bytes)}"
+        case Status.KILLED:
+            return f"killed by signal {result.signal}{_signal_name(result.signal)}"
+
+
+def _signal_name(number: int | None) -> str:
+    try:
+        return f" ({signal.Signals(number or 0).name})"
+    except ValueError:
+        return ""

@@ -1,0 +1,163 @@
+"""The wire contract: the models of what clients send and of what they are answered.
+
+A new field of `POST /run` begins here; `http/parsing.py` holds it against the server's limits.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pool.job import Status
+
+MAX_DEPENDENCIES = 64
+MAX_REQUIREMENT_CHARS = 256
+Seconds = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+# --- POST /run ---
+
+
+class RunRequest(BaseModel):
+    """The body of `POST /run`; `parse_run` also holds it against the server's limits."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    language: Annotated[str, Field(description="The language of the code.")]
+    code: Annotated[str, Field(description="The snippet; not blank, and without NUL.")]
+    dependencies: Annotated[
+        list[str],
+        Field(
+            max_length=MAX_DEPENDENCIES,
+            description="Requirements to install before the run: names with extras, versions and "
+            "markers; no options, addresses or files.",
+        ),
+    ] = []
+    stdin: Annotated[str, Field(description="The text of the snippet's standard input.")] = ""
+    timeout_s: Annotated[
+        float | None,
+        Field(description="How many seconds the snippet may take; the server's limit by default."),
+    ] = None
+    fresh: Annotated[
+        bool,
+        Field(description="Whether to use a container that nobody has used, and destroy it then."),
+    ] = False
+
+
+class RunResult(BaseModel):
+    """How a snippet ended and what it wrote; the answer to `POST /run` whatever it did."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    data: Annotated[str, Field(description="stdout and stderr together, in their order.")]
+    error: Annotated[
+        str | None, Field(description="How it ended in one sentence; null when it exited with 0.")
+    ]
+    status: Status
+    stdout: str
+    stderr: str
+    exit_code: Annotated[int | None, Field(description="null when a signal ended it.")]
+    signal: Annotated[int | None, Field(description="The signal that ended it, or null.")]
+    duration_s: Annotated[float, Field(ge=0)]
+    cpu_s: Annotated[float, Field(ge=0)]
+    peak_memory_bytes: Annotated[int, Field(ge=0)]
+    truncated: Annotated[bool, Field(description="Whether the limit on output was reached.")]
+
+
+class Refusal(BaseModel):
+    """Every answer other than 200."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    data: None
+    error: Annotated[str, Field(description="What is wrong, in a sentence.")]
+    code: Annotated[str, Field(pattern="^[a-z0-9_]+$", description="The same for machines.")]
+
+
+class StreamRefusal(Refusal):
+    """An error that came after the stream had begun; its last event."""
+
+    status: Annotated[int, Field(description="The HTTP status that it would have had.")]
+    retry_after_s: Annotated[int, Field(description="What Retry-After would have said.")] = 0
+
+
+class QueuePlace(BaseModel):
+    """The run waits for a container."""
+
+    position: Annotated[int, Field(ge=1, description="1 for who is next.")]
+
+
+class InstallerLine(BaseModel):
+    """A line of the installer's."""
+
+    line: str
+
+
+class OutputText(BaseModel):
+    """A piece of the snippet's output."""
+
+    text: str
+
+
+# --- GET /status ---
+
+
+class _StatusModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class PoolStates(_StatusModel):
+    """Containers of one pool by state, and the requests that wait for one."""
+
+    starting: Count
+    idle: Count
+    leased: Count
+    resetting: Count
+    destroying: Count
+    waiting: Count
+
+
+class Percentiles(_StatusModel):
+    """Of the last runs, by nearest rank."""
+
+    p50: Seconds
+    p99: Seconds
+
+
+class Latency(_StatusModel):
+    """How long the caller's last runs took, in seconds; null when there were none."""
+
+    window_s: Annotated[Seconds, Field(description="Older runs do not count.")]
+    runs: Annotated[int, Field(ge=0, description="How many count.")]
+    queue: Annotated[Percentiles | None, Field(description="Waiting for a container.")]
+    run: Annotated[Percentiles | None, Field(description="The snippet alone.")]
+    total: Annotated[Percentiles | None, Field(description="The whole request.")]
+
+
+class RecentRun(_StatusModel):
+    """One run that got a container."""
+
+    time: Annotated[float, Field(description="Its end, in seconds since 1970.")]
+    request_id: str
+    language: str
+    status: Annotated[str, Field(description="The run's status, or the error's code.")]
+    queue_s: Seconds | None
+    run_s: Annotated[Seconds | None, Field(description="null when it did not end by itself.")]
+    total_s: Seconds
+    container: str
+
+
+class ServerStatus(_StatusModel):
+    """How the pools are doing, and what became of the caller's own requests lately."""
+
+    unready: Annotated[str | None, Field(description="Why a run would not be served now.")]
+    languages: list[str]
+    pools: dict[str, PoolStates]
+    ran: Annotated[int, Field(ge=0, description="Runs since the start.")]
+    refused: Annotated[
+        dict[str, int], Field(description="Requests that got no container, by the error's code.")
+    ]
+    latency: Latency
+    recent: Annotated[list[RecentRun], Field(description="The last runs, the newest first.")]
