@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from tests.chaos.engine import PrivateEngine
     from tests.chaos.report import Report, Row
+    from tests.private_engine import PrivateEngine
 
 SETTINGS = {
     "NETWORK": "none",

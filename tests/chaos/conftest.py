@@ -12,9 +12,9 @@ import pytest_asyncio
 
 from pool.docker_engine import find_engine
 from tests.chaos.bed import Bed
-from tests.chaos.engine import PrivateEngine, unusable
 from tests.chaos.report import Report
 from tests.conftest import available_images
+from tests.private_engine import PrivateEngine, unusable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.chaos.bed import Bed
     from tests.chaos.conftest import MakeBed
-    from tests.chaos.engine import PrivateEngine
+    from tests.private_engine import PrivateEngine
 
 CLIENTS = 5
 LATE_S = 3.0

@@ -116,6 +116,22 @@ class EngineClient:
         finally:
             await self.remove(container)
 
+    async def gateway(self, image: str) -> str:
+        """Return the address by which containers of the default network reach this machine.
+
+        A running container is asked, because the network does not always know: at the very
+        first start of Docker 20.10, `GET /networks/bridge` has a Subnet and no Gateway.
+        """
+        container = await self.create(image, ["python3", "-c", "input()"], {})
+        try:
+            status, answer = await self.call("POST", f"/containers/{container}/start")
+            assert status == 204, answer
+            networks = (await self.inspect(container))["NetworkSettings"]["Networks"]
+        finally:
+            await self.remove(container)
+        (network,) = networks.values()
+        return str(network["Gateway"])
+
     async def output(self, image: str, command: list[str], volume: str) -> str:
         """Run a command as root with a volume at /volume, and return what it printed."""
         document = {

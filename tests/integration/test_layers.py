@@ -24,16 +24,10 @@ KEYS = "a:key-of-a,b:key-of-b"
 A, B = "key-of-a", "key-of-b"
 
 
-async def gateway() -> str:
-    """Return the address by which containers of the default network reach this machine."""
-    _, network = await EngineClient().call("GET", "/networks/bridge")
-    return str(network["IPAM"]["Config"][0]["Gateway"])
-
-
 @pytest.fixture(scope="module")
-def index() -> Iterator[PackageIndex]:
+def index(first_image: str) -> Iterator[PackageIndex]:
     """Serve packages, harmless ones and others."""
-    served = PackageIndex(asyncio.run(gateway()), f"user:{PASSWORD}")
+    served = PackageIndex(asyncio.run(EngineClient().gateway(first_image)), f"user:{PASSWORD}")
     for version in ("1.0", "2.0"):
         served.add(wheel("plain", version))
     served.add(wheel("needsone", requires=("plain==1.0",)))

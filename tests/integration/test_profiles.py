@@ -218,10 +218,9 @@ async def volume() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def index() -> AsyncIterator[PackageIndex]:
+async def index(first_image: str) -> AsyncIterator[PackageIndex]:
     """Serve a package that starts a thread when it is imported, and harmless ones."""
-    _, network = await EngineClient().call("GET", "/networks/bridge")
-    served = PackageIndex(str(network["IPAM"]["Config"][0]["Gateway"]), "user:word")
+    served = PackageIndex(await EngineClient().gateway(first_image), "user:word")
     served.add(wheel("busy", files={"busy_data.py": THREADS}))
     for version in ("1.0", "2.0"):
         served.add(wheel("plain", version))

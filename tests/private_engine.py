@@ -1,7 +1,8 @@
-"""A Docker engine of our own, on a small disk, to be broken: nobody else's feels any of it.
+"""A Docker engine of our own that never ran before, on a small disk, to be used or broken.
 
 Engine, containerd, shims and containers live in PID, mount and network namespaces that one
-process holds. Its death is the death of them all, and takes their mounts along.
+process holds, and no other engine feels any of it. Its death is the death of them all, and takes
+their mounts along.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 DISK_BYTES = 1 << 30
-CGROUP = "pgexec-chaos"
+CGROUP = "pgexec-tests"
 STOP_S = 60.0
+SOCKET_PATH_BYTES = 107
 _HOLD = """
 import signal, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whom their parents left is reaped
@@ -69,6 +71,8 @@ class PrivateEngine:
         self._directory = directory
         self._root = directory / "root"
         self._config = directory / "daemon.json"
+        longest = directory / "exec/containerd/containerd.sock.ttrpc"
+        assert len(bytes(longest)) <= SOCKET_PATH_BYTES, f"too long for a socket: {longest}"
         self._holder: subprocess.Popen[bytes] | None = None
         self._dockerd: subprocess.Popen[bytes] | None = None
         self._pid = 0
@@ -97,8 +101,8 @@ class PrivateEngine:
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"up\n"
         self._pid = _child(self._holder.pid)
-        subprocess.run(self._inside("mount", "-o", "loop", disk, self._root), check=True)
-        subprocess.run(self._inside("ip", "link", "set", "lo", "up"), check=True)
+        subprocess.run(self.inside("mount", "-o", "loop", disk, self._root), check=True)
+        subprocess.run(self.inside("ip", "link", "set", "lo", "up"), check=True)
 
     def start(self) -> None:
         """Start dockerd; `answers` tells when it does."""
@@ -118,7 +122,7 @@ class PrivateEngine:
         )
         with (self._directory / "dockerd.log").open("ab") as log:
             self._dockerd = subprocess.Popen(
-                self._inside(*command),
+                self.inside(*command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -154,6 +158,11 @@ class PrivateEngine:
             with contextlib.suppress(OSError):  # of another run that goes on
                 cgroup.rmdir()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def inside(self, *command: str | Path) -> list[str]:
+        """Return the command line that runs a command in the engine's namespaces."""
+        enter = ("nsenter", "-t", str(self._pid), "--mount", "--net", "--pid")
+        return [*enter, "--", *map(str, command)]
 
     # --- images -------------------------------------------------------------------------------
 
@@ -250,10 +259,6 @@ class PrivateEngine:
 
     def _seen_inside(self, path: Path) -> Path:
         return Path(f"/proc/{self._pid}/root") / path.relative_to("/")
-
-    def _inside(self, *command: str | Path) -> list[str]:
-        enter = ("nsenter", "-t", str(self._pid), "--mount", "--net", "--pid")
-        return [*enter, "--", *map(str, command)]
 
 
 def _cgroups() -> list[Path]:
