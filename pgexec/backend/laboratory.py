@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pool.docker_engine import DockerEngine
     from pool.spec import ContainerSpec, Limits
 
+CANARY = "canary"
+"""The role of containers that the isolation canary probes."""
 CODE_BYTES = 1 << 20
 MEMORY_BYTES = 64 << 20
 DESTROY_TIMEOUT_S = 5.0

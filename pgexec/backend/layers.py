@@ -7,11 +7,10 @@ import contextlib
 import json
 import logging
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pgexec.settings.profiles import DEFAULT
 from pool.errors import EngineError, LeaseTimeout, PoolError
-from pool.installer import Installer, InstallerConfig
+from pool.installer import Installer
 from pool.keeper import Keeper
 from pool.layers import LayersConfig, LayerStore
 from pool.requirements import normalise
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from pgexec.settings import Settings
     from pool.docker_engine import DockerEngine
-    from pool.installer import OnLine
+    from pool.installer import InstallerConfig, OnLine
     from pool.layers import Layer
     from pool.requirements import Requirements
     from pool.spec import ContainerSpec
@@ -136,66 +135,3 @@ def layers_config(settings: Settings, installer: InstallerConfig) -> LayersConfi
         failure_ttl_s=settings.dependency_failure_ttl_s,
         wait_s=settings.install_timeout_s + settings.lease_timeout_s,
     )
-
-
-def installer_config(
-    settings: Settings,
-    *,
-    trust: Mapping[str, str],
-    network: tuple[str, Mapping[str, object] | None],
-) -> InstallerConfig:
-    """Return what an installation may use, and what pip is told by its environment."""
-    indexes = [
-        _with_credentials(url, settings.dependency_index_credentials)
-        for url in settings.dependency_index_url
-    ]
-    further = list(settings.dependency_extra_index_url)
-    environment = {
-        **trust,
-        "PIP_RETRIES": "2",
-        "PIP_TIMEOUT": "15",
-        "PIP_BREAK_SYSTEM_PACKAGES": "1",  # it writes to no system's
-        "PIP_ROOT_USER_ACTION": "ignore",
-    }
-    for url in indexes:
-        environment |= {"PIP_INDEX_URL": url}
-    if further:
-        both = " ".join(further)
-        environment |= {"PIP_EXTRA_INDEX_URL": both}
-    if plain := [urlsplit(url).netloc.rpartition("@")[2] for url in _plain(indexes + further)]:
-        hosts = " ".join(plain)
-        environment |= {"PIP_TRUSTED_HOST": hosts}
-    if settings.dependency_binary_only:
-        environment |= {"PIP_ONLY_BINARY": ":all:"}
-    return InstallerConfig(
-        environment=environment,
-        secrets=tuple(secret for url in indexes + further for secret in _secrets(url)),
-        denied=settings.dependency_deny,
-        network=network[0],
-        guard=network[1],
-        timeout_s=settings.install_timeout_s,
-        start_timeout_s=settings.start_timeout_s,
-        limit_bytes=settings.dependency_size_limit,
-    )
-
-
-def _plain(urls: Sequence[str]) -> list[str]:
-    """Return those without TLS: whoever names one has made up their mind."""
-    return [url for url in urls if url.startswith("http://")]
-
-
-def _with_credentials(url: str, credentials: str) -> str:
-    if not credentials:
-        return url
-    parts = urlsplit(url)
-    user, _, password = credentials.partition(":")
-    userinfo = f"{quote(user, safe='')}:{quote(password, safe='')}"
-    return urlunsplit(parts._replace(netloc=f"{userinfo}@{parts.netloc.rpartition('@')[2]}"))
-
-
-def _secrets(url: str) -> list[str]:
-    """Return what of an address nobody else may read, as it may be spelled."""
-    userinfo = urlsplit(url).netloc.rpartition("@")[0]
-    user, colon, password = userinfo.partition(":")
-    secret = password if colon else user  # some indexes take a token for a user
-    return [text for text in (userinfo, secret, unquote(secret)) if text]

@@ -8,8 +8,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from pgexec.backend.docker import container_labels, prepare_spec
 from pgexec.backend.laboratory import Laboratory
+from pgexec.backend.spec import container_labels, prepare_spec
 from pgexec.doctor import isolation, machine, trials
 from pgexec.doctor.check import TIMEOUT_S, Check
 from pgexec.doctor.facts import Info, Version

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
-from pgexec.backend.docker import CANARY, container_labels, prepare_spec
-from pgexec.backend.laboratory import Laboratory
+from pgexec.backend.laboratory import CANARY, Laboratory
+from pgexec.backend.spec import container_labels, prepare_spec
 from pgexec.canary_metrics import CanaryMetrics
 from pgexec.doctor.canary import Canary
 from pgexec.settings import Settings

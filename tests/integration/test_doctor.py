@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgexec.backend.docker import prepare_spec
 from pgexec.backend.laboratory import Laboratory
+from pgexec.backend.spec import prepare_spec
 from pgexec.doctor import trials
 from pgexec.doctor.findings import CheckStatus
 from pgexec.doctor.sandbox import Sandbox

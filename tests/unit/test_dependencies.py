@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pgexec.backend.layers import installer_config, layers_config
+from pgexec.backend.layers import layers_config
+from pgexec.backend.pip import installer_config
 from pgexec.settings import Settings
 
 if TYPE_CHECKING:

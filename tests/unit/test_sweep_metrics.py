@@ -31,7 +31,7 @@ async def test_a_leak_is_told_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> No
     backend.observe(observer := Leaks(), LayerObserver())
     removed: list[str] = []
     now, mine = time.time(), backend._instance
-    fresh, old = now + backend._lifetime_s, now + backend._lifetime_s / 2
+    fresh, old = now + backend._sweeper._lifetime_s, now + backend._sweeper._lifetime_s / 2
     containers = [
         Owned("expired", labels("another/server", now - 1), up=True),
         Owned("never up", labels(mine, old), up=False),
@@ -49,7 +49,7 @@ async def test_a_leak_is_told_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(backend._engine, "owned", owned)
     monkeypatch.setattr(backend._engine, "remove", remove)
-    await backend._sweep()
+    await backend._sweeper.sweep()
     await backend._engine.close()
     assert removed == ["expired", "never up"]
     assert observer.seen == [Leak.LEFT_OVER, Leak.NEVER_CAME_UP]

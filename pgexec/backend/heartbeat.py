@@ -1,0 +1,79 @@
+"""Notices that the engine is silent, that it is back, and that somebody paused a container."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from pool.errors import PoolError
+from pool.spec import LABEL_INSTANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pgexec.backend.preparation import Preparation
+    from pgexec.backend.sweeper import Sweeper
+    from pool.docker_engine import DockerEngine
+    from pool.manager import PoolManager
+
+logger = logging.getLogger("pgexec")
+
+HEARTBEAT_S = 0.5
+HEARTBEAT_TIMEOUT_S = 1.0
+
+
+class Heartbeat:
+    """Asks the engine twice a second, and tells pools and sweeper what its answer means."""
+
+    def __init__(
+        self,
+        engine: DockerEngine,
+        instance: str,
+        pools: Mapping[str, PoolManager],
+        preparations: Mapping[str, Preparation],
+        sweeper: Sweeper,
+    ) -> None:
+        self._engine = engine
+        self._instance = instance
+        self._pools = pools
+        self._preparations = preparations
+        self._sweeper = sweeper
+
+    async def listen(self) -> None:
+        """Tell within `HEARTBEAT_TIMEOUT_S` and a beat that the engine is silent, or back; forever.
+
+        An engine that hangs ends no stream, and a paused container neither: both look idle.
+        """
+        silent = False
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
+                    paused = await self._engine.paused(f"{LABEL_INSTANCE}={self._instance}")
+            except (PoolError, TimeoutError) as error:
+                sentence = str(error) or f"no answer within {HEARTBEAT_TIMEOUT_S:g} s"
+                if not silent:
+                    logger.warning("no good answer from the engine: %s", sentence)
+                silent = True
+                for pool in self._pools.values():
+                    pool.doubt(f"no good answer from the engine: {sentence}")
+                self._engine.renegotiate()
+            else:
+                self._heard(paused, again=silent)
+                silent = False
+            await asyncio.sleep(HEARTBEAT_S)
+
+    def _heard(self, paused: Sequence[str], *, again: bool) -> None:
+        """Tell the pools that the engine answers, and which containers somebody has paused."""
+        if again:
+            logger.info("the engine answers again")
+            self._sweeper.engine_is_back()
+        if paused:
+            logger.warning("somebody paused %s", ", ".join(one[:12] for one in paused))
+        for language, pool in self._pools.items():
+            pool.doubt(None)
+            # An engine that is back does not change what an import leaves behind.
+            if again and not self._preparations[language].refused:
+                pool.retry()
+            if paused:
+                pool.lose(paused)

@@ -1,0 +1,104 @@
+"""The containers of the settings: their image, network, limits, environment and labels."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgexec.settings import profiles
+from pool.egress import make_plan, own_addresses, own_resolvers
+from pool.image import bootstrap_command, prepare
+from pool.spec import CA_BUNDLE, LABEL, LABEL_PROFILE, ContainerSpec, Limits
+from pool.sweep import labels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgexec.settings import Profile, Settings
+    from pool.docker_engine import DockerEngine
+    from pool.egress import Plan
+
+NETWORK = "pgexec-egress"
+EXPIRY_SLACK_S = 3600.0
+
+
+async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpec:
+    """Make the image and the network that the settings ask for; return what uses them."""
+    ca_bundle = ""
+    if settings.ca_bundle:
+        ca_bundle = await asyncio.to_thread(Path(settings.ca_bundle).read_text)
+    image = await prepare(
+        engine, settings.image, directories=(settings.root_dir,), ca_bundle=ca_bundle
+    )
+    network = settings.network
+    if "egress" in (network, settings.dependency_network):
+        await engine.ensure_network(NETWORK, LABEL)
+    if network == "egress":
+        network = NETWORK
+    await engine.ensure_volume(settings.dependency_volume, LABEL)
+    plan = network_plan(settings)
+    script = f"{settings.root_dir}/{settings.code_file_name}.py"
+    return ContainerSpec(
+        image=image.name,
+        prepared=image.prepared,
+        base_id=image.base_id,
+        bootstrap=() if image.prepared else bootstrap_command(script),
+        script=script,
+        network=network,
+        layers=settings.dependency_volume,
+        guard=plan.document() if plan else None,
+        runtime=settings.runtime,
+        preimport=settings.preimport,
+        limits=Limits(
+            memory_bytes=settings.memory_limit,
+            cpus=settings.cpus,
+            pids=settings.pids_limit,
+            disk_bytes=settings.disk_limit,
+            code_bytes=settings.code_limit,
+            stdin_bytes=settings.stdin_limit,
+        ),
+        max_uses=settings.max_uses,
+        environment=trust(CA_BUNDLE) if ca_bundle and image.prepared else {},
+    )
+
+
+def described(profile: Profile) -> str:
+    """Name what containers are started from."""
+    image = f"the image {profile.settings.image}"
+    return f"{image} with {', '.join(profile.dependencies)}" if profile.dependencies else image
+
+
+def network_plan(settings: Settings) -> Plan | None:
+    """Return what containers must not reach; only our own network is guarded."""
+    return _plan(settings) if settings.network == "egress" else None
+
+
+def _plan(settings: Settings) -> Plan:
+    return make_plan(settings.network_allow, own_addresses(), own_resolvers())
+
+
+def installer_network(settings: Settings) -> tuple[str, Mapping[str, object] | None]:
+    """Return the network of the installers where it is not the snippets', and its guard."""
+    if settings.dependency_network == "egress":
+        return NETWORK, _plan(settings).document()
+    return settings.dependency_network, None
+
+
+def container_labels(
+    instance: str, settings: Settings, language: str = profiles.DEFAULT
+) -> dict[str, str]:
+    """Return the labels of a container that is started now."""
+    return labels(instance, time.time() + lifetime_s(settings)) | {LABEL_PROFILE: language}
+
+
+def lifetime_s(settings: Settings) -> float:
+    """Return the seconds after its start at which a container counts as left over."""
+    return settings.max_age_s + EXPIRY_SLACK_S
+
+
+def trust(bundle: str) -> dict[str, str]:
+    """Return the variables by which Python, pip, requests and curl find CA certificates."""
+    names = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    return dict.fromkeys(names, bundle)
