@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from aiohttp import StreamReader, web
 from aiohttp.test_utils import make_mocked_request
 
-from pgexec.metrics import Metrics
-from pgexec.record import Record
-from pgexec.routes import answer_errors, make_app, run
+from pgexec.http.record import Record
+from pgexec.http.routes import answer_errors, make_app, run
 from pgexec.service import Timings
 from pgexec.settings import Settings
+from pgexec.telemetry.metrics import Metrics
 from pool.job import Result, Status
 
 if TYPE_CHECKING:

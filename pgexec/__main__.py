@@ -109,9 +109,9 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
     import uvloop
 
     from pgexec.app import ListenError, serve
-    from pgexec.log import start_logging
     from pgexec.process.limits import fix_malloc_thresholds, raise_open_files_limit
     from pgexec.settings import SettingsError, load_settings
+    from pgexec.telemetry.log import start_logging
 
     try:
         settings, warnings = load_settings()

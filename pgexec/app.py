@@ -9,24 +9,24 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from pgexec.doctor.canary import Canary
-from pgexec.log import event
-from pgexec.metrics import Metrics
+from pgexec.http.routes import CONTEXT, PATHS, make_app
+from pgexec.http.server import HttpServer
 from pgexec.process.limits import freeze_garbage_collector
 from pgexec.process.loop import sample_lag, watching
 from pgexec.process.signals import stop_signals
-from pgexec.routes import CONTEXT, PATHS, make_app
-from pgexec.server import HttpServer
 from pgexec.service import PoolService
 from pgexec.settings.pool import pool_config
+from pgexec.telemetry.log import event
+from pgexec.telemetry.metrics import Metrics
 from pool.manager import PoolManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pgexec.backend.laboratory import Laboratory
+    from pgexec.http.tracing import Tracer
     from pgexec.service import Dependencies
     from pgexec.settings import Profile, Settings
-    from pgexec.tracing import Tracer
     from pool.container import Container
     from pool.engine import EngineObserver
     from pool.observer import LayerObserver
@@ -174,7 +174,7 @@ def _tracer() -> Tracer | None:
     if asked is None or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
     try:
-        from pgexec.tracing import Tracer  # noqa: PLC0415  # an extra, slow to import
+        from pgexec.http.tracing import Tracer  # noqa: PLC0415  # an extra, slow to import
     except ImportError as error:
         logger.warning("%s is set, but there are no traces without pgexec[otel]: %s", asked, error)
         return None

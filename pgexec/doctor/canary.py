@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from pgexec.backend.laboratory import Laboratory
-    from pgexec.canary_metrics import CanaryMetrics
     from pgexec.doctor.check import Check
+    from pgexec.telemetry.canary_metrics import CanaryMetrics
 
 T = TypeVar("T")
 

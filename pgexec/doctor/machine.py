@@ -19,7 +19,7 @@ from pgexec.doctor.versions import (
     open_escapes,
     parse,
 )
-from pgexec.log import FILE_BYTES, FILES_KEPT
+from pgexec.telemetry.log import FILE_BYTES, FILES_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -15,7 +15,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from pgexec.log import event
+from pgexec.telemetry.log import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

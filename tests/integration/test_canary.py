@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry
 
 from pgexec.backend.laboratory import CANARY, Laboratory
 from pgexec.backend.spec import container_labels, prepare_spec
-from pgexec.canary_metrics import CanaryMetrics
 from pgexec.doctor.canary import Canary
 from pgexec.settings import Settings
 from pgexec.settings.profiles import DEFAULT
+from pgexec.telemetry.canary_metrics import CanaryMetrics
 from pool.spec import LABEL_INSTANCE
 from tests.integration.engine_proxy import EngineProxy
 from tests.integration.server import until

@@ -14,8 +14,8 @@ from pgexec.__main__ import main
 from pgexec.advise import Evidence, advise, least, render, render_json
 from pgexec.advise_sources import SourceError, evidence_of, in_text, of_metrics, of_trace
 from pgexec.advise_trace import Request, TraceError, read_trace, write_table
-from pgexec.metrics import Metrics
 from pgexec.settings import Settings
+from pgexec.telemetry.metrics import Metrics
 from pool.demand import DemandReport
 from pool.job import Status
 from pool.observer import Source

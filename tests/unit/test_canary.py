@@ -11,12 +11,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from pgexec.backend.laboratory import Laboratory
-from pgexec.canary_metrics import CanaryMetrics
 from pgexec.doctor.canary import FIRST_AFTER_S, Canary
 from pgexec.doctor.check import Check
 from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, Sandbox
 from pgexec.settings import Settings
+from pgexec.telemetry.canary_metrics import CanaryMetrics
 from pool.errors import ContainerLost, EngineUnavailable
 from pool.spec import ContainerSpec
 from tests.unit.fake_engine import FakeEngine

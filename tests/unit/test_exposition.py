@@ -6,8 +6,8 @@ import math
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from pgexec.exposition import Exposition
-from pgexec.metrics import Metrics
+from pgexec.telemetry.exposition import Exposition
+from pgexec.telemetry.metrics import Metrics
 from pool.job import Status
 
 HOSTILE = ('quo"te', "back\\slash", "two\nlines", "ünï ❤", "", 'a="b"} 1 #')

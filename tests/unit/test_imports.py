@@ -21,7 +21,7 @@ def loaded_by(module: str) -> set[str]:
 
 @pytest.mark.parametrize("engine", ["aiodocker", "aiohttp", "pgexec.backend", "pgexec.doctor"])
 def test_a_counter_does_without_the_engine(engine: str) -> None:
-    assert engine not in loaded_by("pgexec.metrics")
+    assert engine not in loaded_by("pgexec.telemetry.metrics")
 
 
 @pytest.mark.parametrize("slow", ["asyncio", "pydantic", "pgexec.app", "pgexec.settings"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgexec.log import event, start_logging
+from pgexec.telemetry.log import event, start_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,7 @@ def test_a_sink_that_fails_keeps_neither_the_other_nor_the_server_from_working(
 
 
 def test_a_full_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgexec.log.FILE_BYTES", 10)
+    monkeypatch.setattr("pgexec.telemetry.log.FILE_BYTES", 10)
     log = Log(tmp_path)
     logging.getLogger("x").info("1")
     assert log.lines() == []
@@ -133,7 +133,7 @@ def test_a_full_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_lines_beyond_the_backlog_are_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pgexec.log.BACKLOG", 0)
+    monkeypatch.setattr("pgexec.telemetry.log.BACKLOG", 0)
     stop = start_logging("info", None)
     logging.getLogger("x").info("1")
     stop()

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pgexec.labels import START_FAILURES
-from pgexec.metrics import Metrics
+from pgexec.telemetry.labels import START_FAILURES
+from pgexec.telemetry.metrics import Metrics
 from pool.config import PoolConfig
 from pool.engine import Failure, Leak, Operation
 from pool.errors import EngineError, PoolError, RunnerProtocolError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pgexec.metrics import Metrics
+from pgexec.telemetry.metrics import Metrics
 from tests.prometheus import RULES, promtool
 
 _NAMED = re.compile(r"(?:alert|record): (\S+)")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import ClientSession
 
-from pgexec.events import STALL_S
-from pgexec.metrics import Metrics
-from pgexec.routes import CONTEXT, make_app
-from pgexec.server import HttpServer
+from pgexec.http.routes import CONTEXT, make_app
+from pgexec.http.server import HttpServer
+from pgexec.http.sse import STALL_S
 from pgexec.settings import Settings
+from pgexec.telemetry.metrics import Metrics
 from tests.unit.http.rig import FakeService, Running
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from pgexec.contract import RunRequest
-    from pgexec.metrics import Metrics
-    from pgexec.server import HttpServer
+    from pgexec.http.server import HttpServer
     from pgexec.service import Progress, Timings
+    from pgexec.telemetry.metrics import Metrics
 
 
 def make_result(status: Status = Status.OK, **changes: Any) -> Result:

@@ -11,9 +11,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from pgexec import contract
 from pgexec.contract import Refusal, RunRequest, RunResult, ServerStatus, StreamRefusal
-from pgexec.errors import HTTP, POOL, RequestError
-from pgexec.parsing import RequestLimits, parse_run
-from pgexec.routes import PATHS
+from pgexec.http.errors import HTTP, POOL, RequestError
+from pgexec.http.parsing import RequestLimits, parse_run
+from pgexec.http.routes import PATHS
 from pgexec.settings.profiles import DEFAULT
 from pool.protocol import Kind
 from tests import sse

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgexec.browsers import Access
-from pgexec.routes import PATHS, ROUTES
+from pgexec.http.access import Access
+from pgexec.http.routes import PATHS, ROUTES
 
 if TYPE_CHECKING:
-    from pgexec.routes import Route
+    from pgexec.http.routes import Route
     from tests.unit.http.rig import Running, Serve
 
 KEYED = {"/run": Access.KEY, "/status": Access.KEY, "/metrics": Access.METRICS}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import HttpVersion11, web
 from pydantic_core import to_json
 
-from pgexec.record import GONE, RECORD
+from pgexec.http.record import GONE, RECORD
 from pool.protocol import Kind
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from pgexec import bulk
 from pgexec.contract import MAX_DEPENDENCIES, MAX_REQUIREMENT_CHARS, RunRequest
-from pgexec.errors import RequestError
+from pgexec.http import bulk
+from pgexec.http.errors import RequestError
 from pgexec.settings.sizes import format_size
 from pool.requirements import EVERY_PACKAGE, PackageList
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from pgexec.labels import START_FAILURES, known
+from pgexec.telemetry.labels import START_FAILURES, known
 from pool.container import State
 from pool.observer import Observer, Rejection, Source
 from pool.recycling import Reason

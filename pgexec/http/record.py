@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from pgexec.errors import problem_of
+from pgexec.http.errors import problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pgexec.errors import Problem
+    from pgexec.http.errors import Problem
     from pgexec.service import Timings
     from pool.job import Result
 

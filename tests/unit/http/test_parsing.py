@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgexec import bulk
-from pgexec.answers import render_result
 from pgexec.contract import RunRequest
-from pgexec.errors import RequestError
-from pgexec.parsing import RequestLimits, check_requirement, parse_run
+from pgexec.http import bulk
+from pgexec.http.answers import render_result
+from pgexec.http.errors import RequestError
+from pgexec.http.parsing import RequestLimits, check_requirement, parse_run
 from pgexec.settings.sizes import format_size, parse_size
 from pool.job import Result, Status
 
 if TYPE_CHECKING:
-    from pgexec.errors import Problem
+    from pgexec.http.errors import Problem
 
 LIMITS = RequestLimits(
     languages=("python",),

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgexec import events
-from pgexec.events import wants_events
+from pgexec.http import sse as events
+from pgexec.http.sse import wants_events
 from pool import errors as pool
 from pool.protocol import Kind
 from tests import sse

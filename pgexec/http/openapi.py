@@ -20,16 +20,16 @@ from pgexec.contract import (
     ServerStatus,
     StreamRefusal,
 )
-from pgexec.errors import COME_BACK, MAX_LINE_BYTES
-from pgexec.events import EVENT_STREAM
-from pgexec.metrics import version
+from pgexec.http.errors import COME_BACK, MAX_LINE_BYTES
+from pgexec.http.sse import EVENT_STREAM
+from pgexec.telemetry.metrics import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic import BaseModel
 
-    from pgexec.parsing import RequestLimits
+    from pgexec.http.parsing import RequestLimits
 
 Json = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pgexec.recent import KEPT, SHOWN, WINDOW_S, Recent
-from pgexec.record import Record
+from pgexec.http.recent import KEPT, SHOWN, WINDOW_S, Recent
+from pgexec.http.record import Record
 from pgexec.service import Timings
 from tests.unit.http.rig import make_result
 

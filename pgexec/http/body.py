@@ -11,7 +11,7 @@ from aiohttp import HttpVersion11
 from aiohttp.helpers import parse_mimetype
 from aiohttp.web_protocol import RequestPayloadError
 
-from pgexec.errors import RequestError
+from pgexec.http.errors import RequestError
 from pgexec.settings.sizes import format_size
 
 if TYPE_CHECKING:

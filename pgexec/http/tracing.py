@@ -21,8 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
-from pgexec.labels import METHODS, known
-from pgexec.metrics import version
+from pgexec.telemetry.labels import METHODS, known
+from pgexec.telemetry.metrics import version
 from pool.observer import Source
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from pgexec.record import Record
+    from pgexec.http.record import Record
     from pgexec.service import Timings
 
 FLUSH_S = 2.0

@@ -14,7 +14,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pgexec.errors import RequestError
+from pgexec.http.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -7,17 +7,17 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pgexec import log
-from pgexec.labels import METHODS, known
-from pgexec.record import GONE, RECORD
+from pgexec.http.record import GONE, RECORD
+from pgexec.telemetry import log
+from pgexec.telemetry.labels import METHODS, known
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from pgexec.metrics import Metrics
-    from pgexec.recent import Recent
-    from pgexec.record import Record
-    from pgexec.tracing import Tracer
+    from pgexec.http.recent import Recent
+    from pgexec.http.record import Record
+    from pgexec.http.tracing import Tracer
+    from pgexec.telemetry.metrics import Metrics
 
 logger = logging.getLogger("pgexec.request")
 

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion11, web
 
-from pgexec.answers import describe, render_result
-from pgexec.body import check_json, read_body
-from pgexec.browsers import Access, check_host, with_key
 from pgexec.contract import ServerStatus
-from pgexec.errors import JSON_HEADERS, RequestError
-from pgexec.events import answer_with_events, wants_events
-from pgexec.exposition import CONTENT_TYPE
-from pgexec.openapi import (
+from pgexec.http.access import Access, check_host, with_key
+from pgexec.http.answers import describe, render_result
+from pgexec.http.body import check_json, read_body
+from pgexec.http.errors import JSON_HEADERS, RequestError
+from pgexec.http.openapi import (
     RUN_ANSWER,
     RUN_BODY,
     Operation,
@@ -32,19 +30,21 @@ from pgexec.openapi import (
     reference,
     text_answer,
 )
-from pgexec.page import Page, make_page, render_status
-from pgexec.parsing import RequestLimits, parse_run
-from pgexec.recent import Recent
-from pgexec.record import RECORD, Record, request_id
-from pgexec.reporter import Reporter
+from pgexec.http.page import Page, make_page, render_status
+from pgexec.http.parsing import RequestLimits, parse_run
+from pgexec.http.recent import Recent
+from pgexec.http.record import RECORD, Record, request_id
+from pgexec.http.reporter import Reporter
+from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.service import Timings
+from pgexec.telemetry.exposition import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from pgexec.contract import RunRequest
-    from pgexec.metrics import Metrics
+    from pgexec.http.tracing import Tracer
     from pgexec.service import Progress, Service
     from pgexec.settings import Settings
-    from pgexec.tracing import Tracer
+    from pgexec.telemetry.metrics import Metrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

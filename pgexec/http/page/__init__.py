@@ -14,7 +14,7 @@ from pydantic_core import to_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pgexec.recent import Recent
+    from pgexec.http.recent import Recent
     from pgexec.service import Service
 
 _HERE = Path(__file__).parent

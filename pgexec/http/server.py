@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
-from pgexec.connection import Connection
-from pgexec.events import STALL_S
+from pgexec.http.connection import Connection
+from pgexec.http.sse import STALL_S
 
 if TYPE_CHECKING:
-    from pgexec.record import Answered
+    from pgexec.http.record import Answered
 
 BACKLOG = 1024
 

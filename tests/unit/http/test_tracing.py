@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pgexec.http.tracing import parts
 from pgexec.service import Timings
-from pgexec.tracing import parts
 from pool.observer import Source
 
 

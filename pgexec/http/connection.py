@@ -15,16 +15,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
-from pgexec.errors import MAX_FIELD_BYTES, MAX_LINE_BYTES, problem_of
-from pgexec.events import STALL_S
-from pgexec.record import RECORD, Record, request_id
+from pgexec.http.errors import MAX_FIELD_BYTES, MAX_LINE_BYTES, problem_of
+from pgexec.http.record import RECORD, Record, request_id
+from pgexec.http.sse import STALL_S
 
 if TYPE_CHECKING:
     import asyncio
 
-    from pgexec.record import Answered
+    from pgexec.http.record import Answered
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pgexec.connection")
 
 LINGER_S = 2.0
 """How long a refused body is still read, so that its client gets to see the answer."""

@@ -27,13 +27,13 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from pgexec.advise_gauges import DemandMetrics
-from pgexec.canary_metrics import CanaryMetrics
-from pgexec.dependency_metrics import LayerMetrics
-from pgexec.engine_metrics import EngineMetrics
-from pgexec.exposition import Exposition
-from pgexec.labels import OTHER
-from pgexec.pool_metrics import PoolFamilies, PoolMetrics
+from pgexec.telemetry.canary_metrics import CanaryMetrics
+from pgexec.telemetry.demand_metrics import DemandMetrics
+from pgexec.telemetry.engine_metrics import EngineMetrics
+from pgexec.telemetry.exposition import Exposition
+from pgexec.telemetry.labels import OTHER
+from pgexec.telemetry.layer_metrics import LayerMetrics
+from pgexec.telemetry.pool_metrics import PoolFamilies, PoolMetrics
 from pool.job import Status
 
 BUCKETS_S = (

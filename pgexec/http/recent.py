@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgexec.record import Record
+    from pgexec.http.record import Record
 
 KEPT: Final = 256
 """Runs kept of each tenant; the API keys bound how many tenants there are."""

@@ -11,7 +11,7 @@ from pgexec.settings.sizes import format_size
 from pool.job import Status
 
 if TYPE_CHECKING:
-    from pgexec.parsing import RequestLimits
+    from pgexec.http.parsing import RequestLimits
     from pool.job import Result
 
 

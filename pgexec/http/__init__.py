@@ -1,0 +1,1 @@
+"""Serves the service over HTTP: routes, bodies, answers, events, the page."""

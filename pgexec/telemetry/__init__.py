@@ -1,0 +1,1 @@
+"""Tells how the server is doing: metrics and the log."""
