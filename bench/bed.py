@@ -16,6 +16,7 @@ from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine
 from pool.image import bootstrap_command
 from pool.job import Job
+from pool.language import PYTHON
 from pool.spec import LABEL_INSTANCE, LABEL_ROLE, ContainerSpec, create_document
 from pool.sweep import instance_name, labels
 
@@ -77,7 +78,7 @@ class Bed:
     async def start_stock(self) -> Container:
         """Start one container with the runner in the stock image; no network."""
         settings = self.settings
-        script = f"{settings.root_dir}/{settings.code_file_name}.py"
+        script = PYTHON.script(settings.root_dir, settings.code_file_name)
         spec = ContainerSpec(
             image=self.stock,
             prepared=False,

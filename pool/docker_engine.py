@@ -22,6 +22,7 @@ from yarl import URL
 from pool.cleanup import see_through, until_removed
 from pool.engine import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
+from pool.language import PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -272,13 +273,15 @@ class DockerEngine:
     async def commit(
         self, container_id: str, repository: str, tag: str, *, labels: Mapping[str, str]
     ) -> None:
-        """Make an image of a container, with labels and `python3` as its command."""
+        """Make an image of a container, with labels and the interpreter as its command."""
         changes = [
             f"LABEL {json.dumps(name)}={json.dumps(value)}" for name, value in labels.items()
         ]
         with self._call(Operation.COMMIT):
             await self.docker.containers.container(container_id).commit(
-                repository=repository, tag=tag, changes=[*changes, 'CMD ["python3"]']
+                repository=repository,
+                tag=tag,
+                changes=[*changes, f"CMD {json.dumps([PYTHON.interpreter])}"],
             )
 
     async def remove_images(self, label: str, *, keep: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pool.errors import EngineError, ImageMissing
+from pool.language import PYTHON
 from pool.spec import CA_BUNDLE, LAYERS_DIR, RUNNER_DIR
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def runner_files() -> dict[str, str]:
 
 def bootstrap_command(script: str) -> list[str]:
     """Return the command that starts the runner in an image that does not hold it."""
-    return ["python3", "-c", _BOOTSTRAP.format(files=runner_files(), script=script)]
+    return list(PYTHON.run_text(_BOOTSTRAP.format(files=runner_files(), script=script)))
 
 
 async def prepare(
@@ -177,7 +178,7 @@ async def _derive(
         {
             "Image": base,
             "Entrypoint": [],
-            "Cmd": ["python3", "-c", _PREPARE],
+            "Cmd": list(PYTHON.run_text(_PREPARE)),
             "User": "0:0",
             "WorkingDir": "/",
             "Labels": {LABEL_BUILD: base},
@@ -198,7 +199,9 @@ async def _derive(
                 break
             logger.info("preparing %s: %s", base, last)
         if last != "done":
-            raise EngineError(f"python3 in {base} failed: {last or 'it printed nothing'}")
+            raise EngineError(
+                f"{PYTHON.interpreter} in {base} failed: {last or 'it printed nothing'}"
+            )
         await engine.commit(container_id, REPOSITORY, tag, labels=labels)
     finally:
         await stream.close()

@@ -20,6 +20,7 @@ from pool.archive import ArchiveError, Bounds, Inspector
 from pool.cleanup import see_through, until_removed
 from pool.container import Container
 from pool.errors import EngineError, InstallError, InstallFailure
+from pool.language import PYTHON
 from pool.spec import LAYERS_DIR, Limits, create_document
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Installer:
         environment = {"HOME": _TEMPORARY, "TMPDIR": _TEMPORARY, "PYTHONPATH": ""}
         return await self._engine.follow(
             container.id,
-            ("python3", "-I", "-c", self._source, json.dumps(work)),
+            PYTHON.run_text(self._source, json.dumps(work), options=PYTHON.isolated),
             user=_USER,
             environment={**environment, **self.config.environment},
             on_output=on_output,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 from pool import deposit
 from pool.cleanup import see_through, until_removed
 from pool.errors import ContainerLost, EngineError
+from pool.language import PYTHON
 from pool.spec import LABEL_ROLE, LAYERS_DIR, volume_mount
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def keeper_document(
     return {
         "Image": spec.image,
         "Entrypoint": [],
-        "Cmd": ["python3", "-I", "-c", source, LAYERS_DIR, owner],
+        "Cmd": list(PYTHON.run_text(source, LAYERS_DIR, owner, options=PYTHON.isolated)),
         "User": "0:0",
         "WorkingDir": "/",
         "Hostname": ROLE,

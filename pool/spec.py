@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pool import seccomp
+from pool.language import PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ class ContainerSpec:
     image: str
     prepared: bool
     base_id: str = ""
-    script: str = "/home/code/Main.py"
+    script: str = PYTHON.script("/home/code", "Main")
     network: str = "none"
     runtime: str = ""
     preimport: Sequence[str] = ()
@@ -147,7 +148,7 @@ def create_document(
     return {
         "Image": spec.image,
         "Entrypoint": [],
-        "Cmd": list(spec.bootstrap) if spec.bootstrap else ["python3", spec.script],
+        "Cmd": list(spec.bootstrap or PYTHON.run_file(spec.script)),
         "User": "0:0",
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "WorkingDir": "/",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pgexec.settings import profiles
 from pool.egress import make_plan, own_addresses, own_resolvers
 from pool.image import bootstrap_command, prepare
+from pool.language import PYTHON
 from pool.spec import CA_BUNDLE, LABEL, LABEL_PROFILE, ContainerSpec, Limits
 from pool.sweep import labels
 
@@ -39,7 +40,7 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
         network = NETWORK
     await engine.ensure_volume(settings.dependency_volume, LABEL)
     plan = network_plan(settings)
-    script = f"{settings.root_dir}/{settings.code_file_name}.py"
+    script = PYTHON.script(settings.root_dir, settings.code_file_name)
     return ContainerSpec(
         image=image.name,
         prepared=image.prepared,

@@ -12,6 +12,7 @@ from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, ask, run
 from pgexec.doctor.snippets import inside, trespass
 from pool.job import Status
+from pool.language import PYTHON
 from pool.spec import RUNNER_DIR, SYSCTLS
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ async def read_only_root(sandbox: Sandbox) -> Observation:
     """Try to write to the root as root, by an exec, since a snippet may not anyhow."""
     engine, spec = sandbox.laboratory.engine, sandbox.laboratory.spec
     paths = ("/", "/etc", "/usr", *([RUNNER_DIR] if spec.prepared else ()))
-    command = ("python3", "-I", "-S", "-c", _WRITE, *paths)
+    command = PYTHON.run_text(_WRITE, *paths, options=(*PYTHON.isolated, "-S"))
     done = await engine.execute(sandbox.container.id, command, user="0:0", environment={})
     written = done.output.decode("utf-8", "replace").split()
     if done.exit_code != 0:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from pool.language import PYTHON
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT = "python"
+DEFAULT = PYTHON.name
 """The language that the settings themselves describe."""
 
 _NAME = re.compile(r"[a-z][a-z0-9._+-]{0,62}")
