@@ -69,6 +69,17 @@ class Forecast:
         """Return in how many seconds one of a tenant's `limit` runs will have ended, at least 1."""
         return retry_after(0, self.turn_s, min(limit, self._containers))
 
+    def refusal(self, tenant: str, timeout_s: float, now: float) -> str | None:
+        """Return why a lease of `tenant` may not even join the queue, `None` where it may.
+
+        It is refused where it would find no place, or would wait longer than `timeout_s`.
+        """
+        if self._queue.refuses(tenant):
+            return self._queue.refusal
+        if self.least_wait(tenant, now) > timeout_s:
+            return f"{self._queue.refusal}, which takes longer than {timeout_s:g} s"
+        return None
+
     def least_wait(self, tenant: str, now: float) -> float:
         """Return how many seconds a tenant's next lease would wait at the least; 0 is unknown."""
         if not self._queue or now - self._standing_since < STANDING_S:

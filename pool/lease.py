@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from pool.job import Job, Result
 
 OnQueued = Callable[[int], None]
-"""Hears a place in the queue, 1 for who is next; must not raise, block or call back."""
+"""Hears the place of a lease in the queue, 1 if it is next; must not raise, block or call back."""
 
 Launcher = Callable[[int], Awaitable["Container"]]
-"""Starts a container, given its number in the pool; fails only when none of it is left."""
+"""Starts a container, given its number in the pool; where it fails, no container is left."""
 
 
 class Lease:
-    """What `PoolManager.lease` returns: enter it to get the container, leave it to part.
+    """One lease: `async with` enters it, which gets a container, and leaves it, which returns it.
 
-    Inside, `container` is the container, `source` where it came from, `waited_s` how long
-    that took, and `last` whether it will be destroyed rather than used again. `queued_s` is
-    the part of `waited_s` in the queue, known also when entering fails. `position` is the
-    place in the queue that `on_queued` heard last. `entered_at` is of `clock`, the pool's.
+    Inside, `container` is the container, `source` says where it came from, and `last` that it
+    will be destroyed after this lease rather than used again. `queued_s` is how many seconds the
+    lease waited in the queue; it is known also when entering fails. `position` is the place in
+    the queue that `on_queued` heard last. `entered_at` is a time of `clock`, which is the pool's.
     """
 
     __slots__ = (
@@ -48,7 +48,6 @@ class Lease:
         "source",
         "tenant",
         "timeout_s",
-        "waited_s",
     )
 
     def __init__(
@@ -69,7 +68,6 @@ class Lease:
         self.on_queued = on_queued
         self.position = 0
         self.source = Source.IDLE
-        self.waited_s = 0.0
         self.queued_s = 0.0
         self.entered_at = 0.0
         self.last = False
@@ -85,9 +83,9 @@ class Lease:
 
     @property
     def start_s(self) -> float:
-        """How much of the wait in the queue went into starting the container, in seconds.
+        """How many seconds of the wait in the queue went into starting the container.
 
-        Only inside `async with`; 0 where it was there already.
+        Only inside `async with`; 0 where the container was there already.
         """
         if self.source is not Source.STARTED:
             return 0.0
@@ -103,10 +101,8 @@ class Lease:
     async def __aenter__(self) -> Self:
         if self.entered_at:
             raise RuntimeError("a lease is entered once")
-        asked_at = self._clock()
         self._container, self.source = await self._enter(self)
         self.entered_at = self._clock()
-        self.waited_s = self.entered_at - asked_at
         full = self._container.uses + 1 >= self._max_uses
         self.last = self.fresh or full
         return self
@@ -117,7 +113,8 @@ class Lease:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Nothing is awaited here, so that a cancellation cannot come between.
+        # Nothing is awaited here: a cancellation at an `await` would skip the rest, and the pool
+        # would count the container as leased for ever.
         self._leave(self)
         self._container = None
 
@@ -125,14 +122,16 @@ class Lease:
         """Run the job, the only one of this lease, and return how it ended.
 
         `on_output` hears each piece of output as it comes; it must not raise.
-        Raises what `Container.run` raises; whatever happens, leaving the lease draws the
-        consequences.
+        Raises what `Container.run` raises. The lease notes how the run ended, and on leaving
+        the container is reset or destroyed accordingly, so the caller need not look.
         """
         container = self.container
         if self.outcome is not Outcome.UNUSED:
             raise RuntimeError("a lease runs one job")
         container.uses += 1
-        self.outcome = Outcome.CANCELLED  # unless it gets to its end
+        # Before the first `await`: a run that is cancelled there reaches no line below, and its
+        # container, in which the snippet may still run, would be taken for unused and leased again.
+        self.outcome = Outcome.CANCELLED
         if job.last is not self.last:
             job = replace(job, last=self.last)
         try:

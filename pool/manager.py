@@ -31,6 +31,7 @@ from pool.fleet import Fleet
 from pool.forecast import Forecast
 from pool.lease import Launcher, Lease
 from pool.observer import Observer, Rejection, Snapshot, Source
+from pool.readiness import Readiness
 from pool.recycling import Outcome, Reason, Use, verdict
 from pool.tuning import target
 from pool.waiting import Queue, Quota
@@ -45,8 +46,7 @@ if TYPE_CHECKING:
     from pool.lease import OnQueued
     from pool.tuning import Demand
 
-EMPTY_S = 1.0
-"""How long a pool that is to have idle containers may have none at all and be called ready."""
+NO_LEASES = "the pool takes no new leases"
 
 __all__ = ["Launcher", "Lease", "Observer", "PoolConfig", "PoolManager", "Snapshot"]
 
@@ -74,15 +74,11 @@ class PoolManager:
         self._quota = Quota(config.tenant_max_running)
         self._meter = DemandMeter(config)
         self._forecast = Forecast(self._fleet, self._waiting, self._meter, config.max_containers)
+        self._readiness = Readiness(self._fleet, self._forecast, config)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm = Alarm(self._settle, clock)
         self._soon: asyncio.Handle | None = None
         self._unused = asyncio.Event()  # no lease holds anything; kept only while draining
-        self._paused: str | None = None
-        self._doubt: str | None = None
-        self._empty_since = math.inf
-        self._warmed = False
-        self._closed = False
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -140,6 +136,10 @@ class PoolManager:
     def snapshot(self) -> Snapshot:
         """Count the containers by state and say whether a run would be served."""
         fleet = self._fleet
+        if self._loop is None or fleet.closing:
+            unready: str | None = NO_LEASES
+        else:
+            unready = self._readiness.unready(self._now())
         return Snapshot(
             starting=len(fleet.starts),
             idle=len(fleet.idle),
@@ -147,10 +147,8 @@ class PoolManager:
             resetting=len(fleet.resetting),
             destroying=len(fleet.destroying) + len(fleet.abandoned),
             waiting=len(self._waiting),
-            draining=fleet.closing,
-            closed=self._closed,
             start_failure=fleet.start_failure,
-            unready=self._unready(),
+            unready=unready,
         )
 
     def demand(self) -> DemandReport:
@@ -166,17 +164,17 @@ class PoolManager:
 
     def pause(self, reason: str) -> None:
         """Start no containers of the pool's own kind before `resume`, for the reason given."""
-        self._paused = reason
+        self._readiness.paused = reason
         self._settle()
 
     def resume(self) -> None:
         """Start containers again, at once."""
-        self._paused = None
+        self._readiness.paused = None
         self.retry()
 
     def doubt(self, reason: str | None) -> None:
         """Call the pool unready for a reason, whatever is idle, until `doubt(None)`."""
-        self._doubt = reason
+        self._readiness.doubt = reason
 
     def lose(self, container_ids: Collection[str]) -> None:
         """Destroy those of the pool's containers in which nothing can run any more."""
@@ -202,7 +200,6 @@ class PoolManager:
         self._fleet.revoke()
         await self._until_unused(self.config.remove_timeout_s)
         await self._fleet.finish(self.config.remove_timeout_s)
-        self._closed = True
 
     # --- entering a lease ---------------------------------------------------------------------
 
@@ -210,7 +207,7 @@ class PoolManager:
         fleet = self._fleet
         if self._loop is None or fleet.closing:
             self._observer.rejected(Rejection.CLOSED)
-            raise PoolClosed("the pool takes no new leases")
+            raise PoolClosed(NO_LEASES)
         if not self._quota.take(lease.tenant):
             self._observer.rejected(Rejection.TENANT_SATURATED)
             retry_after_s = self._forecast.tenant_retry_after(self._quota.limit)
@@ -238,14 +235,14 @@ class PoolManager:
 
     async def _wait(self, lease: Lease, loop: asyncio.AbstractEventLoop) -> Container:
         """Queue up for a container."""
-        if (reason := self._refusal(lease.tenant, lease.timeout_s)) is not None:
-            raise self._saturated(reason)
         began = self._now()
+        if (reason := self._forecast.refusal(lease.tenant, lease.timeout_s, began)) is not None:
+            raise self._saturated(reason)
         self._forecast.note_waiter(began)
         future: asyncio.Future[Container] = loop.create_future()
         shed = self._waiting.join(lease, future)
         if shed is not None and not shed.done():
-            shed.set_exception(self._saturated(self._waiting.full))
+            shed.set_exception(self._saturated(self._waiting.refusal))
         self._settle()
         deadline = loop.call_later(lease.timeout_s, self._expire, lease)
         try:
@@ -273,7 +270,7 @@ class PoolManager:
         self._settle()
 
     def _expire(self, lease: Lease) -> None:
-        reason = self._start_failure()
+        reason = self._readiness.start_failure()
         retry_after_s = self._forecast.retry_after()
         future = self._waiting.remove(lease)
         if future is None or future.done():
@@ -350,11 +347,7 @@ class PoolManager:
             self._soon = None
         # Without `alarm_at`, an alarm a moment too early would change nothing and set no other.
         now = max(alarm_at, self._now())
-        self._warmed = self._warmed or fleet.usable >= self.config.min_idle
-        if fleet.usable:
-            self._empty_since = math.inf
-        elif self._empty_since == math.inf:
-            self._empty_since = now
+        self._readiness.note(now)
         plan = planning.plan(self._view(now), self.config, now)
         for container, reason in plan.evict:
             fleet.destroy(container, reason)
@@ -373,7 +366,7 @@ class PoolManager:
 
     def _view(self, now: float) -> planning.View[Container, Lease]:
         demand = self._demand(now)
-        return self._fleet.view(self._waiting, demand, paused=self._paused is not None)
+        return self._fleet.view(self._waiting, demand, paused=self._readiness.paused is not None)
 
     def _demand(self, now: float) -> Demand:
         fleet = self._fleet
@@ -399,39 +392,6 @@ class PoolManager:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._unused.wait()
-
-    def _unready(self) -> str | None:
-        fleet = self._fleet
-        if self._closed or fleet.closing or self._loop is None:
-            return "the pool takes no new leases"
-        reason = self._start_failure()
-        if reason is not None and (not self._warmed or fleet.usable == 0):
-            return reason
-        return self._doubt or self._unserved(self._now())
-
-    def _unserved(self, now: float) -> str | None:
-        fleet = self._fleet
-        if not self._warmed:
-            return f"warming up: {fleet.usable} of {self.config.min_idle} containers are ready"
-        if now - self._empty_since > EMPTY_S and self.config.min_idle:
-            return f"no container is ready; {len(fleet.starts)} are starting"
-        # Whoever asks has not said for whom.
-        return self._refusal("", self.config.lease_timeout_s)
-
-    def _start_failure(self) -> str | None:
-        if self._paused is not None:
-            return self._paused
-        failure = self._fleet.start_failure
-        return None if failure is None else f"containers fail to start: {failure}"
-
-    def _refusal(self, tenant: str, timeout_s: float) -> str | None:
-        """Return why a lease is not even let wait, `None` where it is."""
-        if self._waiting.refuses(tenant):
-            return self._waiting.full
-        wait_s = self._forecast.least_wait(tenant, self._now())
-        if wait_s > timeout_s:
-            return f"{self._waiting.full}, which takes longer than {timeout_s:g} s"
-        return None
 
     def _saturated(self, reason: str) -> PoolSaturated:
         self._observer.rejected(Rejection.SATURATED)

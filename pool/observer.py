@@ -85,10 +85,11 @@ class LayerObserver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Containers by state, and how the pool is doing.
+    """How many containers are in each state, how many leases wait, and how the pool is doing.
 
-    `start_failure` is why containers fail to
-    start, as long as they do; `unready` is why a run would not be served now.
+    `start_failure` is the reason why containers fail to start, as long as they do; `unready` is
+    the reason why a run would not be served now, such as "warming up: 1 of 4 containers are
+    ready". Both are `None` when all is well.
     """
 
     starting: int
@@ -97,8 +98,6 @@ class Snapshot:
     resetting: int
     destroying: int
     waiting: int
-    draining: bool
-    closed: bool
     start_failure: str | None
     unready: str | None
 

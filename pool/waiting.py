@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pool.container import Container
     from pool.lease import Lease
 
-    Answer = asyncio.Future[Container]
+    Grant = asyncio.Future[Container]
+    """Brings the container, or the error, that a waiting lease gets."""
 
 
 class Queue:
@@ -31,7 +32,7 @@ class Queue:
 
     def __init__(self, places: int) -> None:
         self.places = places
-        self._waiting: dict[str, dict[Lease, Answer]] = {}  # by tenant, the next turn's first
+        self._waiting: dict[str, dict[Lease, Grant]] = {}  # by tenant, the next turn's first
         self._size = 0
         self._listeners = 0
 
@@ -42,8 +43,8 @@ class Queue:
         turns = deque(iter(own.items()) for own in self._waiting.values())
         while turns:
             own = turns.popleft()
-            for lease, answer in own:
-                if not answer.done():
+            for lease, grant in own:
+                if not grant.done():
                     turns.append(own)
                     yield lease
                     break
@@ -53,8 +54,8 @@ class Queue:
         return self._size >= self.places and self._greediest(tenant) is None
 
     @property
-    def full(self) -> str:
-        """The sentence for whom `refuses` is true of."""
+    def refusal(self) -> str:
+        """The sentence with which a lease is refused or shed."""
         return f"{self._size} runs are already waiting for a container"
 
     def ahead(self, tenant: str) -> int:
@@ -63,38 +64,38 @@ class Queue:
         others = (len(theirs) for name, theirs in self._waiting.items() if name != tenant)
         return own + sum(min(waiting, own + 1) for waiting in others)
 
-    def join(self, lease: Lease, answer: Answer) -> Answer | None:
-        """Add a lease that is not refused; return the answer of who made way for it, if any."""
+    def join(self, lease: Lease, grant: Grant) -> Grant | None:
+        """Add a lease that is not refused; return the grant of who made way for it, if any."""
         shed = None
         if self._size >= self.places:
             greediest = self._greediest(lease.tenant)
             if greediest is None:
                 raise RuntimeError("there is no place to wait in")
             shed = self.remove(next(reversed(self._waiting[greediest])))
-        self._waiting.setdefault(lease.tenant, {})[lease] = answer
+        self._waiting.setdefault(lease.tenant, {})[lease] = grant
         self._size += 1
         self._listeners += lease.on_queued is not None
         return shed
 
-    def serve(self, lease: Lease) -> Answer:
+    def serve(self, lease: Lease) -> Grant:
         """Take a lease out; its tenant has had its turn."""
-        answer = self.remove(lease)
-        if answer is None:
+        grant = self.remove(lease)
+        if grant is None:
             raise KeyError(lease)
         if (own := self._waiting.pop(lease.tenant, None)) is not None:
             self._waiting[lease.tenant] = own
-        return answer
+        return grant
 
-    def remove(self, lease: Lease) -> Answer | None:
+    def remove(self, lease: Lease) -> Grant | None:
         """Take a lease out, if it is still in, without its having been served."""
         own = self._waiting.get(lease.tenant, {})
-        answer = own.pop(lease, None)
-        if answer is not None:
+        grant = own.pop(lease, None)
+        if grant is not None:
             self._size -= 1
             self._listeners -= lease.on_queued is not None
             if not own:
                 del self._waiting[lease.tenant]
-        return answer
+        return grant
 
     def tell(self) -> None:
         """Tell those who listen where they stand, each only when that has changed."""
@@ -105,12 +106,12 @@ class Queue:
                 lease.position = position
                 lease.on_queued(position)
 
-    def clear(self) -> list[Answer]:
-        """Take all out, and return their answers."""
-        answers = [answer for own in self._waiting.values() for answer in own.values()]
+    def clear(self) -> list[Grant]:
+        """Take all out, and return their grants."""
+        grants = [grant for own in self._waiting.values() for grant in own.values()]
         self._waiting.clear()
         self._size = self._listeners = 0
-        return answers
+        return grants
 
     def _greediest(self, tenant: str) -> str | None:
         """Return who has the most places, unless `tenant` would then have as many."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pool.job import Job
-from pool.manager import Observer, PoolConfig, PoolManager, Snapshot
+from pool.manager import NO_LEASES, Observer, PoolConfig, PoolManager, Snapshot
 from tests.unit.fake_engine import FakeContainer, FakeEngine
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Recorder(Observer):
     """Notes what the pool tells its observer."""
 
     sources: list[Source] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     destroys: Counter[Reason] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Recorder(Observer):
 
     def leased(self, source: Source, waited_s: float) -> None:
         self.sources.append(source)
+        self.waits.append(waited_s)
 
     def rejected(self, reason: Rejection) -> None:
         self.rejections.append(reason)
@@ -140,7 +142,7 @@ async def rig(engine: FakeEngine | None = None, **config: Any) -> AsyncIterator[
         await this.check()
     await asyncio.gather(*this.clients, return_exceptions=True)
     await quiet()
-    assert this.now.closed
+    assert this.now.unready == NO_LEASES
     assert this.now.total == 0
     assert engine.containers == {}
     assert asyncio.all_tasks() == before

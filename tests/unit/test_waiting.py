@@ -20,7 +20,7 @@ from tests.unit.rig import quiet, rig
 
 if TYPE_CHECKING:
     from pool.lease import Lease
-    from pool.waiting import Answer
+    from pool.waiting import Grant
 
 
 class Waiter:
@@ -48,7 +48,7 @@ class Reply:
 
 def join(queue: Queue, waiter: Waiter) -> Reply:
     reply = Reply()
-    queue.join(cast("Lease", waiter), cast("Answer", reply))
+    queue.join(cast("Lease", waiter), cast("Grant", reply))
     return reply
 
 

@@ -45,8 +45,6 @@ def make_snapshot(**changes: Any) -> Snapshot:
         "resetting": 0,
         "destroying": 0,
         "waiting": 3,
-        "draining": False,
-        "closed": False,
         "start_failure": None,
         "unready": None,
     }

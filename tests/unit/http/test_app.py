@@ -27,6 +27,7 @@ from pool.config import PoolConfig
 from pool.container import Container
 from pool.errors import EngineUnavailable, InstallError
 from pool.layers import Layer
+from pool.manager import NO_LEASES
 from tests import sse
 from tests.unit.fake_engine import DOCUMENT, FakeEngine
 
@@ -232,7 +233,7 @@ async def test_a_leased_run_ends_before_the_server_does(app: App) -> None:
     await app.get("/ping")  # leaves a connection that is kept alive
     os.kill(os.getpid(), signal.SIGTERM)
     async with asyncio.timeout(20):
-        while not app.backend.pool.snapshot().draining:  # nobody tells
+        while app.backend.pool.snapshot().unready != NO_LEASES:  # nobody tells
             await asyncio.sleep(0)
     assert (await app.get("/readyz"))[0] == 503
     with pytest.raises(OSError, match="Connect call failed"):

@@ -12,6 +12,7 @@ from aiohttp import ClientSession
 
 from pgexec.app import serve
 from pool.errors import PreimportRefused
+from pool.manager import NO_LEASES
 from tests.unit.http.test_app import App, FakeBackend, free_port, settings_of
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ async def test_runs_of_every_language_end_before_the_server_does(
         await until_leased(backend, language)
     os.kill(os.getpid(), signal.SIGTERM)
     async with asyncio.timeout(20):
-        while not all(backend.pools[one].snapshot().draining for one in languages):
+        while not all(backend.pools[one].snapshot().unready == NO_LEASES for one in languages):
             await asyncio.sleep(0)
     for one in backend.engine.containers.values():
         if one.busy:

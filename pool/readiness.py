@@ -1,0 +1,63 @@
+"""Whether the pool would serve a run now, and the sentence that says why not."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pool.config import PoolConfig
+    from pool.fleet import Fleet
+    from pool.forecast import Forecast
+
+EMPTY_S = 1.0
+"""How long a pool that is to have idle containers may have none at all and be called ready."""
+
+
+class Readiness:
+    """Remembers what the fleet alone does not tell: pauses, doubts, and since when it is empty.
+
+    `paused` is the reason why no container is to be started, `doubt` the reason why the pool is
+    to be called unready whatever is idle; both come from outside, `None` is neither.
+    """
+
+    def __init__(self, fleet: Fleet, forecast: Forecast, config: PoolConfig) -> None:
+        self.paused: str | None = None
+        self.doubt: str | None = None
+        self._fleet = fleet
+        self._forecast = forecast
+        self._config = config
+        self._warmed = False  # once true, always true
+        self._empty_since = math.inf
+
+    def note(self, now: float) -> None:
+        """Look at the fleet, as it is before the plan of `now` is carried out."""
+        usable = self._fleet.usable
+        self._warmed = self._warmed or usable >= self._config.min_idle
+        if usable:
+            self._empty_since = math.inf
+        elif self._empty_since == math.inf:
+            self._empty_since = now
+
+    def start_failure(self) -> str | None:
+        """Return why containers do not start, `None` where they do."""
+        if self.paused is not None:
+            return self.paused
+        failure = self._fleet.start_failure
+        return None if failure is None else f"containers fail to start: {failure}"
+
+    def unready(self, now: float) -> str | None:
+        """Return why a run would not be served at `now`, `None` where it would be."""
+        fleet, config = self._fleet, self._config
+        reason = self.start_failure()
+        # A pool that has been warm serves from what it has, whether or not more can be started.
+        if reason is not None and (not self._warmed or fleet.usable == 0):
+            return reason
+        if self.doubt:
+            return self.doubt
+        if not self._warmed:
+            return f"warming up: {fleet.usable} of {config.min_idle} containers are ready"
+        if now - self._empty_since > EMPTY_S and config.min_idle:
+            return f"no container is ready; {len(fleet.starts)} are starting"
+        # Readiness is asked for without a tenant: one that has no runs stands for all.
+        return self._forecast.refusal("", config.lease_timeout_s, now)
