@@ -1,4 +1,4 @@
-"""Clean up after what failed, whoever loses patience meanwhile."""
+"""Remove containers until they are gone, whatever fails or is cancelled meanwhile."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from pool.errors import EngineError
+from pool.errors import PoolError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -20,9 +20,12 @@ LONGEST_PAUSE_S = 5.0
 async def see_through(cleanup: Coroutine[object, object, None]) -> None:
     """Await a clean-up to its end; cancellations meanwhile are raised when it has ended.
 
-    So whoever counts the caller among what exists does so until nothing is left of it. Only
-    the end of the loop, which cancels the clean-up itself, cuts this short.
+    The pool counts the caller among its containers, and so goes on to do so until nothing is
+    left of the container. Only the end of the loop, which cancels the clean-up itself, cuts this
+    short.
     """
+    # A task of its own: awaited directly, the clean-up would take the caller's cancellation, and
+    # leave a container behind that nobody knows of.
     task = asyncio.create_task(cleanup, name="clean up")
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -35,16 +38,39 @@ async def see_through(cleanup: Coroutine[object, object, None]) -> None:
     task.result()
 
 
-async def until_removed(container_id: str, remove: Callable[[], Awaitable[None]]) -> None:
-    """Call `remove` until the engine has done it."""
-    pause_s = FIRST_PAUSE_S
+def backoff(
+    failures: int, *, first_s: float = FIRST_PAUSE_S, longest_s: float = LONGEST_PAUSE_S
+) -> float:
+    """Return how many seconds to wait after so many `failures` in a row.
+
+    The wait doubles from `first_s` up to `longest_s`: 0.5, 1, 2, 4, 5, 5 ... by default.
+    """
+    doublings = min(failures - 1, 32)
+    return min(longest_s, first_s * 2.0**doublings)
+
+
+async def until_removed(
+    container_id: str,
+    remove: Callable[[], Awaitable[None]],
+    *,
+    pause_s: Callable[[int], float] = backoff,
+    give_up: Callable[[int], bool] = lambda _failures: False,
+) -> None:
+    """Call `remove` until the engine has done it, and log the first failure.
+
+    `pause_s` and `give_up` are asked after each failure with the number of failures so far: how
+    long to wait for the next try, and whether to raise the `PoolError` instead.
+    """
+    failures = 0
     while True:
         try:
             await remove()
-        except EngineError as error:
-            if pause_s == FIRST_PAUSE_S:
+        except PoolError as error:
+            failures += 1
+            if failures == 1:
                 logger.warning("cannot remove container %s: %s", container_id[:12], error)
+            if give_up(failures):
+                raise
         else:
             return
-        await asyncio.sleep(pause_s)
-        pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+        await asyncio.sleep(pause_s(failures))

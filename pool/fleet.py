@@ -12,11 +12,13 @@ import contextlib
 import logging
 import math
 import re
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from pool import planning
+from pool.cleanup import backoff, until_removed
 from pool.container import State
-from pool.errors import PoolError
+from pool.errors import EngineError, EngineUnavailable, PoolError
 from pool.recycling import Reason
 
 if TYPE_CHECKING:
@@ -229,33 +231,50 @@ class Fleet:
             self._on_change()
 
     async def _remove(self, container: Container, reason: Reason) -> None:
-        failures = 0
-        while not await self._removed(container, failures):
-            failures += 1
+        def give_up(failures: int) -> bool:
             if self.closing and failures >= _LAST_TRIES:
-                return  # its stream is closed, so that its runner ends it; `finish` names it
+                return True  # its stream is closed, so that its runner ends it; `finish` names it
             if failures == 1:
+                # Else plans would go on promising this slot to a waiter as one about to be free.
                 self.stuck.add(container)
                 self._on_change()
-            await asyncio.sleep(planning.backoff(failures, self._config))
+            return False
+
+        try:
+            await until_removed(
+                container.id,
+                partial(self._try_removal, container),
+                pause_s=self._backoff,
+                give_up=give_up,
+            )
+        except PoolError:
+            return
         self.stuck.discard(container)
         self.destroying.discard(container)
         self._observer.destroyed(reason, container.uses)
         self._on_change()
 
-    async def _removed(self, container: Container, failures: int) -> bool:
+    async def _try_removal(self, container: Container) -> None:
+        """Try once to remove a container. Raises `PoolError`, whatever goes wrong.
+
+        With any other error, or without the limit on its time, one container that cannot be
+        removed would keep its slot for ever.
+        """
+        timeout_s = self._config.remove_timeout_s
         try:
-            async with asyncio.timeout(self._config.remove_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 await container.destroy()
-        except (PoolError, TimeoutError) as error:
-            if failures == 0:
-                sentence = str(error) or type(error).__name__
-                logger.warning("cannot remove container %s: %s", container.id[:12], sentence)
-            return False
-        except Exception:
+        except PoolError:
+            raise
+        except TimeoutError as error:
+            raise EngineUnavailable(f"not removed within {timeout_s:g} s") from error
+        except Exception as error:
             logger.exception("an unexpected error while removing %s", container.id[:12])
-            return False
-        return True
+            raise EngineError(f"{type(error).__name__}: {error}") from error
+
+    def _backoff(self, failures: int) -> float:
+        config = self._config
+        return backoff(failures, first_s=config.backoff_first_s, longest_s=config.backoff_max_s)
 
     # --- events and small parts ---------------------------------------------------------------
 
@@ -287,7 +306,7 @@ class Fleet:
         now = self._now()
         if now >= self.retry_at:  # several at once are one failure
             self.failures += 1
-            self.retry_at = now + planning.backoff(self.failures, self._config)
+            self.retry_at = now + self._backoff(self.failures)
         if reason != self.start_failure:
             logger.warning("containers fail to start: %s", reason)
         self.start_failure = reason

@@ -22,12 +22,6 @@ LINGER_S = 1.0
 """How long an idle container is kept for its tenant from one that has its share and wants more."""
 
 
-def backoff(failures: int, config: PoolConfig) -> float:
-    """Return how many seconds to wait after so many failures in a row."""
-    doublings = min(failures - 1, 32)
-    return min(config.backoff_max_s, config.backoff_first_s * 2.0**doublings)
-
-
 class Warm(Protocol):
     """The part of an idle container that a plan depends on."""
 

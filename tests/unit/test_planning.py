@@ -13,7 +13,6 @@ from pool.config import PoolConfig
 from pool.planning import (
     LINGER_S,
     View,
-    backoff,
     pick,
     plan,
 )
@@ -264,11 +263,3 @@ def test_who_waits_alone_is_never_left_without_hope(view: View[Idle, Waiter], no
         return
     decided = plan(alone, CONFIG, now)
     assert decided.serve or decided.start or decided.evict or alone.leased == 4
-
-
-# --- numbers ------------------------------------------------------------------------------------
-
-
-def test_the_back_off_doubles_up_to_its_bound() -> None:
-    config = PoolConfig(backoff_first_s=0.5, backoff_max_s=30)
-    assert [backoff(failures, config) for failures in (1, 2, 3, 7, 10**6)] == [0.5, 1, 2, 30, 30]
