@@ -1,0 +1,82 @@
+r"""A pool of warm containers: lease one, run one snippet in it, give it back.
+
+The server in `pgexec` is one user of this package; this is another, whole::
+
+    import asyncio
+
+    from pool import Container, Job, PoolConfig, PoolManager
+    from pool.docker_engine import DockerEngine, find_engine
+    from pool.image import prepare
+    from pool.spec import ContainerSpec, create_document
+
+
+    async def main() -> None:
+        engine = DockerEngine(find_engine(""), streams=2)
+        image = await prepare(engine, "python:alpine", directories=("/home/code",))
+        spec = ContainerSpec(image.name, image.prepared)
+
+        async def launch(number: int) -> Container:
+            document = create_document(spec, labels={"made-by": "example"}, sequence=number)
+            return await Container.start(engine, document)
+
+        async with PoolManager(launch, PoolConfig(min_idle=1, max_containers=2)) as pool:
+            async with pool.lease(tenant="alice") as lease:
+                result = await lease.run(Job(b"print(6 * 7)"))
+                print(result.status, result.stdout)  # ok b'42\n'
+        await engine.close()
+
+
+    asyncio.run(main())
+
+What a snippet does is a `Result`; every `PoolError` is trouble of ours. Importing `pool` imports no
+library of others: the engine's is imported by `pool.docker_engine` alone. In containers the
+package is this name and no text, since nothing but the runner is there.
+"""
+
+from pool.config import PoolConfig
+from pool.container import Container
+from pool.errors import (
+    ContainerLost,
+    EngineError,
+    EngineUnavailable,
+    ImageMissing,
+    InstallError,
+    LayerMissing,
+    LeaseTimeout,
+    PoolClosed,
+    PoolError,
+    PoolSaturated,
+    PreimportRefused,
+    RunnerProtocolError,
+    TenantSaturated,
+)
+from pool.job import Job, Result, Status
+from pool.lease import Launcher, Lease
+from pool.manager import PoolManager
+from pool.observer import Observer, Snapshot
+
+__all__ = [
+    "Container",
+    "ContainerLost",
+    "EngineError",
+    "EngineUnavailable",
+    "ImageMissing",
+    "InstallError",
+    "Job",
+    "Launcher",
+    "LayerMissing",
+    "Lease",
+    "LeaseTimeout",
+    "Observer",
+    "PoolClosed",
+    "PoolConfig",
+    "PoolError",
+    "PoolManager",
+    "PoolSaturated",
+    "PreimportRefused",
+    "Result",
+    "RunnerProtocolError",
+    "Snapshot",
+    "Status",
+    "TenantSaturated",
+]

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Self
 
 from pool import planning
 from pool.alarm import Alarm
-from pool.config import PoolConfig
 from pool.container import State
 from pool.demand import DemandMeter
 from pool.errors import (
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import TracebackType
 
+    from pool.config import PoolConfig
     from pool.container import Container
     from pool.demand import DemandReport
     from pool.job import ResetReport
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from pool.tuning import Demand
 
 NO_LEASES = "the pool takes no new leases"
-
-__all__ = ["Launcher", "Lease", "Observer", "PoolConfig", "PoolManager", "Snapshot"]
 
 
 class PoolManager:

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pool import Observer, PoolConfig, PoolManager, Snapshot
 from pool.job import Job
-from pool.manager import NO_LEASES, Observer, PoolConfig, PoolManager, Snapshot
+from pool.manager import NO_LEASES
 from tests.unit.fake_engine import FakeContainer, FakeEngine
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pool import PoolConfig, PoolManager
 from pool.cleanup import see_through, until_removed
 from pool.errors import (
     ContainerLost,
@@ -21,7 +22,7 @@ from pool.errors import (
     RunnerProtocolError,
 )
 from pool.job import Job, Status
-from pool.manager import NO_LEASES, PoolConfig, PoolManager
+from pool.manager import NO_LEASES
 from pool.observer import Rejection, Source
 from pool.recycling import Reason
 from tests.unit.fake_engine import FakeEngine

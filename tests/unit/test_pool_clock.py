@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pool import PoolConfig, PoolManager
 from pool.alarm import Alarm
-from pool.manager import PoolConfig, PoolManager
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import Recorder
 
