@@ -50,7 +50,7 @@ class Backend(Protocol):
         ...
 
     def stop_installing(self) -> None:
-        """Install nothing any more, and tell those who wait for it."""
+        """Install nothing any more; runs that wait for an installation get an error at once."""
         ...
 
     async def launch(self, number: int, language: str) -> Container:

@@ -92,7 +92,7 @@ class DockerBackend:
         self.dependencies.store.observer = layers
 
     def stop_installing(self) -> None:
-        """Install nothing any more, and tell those who wait for it."""
+        """Install nothing any more; runs that wait for an installation get an error at once."""
         self.dependencies.store.refuse()
 
     async def launch(self, number: int, language: str = profiles.DEFAULT) -> Container:

@@ -28,7 +28,7 @@ DESTROY_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Laboratory:
-    """Where containers come from: the engine, the spec that the server would use, their labels."""
+    """Starts spare containers from the server's own spec, with labels of their own."""
 
     engine: DockerEngine
     settings: Settings

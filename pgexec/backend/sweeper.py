@@ -27,8 +27,8 @@ CLEAR_S = 10.0
 class Sweeper:
     """Sweeps the engine every minute, and sooner after it failed.
 
-    `lifetime_s` is how long the labels of a container of ours give it, and `give_up_s` the age at
-    which one that no pool knows of is not about to come up any more.
+    `lifetime_s` is the time from a container's start to the expiry that its labels name. A
+    container that is not up `give_up_s` seconds after its start will not come up any more.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 
 A limit that the engine no longer enforces, or a guard that an update of the kernel has
 undone, shows nowhere else: everything goes on working. The container is started as the
-pool's are, counts to nobody's capacity, and is destroyed afterwards. What is attempted is
-the doctor's own; see `pgexec/doctor/trials.py`.
+pool's are, takes no place in it, and is destroyed afterwards. The attempts are those of the
+doctor; see `pgexec/doctor/isolation.py`.
 """
 
 from __future__ import annotations

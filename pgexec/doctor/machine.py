@@ -59,7 +59,7 @@ async def settings(machine: Machine) -> Observation:
 
 
 async def exposure(machine: Machine) -> Observation:
-    """Say who may run code."""
+    """Tell whether the network may run code without a key."""
     settings = machine.settings
     if settings.exposed:
         return warn(
@@ -71,7 +71,7 @@ async def exposure(machine: Machine) -> Observation:
 
 
 async def canary(machine: Machine) -> Observation:
-    """Say whether what is tried here is tried again while the server runs."""
+    """Tell whether the server will repeat the checks of the isolation while it runs."""
     if interval_s := machine.settings.canary_interval_s:
         return ok(f"a server probes its isolation every {interval_s:g} s, see pgexec_canary_ok")
     return warn(

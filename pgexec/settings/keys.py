@@ -1,4 +1,4 @@
-"""API keys: who may call, and as which tenant."""
+"""API keys: each names a tenant that may call; without any, everyone may."""
 
 from __future__ import annotations
 

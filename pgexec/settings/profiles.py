@@ -39,11 +39,11 @@ _REQUIREMENTS = "names of packages with extras, versions and markers, such as nu
 _LISTS = ("dependencies", "preimport")
 
 Fields = dict[str, object]
-"""What is written of one profile."""
+"""The fields of one profile as they are written, such as `{"image": "data", "cpus": 2}`."""
 
 
 def parse_profiles(text: str) -> dict[str, Fields]:
-    """Return what is written of each profile, by the name of its language.
+    """Return the fields of each profile, by the name of its language.
 
     `text` is empty, a JSON object, or `file:PATH` of a JSON or TOML file. Raises `ValueError`,
     with a sentence, for what has not the form of profiles; the values are not looked at.
