@@ -12,8 +12,9 @@ from bench.engine_flows import EngineFlows
 from bench.errors import AnswerError
 from pgexec.backend.docker import DockerBackend
 from pgexec.settings import load_settings
+from pool.address import find_engine
 from pool.container import Container
-from pool.docker_engine import DockerEngine, find_engine
+from pool.docker_engine import DockerEngine
 from pool.image import bootstrap_command
 from pool.job import Job
 from pool.language import PYTHON

@@ -1,156 +1,68 @@
-"""The Docker engine through aiodocker: the only module that imports it, and maps its errors."""
+"""The Docker engine, through aiodocker, whose errors are translated here."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import logging
-import os
-import socket
-import ssl
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
-from aiodocker.stream import Stream as DockerStream
 from yarl import URL
 
+from pool.address import connector_to
 from pool.cleanup import see_through, until_removed
 from pool.engine import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
-from pool.language import PYTHON
+from pool.stream import AttachedStream, EngineStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from aiodocker.containers import DockerContainer
 
-logger = logging.getLogger(__name__)
-
-_STDOUT = 1
-_LAST_WORDS_BYTES = 1000
-_CANNOT_CONNECT = 900
+_CANNOT_CONNECT = 900  # a status of aiodocker's own
 _NOT_FOUND = 404
 _CONFLICT = 409
+_ABOUT_AN_IMAGE = frozenset({Operation.CREATE, Operation.INSPECT, Operation.PULL})
+"""What is not found where one of these gets a 404 is the image; elsewhere, something else."""
 _DOWN = frozenset({"created", "exited", "dead"})
 _CREATE_TIMEOUT_S = 120.0
 """An engine that hangs creates what it was asked for when it goes on: wait for that."""
 _REMOVE_TIMEOUT_S = 30.0
-_PROBE_TIMEOUT_S = 1.0
-
-
-def _sockets() -> list[str]:
-    """List the usual sockets, best guess first, as `deploy/setup/engine_api.py` does."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    return [
-        "/var/run/docker.sock",
-        f"{runtime}/docker.sock",
-        f"{Path.home()}/.docker/run/docker.sock",
-        "/run/podman/podman.sock",
-        f"{runtime}/podman/podman.sock",
-    ]
-
-
-def _listening(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_PROBE_TIMEOUT_S)
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-        return True
-
-
-def find_engine(configured: str) -> str:
-    """Return the engine's URL: the configured one, `DOCKER_HOST`, or a usual socket's.
-
-    Where nobody listens, the first usual socket is returned: the engine may come up later.
-    """
-    if configured:
-        return configured if "://" in configured else f"unix://{configured}"
-    if host := os.environ.get("DOCKER_HOST"):
-        return host
-    sockets = _sockets()
-    return f"unix://{next(filter(_listening, sockets), sockets[0])}"
-
-
-def _tls(url: str) -> ssl.SSLContext | None:
-    """Return how to talk to an engine that wants certificates; `OSError` if there are none."""
-    if not url.startswith("https://") and not os.environ.get("DOCKER_TLS_VERIFY"):
-        return None
-    certs = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
-    context = ssl.create_default_context(cafile=certs / "ca.pem")
-    context.load_cert_chain(certs / "cert.pem", certs / "key.pem")
-    return context
 
 
 @contextlib.contextmanager
-def _mapped_errors(doing: str) -> Iterator[None]:
-    """Translate whatever aiodocker lets escape into our own errors."""
+def _mapped_errors(operation: Operation, doing: str = "") -> Iterator[None]:
+    """Translate what aiodocker and aiohttp raise into `EngineError` and its children.
+
+    Types and statuses decide, never the words of a message. `doing` says what was tried, if that
+    is more than `operation`; each sentence begins with it.
+    """
+    doing = doing or operation
     try:
         yield
     except DockerError as error:
-        message = f"{doing}: {error.message}"
-        if error.status == _CANNOT_CONNECT:
-            raise EngineUnavailable(message) from error
-        if error.status == _NOT_FOUND and "image" in str(error.message).lower():
-            raise ImageMissing(message) from error
-        raise EngineError(message) from error
+        raise _refusal(operation, error.status)(f"{doing}: {error.message}") from error
     except (aiohttp.ClientError, OSError) as error:
         raise EngineUnavailable(f"{doing}: {_words(error)}") from error
     except (ValueError, LookupError, TypeError) as error:  # of JSON that is none, or lacks a field
         raise EngineError(f"{doing}: the answer makes no sense: {_words(error)}") from error
-    except AssertionError as error:  # aiodocker's way to say that the peer has gone
-        raise EngineUnavailable(f"{doing}: the connection was lost") from error
+
+
+def _refusal(operation: Operation, status: int) -> type[EngineError]:
+    if status == _CANNOT_CONNECT:
+        return EngineUnavailable
+    if status == _NOT_FOUND and operation in _ABOUT_AN_IMAGE:
+        return ImageMissing
+    return EngineError
 
 
 def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-class AttachedStream:
-    """The standard streams of a container, over the connection that `attach` upgraded."""
-
-    def __init__(self, stream: DockerStream, observer: EngineObserver) -> None:
-        self._stream = stream
-        self._observer = observer
-        self._last_words = b""
-
-    async def read(self) -> bytes:
-        """Return what the runner wrote next.
-
-        Where it said on stderr why it died, the end is a `ContainerLost` with its last line.
-        """
-        with _mapped_errors("read"):
-            while message := await self._stream.read_out():
-                self._observer.received_bytes += len(message.data)
-                if message.stream == _STDOUT and message.data:
-                    return message.data
-                self._last_words = (self._last_words + message.data)[-_LAST_WORDS_BYTES:]
-        if self._last_words:
-            words = self._last_words.decode("utf-8", "replace").strip()
-            if "\n" in words:
-                logger.warning("a runner's last words: %s", words)
-            last = words.rpartition("\n")[2].strip()
-            raise ContainerLost(f"the container ended: {last}" if last else "the container ended")
-        return b""
-
-    async def write(self, data: bytes) -> None:
-        """Send bytes to the runner."""
-        try:
-            await self._stream.write_in(data)
-        except (AssertionError, RuntimeError, OSError, aiohttp.ClientError) as error:
-            raise ContainerLost("the container's stream is closed") from error
-        self._observer.sent_bytes += len(data)
-
-    async def close(self) -> None:
-        """Close the connection, which closes the container's stdin."""
-        with contextlib.suppress(AssertionError, OSError, aiohttp.ClientError):
-            await self._stream.close()
 
 
 class DockerEngine:
@@ -166,24 +78,10 @@ class DockerEngine:
         self.url = url
         self.observer = EngineObserver()
         self._making_network = asyncio.Lock()
-        limit = streams * 2 + 32
-        connector: aiohttp.BaseConnector
-        if url.startswith("unix://"):
-            connector = aiohttp.UnixConnector(url.removeprefix("unix://"), limit=limit)
-            url = "unix://localhost"
-        else:
-            tls = _tls(url)
-            scheme = "http" if tls is None else "https"
-            url = f"{scheme}://{url.partition('://')[2]}"
-            connector = aiohttp.TCPConnector(limit=limit, ssl=True if tls is None else tls)
+        connector, address = connector_to(url, limit=streams * 2 + 32)
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
-        self.docker = Docker(
-            url,
-            connector=connector,
-            session=self._session,
-            timeout=timeout,
-        )
+        self.docker = Docker(address, connector=connector, session=self._session, timeout=timeout)
 
     async def close(self) -> None:
         """Close every connection to the engine."""
@@ -213,10 +111,11 @@ class DockerEngine:
             # The engine may be creating it all the same: see that through, then remove it.
             await see_through(self._discard(creation))
             raise
-        stream = AttachedStream(self._attach(container.id), self.observer)
+        connection = self._attach(container.id)
+        stream = AttachedStream(connection, self.observer)
         try:
             with self._call(Operation.ATTACH):
-                await stream._stream._init()  # noqa: SLF001 - attach before start, or lose output
+                await connection.open()  # attach before start, or lose output
             with self._call(Operation.START):
                 await container.start()
         except BaseException:
@@ -257,9 +156,10 @@ class DockerEngine:
         """Return the id of a local image, or `""` where there is none of that name."""
         with self._call(Operation.INSPECT):
             try:
-                with _mapped_errors(Operation.INSPECT):
-                    return str((await self.docker.images.inspect(name))["Id"])
-            except ImageMissing:
+                return str((await self.docker.images.inspect(name))["Id"])
+            except DockerError as error:
+                if error.status != _NOT_FOUND:
+                    raise
                 return ""
 
     async def pull(self, name: str) -> AsyncIterator[str]:
@@ -357,7 +257,8 @@ class DockerEngine:
             execution = await container.exec(
                 list(command), user=user, environment=dict(environment)
             )
-            async with execution.start(detach=False) as stream:
+            body = b'{"Detach": false, "Tty": false}'
+            async with self._stream(f"exec/{execution.id}/start", body) as stream:
                 while message := await stream.read_out():
                     await on_output(message.stream, message.data)
             about = await execution.inspect()
@@ -371,7 +272,7 @@ class DockerEngine:
         began = time.perf_counter()
         failure: Failure | None = Failure.CANCELLED
         try:
-            with _mapped_errors(doing or operation):
+            with _mapped_errors(operation, doing):
                 yield
             failure = None
         except EngineUnavailable:
@@ -400,16 +301,17 @@ class DockerEngine:
             )
             return self.docker.containers.container(created["Id"])
 
-    def _attach(self, container_id: str) -> DockerStream:
+    def _attach(self, container_id: str) -> EngineStream:
         # aiodocker's own `attach` would inspect the container first, for whether it has a terminal.
         # No keys detach, which is not to Podman what it is to say nothing of them.
         wanted = "detachKeys=&logs=0&stream=1&stdin=1&stdout=1&stderr=1"
-        url = URL(f"containers/{container_id}/attach?{wanted}")
+        return self._stream(f"containers/{container_id}/attach?{wanted}")
 
-        async def setup() -> tuple[URL, None, bool]:
-            return url, None, False
+    def _stream(self, path: str, body: bytes | None = None) -> EngineStream:
+        async def setup() -> tuple[URL, bytes | None, bool]:
+            return URL(path), body, False
 
-        return DockerStream(self.docker, setup)
+        return EngineStream(self.docker, setup)
 
     async def _discard(self, creation: asyncio.Future[DockerContainer]) -> None:
         try:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pool.address import find_engine
 from pool.container import Container
-from pool.docker_engine import DockerEngine, find_engine
+from pool.docker_engine import DockerEngine
 from pool.image import Image, prepare
 from pool.spec import LABEL, ContainerSpec, create_document
 

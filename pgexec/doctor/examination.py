@@ -16,7 +16,8 @@ from pgexec.doctor.facts import Info, Version
 from pgexec.doctor.findings import Finding, Observation, fail, ok, skip, warn
 from pgexec.doctor.machine import EngineReport, Machine
 from pgexec.doctor.sandbox import Sandbox
-from pool.docker_engine import DockerEngine, find_engine
+from pool.address import find_engine
+from pool.docker_engine import DockerEngine
 from pool.errors import EngineUnavailable
 from pool.sweep import instance_name
 

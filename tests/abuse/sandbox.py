@@ -7,8 +7,9 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pool.address import find_engine
 from pool.container import Container
-from pool.docker_engine import DockerEngine, find_engine
+from pool.docker_engine import DockerEngine
 from pool.job import Job, ResetReport, Result, Status
 from pool.spec import LABEL, ContainerSpec, create_document
 

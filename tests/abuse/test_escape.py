@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pool.docker_engine import DockerEngine, find_engine
+from pool.address import find_engine
+from pool.docker_engine import DockerEngine
 from pool.egress import make_plan, own_addresses, own_resolvers
 from pool.job import Status
 from pool.spec import LABEL

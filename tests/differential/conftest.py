@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest_asyncio
 
+from pool.address import find_engine
 from pool.container import Container
-from pool.docker_engine import DockerEngine, find_engine
+from pool.docker_engine import DockerEngine
 from pool.spec import LABEL, ContainerSpec, create_document
 from tests.conftest import PREIMPORT
 from tests.differential.plain import PlainInterpreter

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import ClientSession, ClientTimeout, UnixConnector
 from prometheus_client.parser import text_string_to_metric_families
 
-from pool.docker_engine import find_engine
+from pool.address import find_engine
 from pool.keeper import ROLE as KEEPER
 from pool.spec import LABEL_INSTANCE, LABEL_ROLE
 from pool.sweep import _machine, _start_time

@@ -8,13 +8,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientTimeout, web
+from yarl import URL
 
 from deploy.setup import engine_api
 from pgexec.settings import SettingsError, load_settings
-from pool.docker_engine import AttachedStream, DockerEngine, _sockets, find_engine
+from pool.address import find_engine, usual_sockets
+from pool.docker_engine import DockerEngine
 from pool.engine import EngineObserver, Failure, Operation
-from pool.errors import ContainerLost, EngineError, EngineUnavailable
+from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
+from pool.stream import AttachedStream, EngineStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +29,7 @@ def test_a_socket_where_nobody_listens_is_passed_over(
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     paths = [str(tmp_path / "dead"), str(tmp_path / "alive")]
-    monkeypatch.setattr("pool.docker_engine._sockets", lambda: paths)
+    monkeypatch.setattr("pool.address.usual_sockets", lambda: paths)
     with socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as alive:
         dead.bind(paths[0])
         assert find_engine("") == f"unix://{paths[0]}"
@@ -38,7 +41,7 @@ def test_a_socket_where_nobody_listens_is_passed_over(
 def test_server_and_set_up_look_in_the_same_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setattr("pathlib.Path.exists", lambda _: True)
-    assert engine_api.addresses() == [f"unix://{path}" for path in _sockets()]
+    assert engine_api.addresses() == [f"unix://{path}" for path in usual_sockets()]
 
 
 def test_an_address_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,3 +227,81 @@ async def test_an_engine_that_comes_back_as_an_older_version_is_asked_in_its_own
     assert asked[-1] == "/v1.40/containers/json"
     await engine.close()
     await runner.cleanup()
+
+
+@pytest.mark.parametrize("sentence", [b"manifest unknown", b"No such image: none"])
+async def test_what_creating_and_pulling_do_not_find_is_the_image(
+    scripted: Scripted, engine: DockerEngine, sentence: bytes
+) -> None:
+    scripted.answers += [(404, b'{"message": "%s"}' % sentence)] * 2
+    with pytest.raises(ImageMissing, match=sentence.decode()):
+        await engine.start({"Image": "none"})
+    with pytest.raises(ImageMissing, match=sentence.decode()):
+        async for _ in engine.pull("none"):
+            pass
+
+
+async def test_a_sentence_that_speaks_of_an_image_makes_nothing_else_a_missing_image(
+    scripted: Scripted, engine: DockerEngine
+) -> None:
+    sentence = b'{"message": "no such container: image-maker"}'
+    scripted.answers += [(404, sentence), (404, sentence), (500, sentence)]
+    for ask in (
+        engine.commit("image-maker", "repository", "tag", labels={}),
+        engine.ensure_volume("volume", "label"),
+        engine.image_id("image"),
+    ):
+        with pytest.raises(EngineError) as caught:
+            await ask
+        assert type(caught.value) is EngineError
+
+
+async def test_a_write_to_a_container_that_has_gone_is_a_lost_container(tmp_path: Path) -> None:
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if b"/attach" in asked:
+            writer.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+            await gone.wait()
+        else:
+            body = b'{"Id": "c0ffee"}'
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+            writer.write(b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, str(tmp_path / "socket")):
+        engine = DockerEngine(f"unix://{tmp_path}/socket", streams=1)
+        engine.docker.api_version = "v1.41"
+        _, stream = await engine.start({})
+        await stream.write(b"a job")
+        gone.set()
+        assert await stream.read() == b""
+        with pytest.raises(ContainerLost, match="the container's stream is closed"):
+            await stream.write(b"another")
+        await stream.close()
+        with pytest.raises(ContainerLost, match="the container's stream is closed"):
+            await stream.write(b"another")
+        await engine.close()
+
+
+async def test_a_peer_that_hangs_up_while_a_stream_opens_is_a_lost_connection() -> None:
+    closed: list[bool] = []
+
+    async def read() -> bytes:
+        return b""
+
+    async def setup() -> Any:
+        return URL("containers/c0ffee/attach"), None, False
+
+    async def answer(*_: Any, **__: Any) -> Any:
+        connection = SimpleNamespace(protocol=None, transport=None)
+        return SimpleNamespace(
+            connection=connection, read=read, close=lambda: closed.append(True), status=101
+        )
+
+    docker: Any = SimpleNamespace(_timeout=ClientTimeout(), _do_query=answer)
+    stream = EngineStream(docker, setup)
+    with pytest.raises(ConnectionResetError):
+        await stream.open()
+    assert closed == [True]
