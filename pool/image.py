@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pool.errors import EngineError, ImageMissing
-from pool.language import PYTHON
-from pool.spec import CA_BUNDLE, LAYERS_DIR, RUNNER_DIR
+from pool.spec import CA_BUNDLE, LAYERS_DIR, RUNNER_DIR, preparer_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -174,23 +173,9 @@ async def _base_id(engine: DockerEngine, base: str) -> str:
 async def _derive(
     engine: DockerEngine, base: str, tag: str, work: Mapping[str, object], labels: dict[str, str]
 ) -> None:
-    container_id, stream = await engine.start(
-        {
-            "Image": base,
-            "Entrypoint": [],
-            "Cmd": list(PYTHON.run_text(_PREPARE)),
-            "User": "0:0",
-            "WorkingDir": "/",
-            "Labels": {LABEL_BUILD: base},
-            "OpenStdin": True,
-            "StdinOnce": True,
-            "AttachStdin": True,
-            "AttachStdout": True,
-            "AttachStderr": True,
-            "NetworkDisabled": True,
-            "HostConfig": {"AutoRemove": True, "NetworkMode": "none"},
-        }
-    )
+    command = ("python3", "-c", _PREPARE)
+    document = preparer_document(base, command=command, labels={LABEL_BUILD: base})
+    container_id, stream = await engine.start(document)
     try:
         await stream.write(json.dumps(work).encode() + b"\n")
         last = ""

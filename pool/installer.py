@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,7 @@ from pool.archive import ArchiveError, Bounds, Inspector
 from pool.cleanup import see_through, until_removed
 from pool.container import Container
 from pool.errors import EngineError, InstallError, InstallFailure
-from pool.language import PYTHON
-from pool.spec import LAYERS_DIR, Limits, create_document
+from pool.spec import LAYERS_DIR, Limits, installer_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -100,18 +99,7 @@ class Installer:
             pids=config.pids,
             disk_bytes=config.limit_bytes,
         )
-        roomy = replace(
-            spec,
-            network=network,
-            guard=guard,
-            limits=limits,
-            layers="",
-            install_bytes=config.limit_bytes,
-            preload="",
-            preimport=(),
-            max_uses=1,
-        )
-        document = create_document(roomy, labels=labels, sequence=0)
+        document = installer_document(spec, limits, network=network, guard=guard, labels=labels)
         container = await Container.start(self._engine, document, timeout_s=config.start_timeout_s)
         try:
             try:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, cast
 from pool import deposit
 from pool.cleanup import see_through, until_removed
 from pool.errors import ContainerLost, EngineError
-from pool.language import PYTHON
-from pool.spec import LABEL_ROLE, LAYERS_DIR, volume_mount
+from pool.spec import LAYERS_DIR, volume_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -27,10 +26,8 @@ if TYPE_CHECKING:
     from pool.engine import Engine, Stream
     from pool.spec import ContainerSpec
 
-ROLE = "keeper"
 _START_TIMEOUT_S = 30.0
 _ABORT_TIMEOUT_S = 10.0
-_MEMORY_BYTES = 256 << 20
 _PART_BYTES = 1 << 17
 _MAX_ANSWER_BYTES = 16 << 20
 
@@ -48,7 +45,9 @@ class Keeper:
     ) -> None:
         self._engine = engine
         self._volume = volume
-        self._owner = hashlib.sha256(owner.encode()).hexdigest()[:32]
+        source = Path(deposit.__file__).read_text(encoding="utf-8")
+        name = hashlib.sha256(owner.encode()).hexdigest()[:32]
+        self._command = ("python3", "-I", "-c", source, LAYERS_DIR, name)
         self._labels = labels
         self._lock = asyncio.Lock()
         self._container: tuple[str, Stream] | None = None
@@ -116,7 +115,8 @@ class Keeper:
             await self._stop()
 
     async def _start(self, spec: ContainerSpec) -> None:
-        document = keeper_document(spec, self._volume, self._owner, self._labels())
+        command, labels = self._command, self._labels()
+        document = volume_document(spec, self._volume, command=command, labels=labels)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 self._container = await self._engine.start(document)
@@ -188,43 +188,3 @@ class Publication:
             part = bytes(self._pending)
             self._pending.clear()
             await self._write_out(deposit.CHUNK.pack(len(part)) + part)
-
-
-def keeper_document(
-    spec: ContainerSpec, volume: str, owner: str, labels: Mapping[str, str]
-) -> dict[str, object]:
-    """Return the body of the engine's `POST /containers/create` for a keeper.
-
-    It has no capability: all that it touches is root's own.
-    """
-    source = Path(deposit.__file__).read_text(encoding="utf-8")
-    return {
-        "Image": spec.image,
-        "Entrypoint": [],
-        "Cmd": list(PYTHON.run_text(source, LAYERS_DIR, owner, options=PYTHON.isolated)),
-        "User": "0:0",
-        "WorkingDir": "/",
-        "Hostname": ROLE,
-        "Labels": {**labels, LABEL_ROLE: ROLE},
-        "AttachStdin": True,
-        "AttachStdout": True,
-        "AttachStderr": True,
-        "OpenStdin": True,
-        "StdinOnce": True,
-        "Tty": False,
-        "NetworkDisabled": True,
-        "HostConfig": {
-            "AutoRemove": True,
-            "NetworkMode": "none",
-            "IpcMode": "none",
-            "ReadonlyRootfs": True,
-            "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
-            "Memory": _MEMORY_BYTES,
-            "MemorySwap": _MEMORY_BYTES,
-            "PidsLimit": 16,
-            "Mounts": [volume_mount(volume, read_only=False)],
-            "LogConfig": {"Type": "none", "Config": {}},
-            **({"Runtime": spec.runtime} if spec.runtime else {}),
-        },
-    }

@@ -1,9 +1,14 @@
-"""From settings to the engine's container-create document. Pure, and deny first."""
+"""From settings to the engine's container-create documents. Pure, and deny first.
+
+There are four kinds of container: a sandbox runs snippets, an installer fetches and installs
+dependencies, the server of the volume keeps them, and one makes the prepared image. What each
+may use and do is said here and nowhere else.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pool import seccomp
@@ -17,7 +22,8 @@ LABEL = "pgexec"
 LABEL_INSTANCE = "pgexec.instance"
 LABEL_EXPIRES = "pgexec.expires"
 LABEL_ROLE = "pgexec.role"
-"""What a container is that runs no snippets: the keeper of dependencies."""
+"""What a container is for, if not for snippets: `ROLE_VOLUME`, so far."""
+ROLE_VOLUME = "keeper"
 LABEL_PROFILE = "pgexec.profile"
 
 RUNNER_DIR = "/opt/pgexec"
@@ -66,6 +72,8 @@ _FIRST_UID = 10_000
 _LAST_UID = 60_000
 _SHM_BYTES = 16 << 20
 _FRAME_SLACK_BYTES = 4096
+_VOLUME_MEMORY_BYTES = 256 << 20
+_VOLUME_PIDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,7 @@ class ContainerSpec:
 def create_document(
     spec: ContainerSpec, *, labels: Mapping[str, str], sequence: int
 ) -> dict[str, object]:
-    """Return the body of the engine's `POST /containers/create`.
+    """Return a sandbox's document, the body of the engine's `POST /containers/create`.
 
     `sequence` numbers the containers of a server: each gets user ids of its own, so that
     no limit or keyring that the kernel keeps by user is shared.
@@ -145,30 +153,105 @@ def create_document(
         "PYTHONPATH": RUNNER_DIR,
         "PGEXEC_RUNNER": json.dumps(runner, separators=(",", ":")),
     }
+    command = spec.bootstrap or ("python3", spec.script)
     return {
-        "Image": spec.image,
-        "Entrypoint": [],
-        "Cmd": list(spec.bootstrap or PYTHON.run_file(spec.script)),
-        "User": "0:0",
+        **_piped(spec.image, command, labels),
         "Env": [f"{name}={value}" for name, value in environment.items()],
-        "WorkingDir": "/",
         "Hostname": "sandbox",
+        # To a PID 1 that does not ask for it SIGTERM means nothing: an engine that is stopped
+        # would wait ten seconds for each container.
+        "StopSignal": "SIGKILL",
+        "NetworkDisabled": spec.network == "none",
+        "HostConfig": _host_config(spec, mounts),
+    }
+
+
+def installer_document(
+    spec: ContainerSpec,
+    limits: Limits,
+    *,
+    network: str,
+    guard: Mapping[str, object] | None,
+    labels: Mapping[str, str],
+) -> dict[str, object]:
+    """Return the document of the container in which a layer for containers of `spec` is made.
+
+    It is a sandbox with other limits and another network, without the volume: in the volume's
+    place is a tmpfs of `limits.disk_bytes`, which count as memory on top of
+    `limits.memory_bytes`.
+    """
+    installer = replace(
+        spec,
+        network=network,
+        guard=guard,
+        limits=limits,
+        layers="",
+        install_bytes=limits.disk_bytes,
+        preload="",
+        preimport=(),
+        max_uses=1,
+    )
+    return create_document(installer, labels=labels, sequence=0)
+
+
+def volume_document(
+    spec: ContainerSpec, volume: str, *, command: Sequence[str], labels: Mapping[str, str]
+) -> dict[str, object]:
+    """Return the document of the container that serves the volume of layers.
+
+    It has neither network nor capability: all that it touches is root's own.
+    """
+    return {
+        **_piped(spec.image, command, {**labels, LABEL_ROLE: ROLE_VOLUME}),
+        "Hostname": ROLE_VOLUME,
+        "NetworkDisabled": True,
+        "HostConfig": {
+            "AutoRemove": True,
+            "NetworkMode": "none",
+            "IpcMode": "none",
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "Memory": _VOLUME_MEMORY_BYTES,
+            "MemorySwap": _VOLUME_MEMORY_BYTES,
+            "PidsLimit": _VOLUME_PIDS,
+            "Mounts": [_volume_mount(volume, read_only=False)],
+            "LogConfig": {"Type": "none", "Config": {}},
+            **({"Runtime": spec.runtime} if spec.runtime else {}),
+        },
+    }
+
+
+def preparer_document(
+    image: str, *, command: Sequence[str], labels: Mapping[str, str]
+) -> dict[str, object]:
+    """Return the document of the container that is committed as the prepared image."""
+    return {
+        **_piped(image, command, labels),
+        "NetworkDisabled": True,
+        "HostConfig": {"AutoRemove": True, "NetworkMode": "none"},
+    }
+
+
+def _piped(image: str, command: Sequence[str], labels: Mapping[str, str]) -> dict[str, object]:
+    """Return what all documents share: root runs one command, which ends with its stdin."""
+    return {
+        "Image": image,
+        "Entrypoint": [],
+        "Cmd": list(command),
+        "User": "0:0",
+        "WorkingDir": "/",
         "Labels": dict(labels),
         "AttachStdin": True,
         "AttachStdout": True,
         "AttachStderr": True,
         "OpenStdin": True,
         "StdinOnce": True,
-        # To a PID 1 that does not ask for it SIGTERM means nothing: an engine that is stopped
-        # would wait ten seconds for each container.
-        "StopSignal": "SIGKILL",
         "Tty": False,
-        "NetworkDisabled": spec.network == "none",
-        "HostConfig": _host_config(spec, mounts),
     }
 
 
-def volume_mount(volume: str, *, read_only: bool) -> dict[str, object]:
+def _volume_mount(volume: str, *, read_only: bool) -> dict[str, object]:
     """Return the engine's `Mount` that puts a volume of layers into a container."""
     return {
         "Type": "volume",
@@ -224,7 +307,7 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
             {"Name": "core", "Soft": 0, "Hard": 0},
         ],
         "Tmpfs": tmpfs,
-        **({"Mounts": [volume_mount(spec.layers, read_only=True)]} if spec.layers else {}),
+        **({"Mounts": [_volume_mount(spec.layers, read_only=True)]} if spec.layers else {}),
         "Sysctls": SYSCTLS,
         "LogConfig": {"Type": "none", "Config": {}},
         **({"Runtime": spec.runtime} if spec.runtime else {}),

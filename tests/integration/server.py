@@ -19,8 +19,7 @@ from aiohttp import ClientSession, ClientTimeout, UnixConnector
 from prometheus_client.parser import text_string_to_metric_families
 
 from pool.address import find_engine
-from pool.keeper import ROLE as KEEPER
-from pool.spec import LABEL_INSTANCE, LABEL_ROLE
+from pool.spec import LABEL_INSTANCE, LABEL_ROLE, ROLE_VOLUME
 from pool.sweep import _machine, _start_time
 
 if TYPE_CHECKING:
@@ -356,8 +355,8 @@ class Server:
         await until(has_it, f"{name} is {value}")
 
     async def containers(self) -> dict[str, str]:
-        """Return what the engine has of this server, but for the keeper of dependencies."""
-        return await self.engine.containers(self.instance, role_left_out=KEEPER)
+        """Return what the engine has of this server, but for the server of the volume."""
+        return await self.engine.containers(self.instance, role_left_out=ROLE_VOLUME)
 
     async def at_rest(self) -> None:
         """Wait until nothing is on its way and the books are what the engine has.

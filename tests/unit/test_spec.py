@@ -1,0 +1,68 @@
+"""The documents that containers are created from: what each kind may use, and what it lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pool.spec import (
+    LABEL_ROLE,
+    LAYERS_DIR,
+    ROLE_VOLUME,
+    ContainerSpec,
+    Limits,
+    create_document,
+    installer_document,
+    preparer_document,
+    volume_document,
+)
+
+MIB = 1 << 20
+SPEC = ContainerSpec(
+    "image", prepared=True, network="net", layers="volume", preload="layer", guard={"blocked": []}
+)
+
+
+def host(document: dict[str, object]) -> Any:
+    return document["HostConfig"]
+
+
+def test_a_sandbox_gets_the_memory_limit_and_no_swap() -> None:
+    config = host(create_document(SPEC, labels={}, sequence=0))
+    assert (config["Memory"], config["MemorySwap"]) == (256 * MIB, 256 * MIB)
+    assert config["PidsLimit"] == 65
+    assert [mount["ReadOnly"] for mount in config["Mounts"]] == [True]
+
+
+def test_what_an_installer_writes_counts_on_top_of_its_memory_limit() -> None:
+    limits = Limits(memory_bytes=100 * MIB, disk_bytes=7 * MIB)
+    config = host(installer_document(SPEC, limits, network="other", guard=None, labels={}))
+    assert (config["Memory"], config["MemorySwap"]) == (107 * MIB, 107 * MIB)
+    assert f"size={7 * MIB}," in config["Tmpfs"][LAYERS_DIR]
+
+
+def test_an_installer_has_no_volume_and_its_own_network() -> None:
+    document = installer_document(SPEC, Limits(), network="other", guard=None, labels={})
+    assert "Mounts" not in host(document)
+    assert host(document)["NetworkMode"] == "other"
+    assert "NET_ADMIN" not in host(document)["CapAdd"]
+    assert '"preload":""' in str(document["Env"])
+
+
+def test_only_the_server_of_the_volume_may_write_to_it_and_it_can_reach_nothing() -> None:
+    document = volume_document(SPEC, "volume", command=("serve",), labels={"label": "1"})
+    config = host(document)
+    assert [mount["ReadOnly"] for mount in config["Mounts"]] == [False]
+    assert (config["NetworkMode"], document["NetworkDisabled"]) == ("none", True)
+    assert (config["CapDrop"], config.get("CapAdd")) == (["ALL"], None)
+    assert document["Labels"] == {"label": "1", LABEL_ROLE: ROLE_VOLUME}
+
+
+def test_every_container_ends_with_its_stdin() -> None:
+    for document in (
+        create_document(SPEC, labels={}, sequence=0),
+        installer_document(SPEC, Limits(), network="net", guard=None, labels={}),
+        volume_document(SPEC, "volume", command=("serve",), labels={}),
+        preparer_document("image", command=("make",), labels={}),
+    ):
+        assert (document["OpenStdin"], document["StdinOnce"]) == (True, True)
+        assert host(document)["AutoRemove"] is True
