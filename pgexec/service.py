@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from pgexec.contract import RunRequest
-    from pool.installer import OnLine
     from pool.job import Result
     from pool.layers import Layer
     from pool.manager import PoolManager
     from pool.observer import Snapshot
+    from pool.pip_log import OnLine
     from pool.protocol import Kind
     from pool.requirements import Requirements
 

@@ -1,8 +1,8 @@
-"""What the pool needs of a container engine; `docker_engine` is the real one."""
+"""What the pool asks of a container engine, and what it hears; `docker_engine` is the real one."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -98,7 +98,10 @@ class ExecResult:
 
 
 class Engine(Protocol):
-    """A container engine. Every method maps its failures to `EngineError` and its children."""
+    """What starting and removing containers takes.
+
+    Every method raises `EngineError` or one of its children, and nothing else.
+    """
 
     async def start(self, document: CreateDocument) -> tuple[str, Stream]:
         """Create, attach to, and start a container; return its id and its stream.
@@ -109,24 +112,4 @@ class Engine(Protocol):
 
     async def remove(self, container_id: str) -> None:
         """Kill and remove a container; one that is already gone is a success."""
-        ...
-
-    async def owned(self, label: str) -> Sequence[Owned]:
-        """List the containers that carry the label, running or not."""
-        ...
-
-    async def follow(
-        self,
-        container_id: str,
-        command: Sequence[str],
-        *,
-        user: str,
-        environment: Mapping[str, str],
-        on_output: Callable[[int, bytes], Awaitable[None]],
-    ) -> int:
-        """Run a command in a running container and return its exit status; no timeout of its own.
-
-        `on_output` gets what it writes, with the number of the stream, and is waited for
-        before more is read; what it raises ends the reading, but not the command.
-        """
         ...

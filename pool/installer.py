@@ -9,33 +9,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pool import collect
 from pool.archive import ArchiveError, Bounds, Inspector
 from pool.cleanup import see_through, until_removed
 from pool.container import Container
+from pool.engine import Engine
 from pool.errors import EngineError, InstallError, InstallFailure
+from pool.pip_log import PipLog, classify
 from pool.spec import LAYERS_DIR, Limits, installer_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from pool.engine import Engine
+    from pool.pip_log import OnLine
     from pool.requirements import Requirements
     from pool.spec import ContainerSpec
-
-    OnLine = Callable[[str], None]
 
 _USER = "9999:9999"
 _STDOUT = 1
 _TEMPORARY = "/tmp"  # noqa: S108 - the container's own
-LOG_LINES = 20
-_LINE_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +57,30 @@ class InstallerConfig:
     cpus: float = 2.0
 
 
+class CommandEngine(Engine, Protocol):
+    """An engine that can also run commands in its containers."""
+
+    async def follow(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        user: str,
+        environment: Mapping[str, str],
+        on_output: Callable[[int, bytes], Awaitable[None]],
+    ) -> int:
+        """Run a command in a running container and return its exit status; no timeout of its own.
+
+        `on_output` gets what it writes, with the number of the stream, and is waited for
+        before more is read; what it raises ends the reading, but not the command.
+        """
+        ...
+
+
 class Installer:
     """Installs one set of requirements at a time in a container of its own."""
 
-    def __init__(self, engine: Engine, config: InstallerConfig) -> None:
+    def __init__(self, engine: CommandEngine, config: InstallerConfig) -> None:
         self.config = config
         self._engine = engine
         self._source = Path(collect.__file__).read_text(encoding="utf-8")
@@ -115,7 +131,7 @@ class Installer:
     async def _install(
         self, container: Container, requirements: Requirements, name: str, on_line: OnLine
     ) -> None:
-        log = _Log(self.config.secrets, on_line)
+        log = PipLog(self.config.secrets, on_line)
         work = {
             "do": "install",
             "base": f"{LAYERS_DIR}/{name}",
@@ -193,103 +209,6 @@ class Installed:
             raise InstallError(
                 f"{wanted} took too long to store", InstallFailure.TOO_SLOW
             ) from error
-
-
-class _Log:
-    """The installer's lines: the last ones, and each to whoever listens, without secrets."""
-
-    def __init__(self, secrets: Sequence[str], on_line: OnLine) -> None:
-        self.last: deque[str] = deque(maxlen=LOG_LINES)
-        self._all: deque[str] = deque(maxlen=2000)
-        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
-        self._on_line = on_line
-        self._rest = b""
-
-    @property
-    def text(self) -> str:
-        self._line(self._rest)
-        self._rest = b""
-        return "\n".join(self._all)
-
-    async def add(self, _stream: int, data: bytes) -> None:
-        *lines, rest = re.split(rb"\r?\n", self._rest + data)
-        self._rest = rest[-(1 << 14) :]
-        for line in lines:
-            self._line(line)
-
-    def _line(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip()
-        for secret in self._secrets:
-            text = text.replace(secret, "****")
-        text = "".join(one if one.isprintable() else " " for one in text[:_LINE_CHARS])
-        if text.strip():
-            self.last.append(text)
-            self._all.append(text)
-            self._on_line(text)
-
-
-# Read from the top: a network that fails looks to pip like an index without packages.
-_SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
-    (
-        InstallFailure.TOO_LARGE,
-        "it is larger than an installation may be",
-        ("No space left on device", "Disk quota exceeded", r"Errno 28\b"),
-    ),
-    (
-        InstallFailure.NO_NETWORK,
-        "the package index cannot be reached",
-        (
-            *("Failed to establish a new connection", "NameResolutionError"),
-            *("Network is unreachable", "Temporary failure in name resolution"),
-            *("ConnectTimeoutError", "No route to host", "CERTIFICATE_VERIFY_FAILED"),
-            *("Could not fetch URL",),
-        ),
-    ),
-    (
-        InstallFailure.BAD_LAYER,
-        "it holds paths that lead out of its directory",
-        ("trying to install outside",),
-    ),
-    (
-        InstallFailure.CONFLICT,
-        "its requirements conflict with each other",
-        (*("ResolutionImpossible", "Double requirement given", "conflicting dependencies"),),
-    ),
-    (
-        InstallFailure.NO_VERSION,
-        "there is no matching version",
-        (r"\(from versions: (?!none)",),
-    ),
-    (
-        InstallFailure.NO_PACKAGE,
-        "there is no such package",
-        ("No matching distribution found",),
-    ),
-    (
-        InstallFailure.BUILD,
-        "it cannot be built",
-        (
-            *("subprocess-exited-with-error", "metadata-generation-failed", "Failed to build"),
-            *("Failed building wheel", "has an invalid wheel", r"Wheel .* is invalid"),
-            *("BackendUnavailable",),
-        ),
-    ),
-)
-_KILLED = 128 + 9
-
-
-def classify(
-    text: str, status: int, denied: frozenset[str] = frozenset()
-) -> tuple[InstallFailure, str]:
-    """Return why an installer failed, by what it printed and how it exited; and a sentence."""
-    if denied and (found := re.search(r"requested \(constraint\) ([\w.-]+?)<0", text)):
-        return InstallFailure.DENIED, f"{found[1]} is denied on this server"
-    for failure, sentence, patterns in _SIGNS:
-        if re.search("|".join(patterns), text):
-            return failure, sentence
-    if status in (_KILLED, -9):
-        return InstallFailure.TOO_LARGE, "it took more memory than an installation may"
-    return InstallFailure.OTHER, "the installer failed"
 
 
 def _wanted(requirements: Requirements) -> str:

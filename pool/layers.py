@@ -30,8 +30,9 @@ from pool.requirements import key_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
-    from pool.installer import Installer, OnLine
+    from pool.installer import Installer
     from pool.keeper import Answer, Keeper
+    from pool.pip_log import OnLine
     from pool.requirements import Requirements
     from pool.spec import ContainerSpec
 

@@ -109,7 +109,7 @@ async def use(stream: Stream) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     try:
-        container = await Container.start(engine, {"Image": "fake"}, timeout_s=START_S)  # type: ignore[arg-type]
+        container = await Container.start(engine, {"Image": "fake"}, timeout_s=START_S)
     except PoolError as error:
         count(f"start: {type(error).__name__}")
         assert engine.removed
@@ -241,11 +241,11 @@ async def test_a_layer_that_nobody_asked_for_cannot_be_missing() -> None:
 async def test_a_ready_that_is_no_object_is_an_offence(text: bytes) -> None:
     engine = Engine(Stream([encode(Kind.READY, text)], [], "stall"))
     with pytest.raises(PoolError, match="READY"):
-        await Container.start(engine, {"Image": "fake"}, timeout_s=START_S)  # type: ignore[arg-type]
+        await Container.start(engine, {"Image": "fake"}, timeout_s=START_S)
     assert engine.removed
 
 
 async def started(said: bytes, size: int) -> tuple[Container, Engine]:
     pieces = [said[start : start + size] for start in range(0, len(said), size)]
     engine = Engine(Stream([READY], pieces, "stall"))
-    return await Container.start(engine, {"Image": "fake"}, timeout_s=START_S), engine  # type: ignore[arg-type]
+    return await Container.start(engine, {"Image": "fake"}, timeout_s=START_S), engine

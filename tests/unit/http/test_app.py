@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
     from pgexec.backend.laboratory import Laboratory
     from pool.engine import EngineObserver
-    from pool.installer import OnLine
     from pool.manager import PoolManager
     from pool.observer import LayerObserver
+    from pool.pip_log import OnLine
     from pool.requirements import Requirements
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pool.errors import InstallFailure
-from pool.installer import LOG_LINES, _Log, classify
+from pool.pip_log import LOG_LINES, PipLog, classify
 
 VERSIONS = "ERROR: Could not find a version that satisfies the requirement x "
 NONE_FOUND = "ERROR: No matching distribution found for x"
@@ -50,7 +50,7 @@ def test_what_is_denied_is_named() -> None:
 
 async def test_lines_lose_secrets_and_control_characters_and_are_cut() -> None:
     heard: list[str] = []
-    log = _Log(["pass", "user:pass"], heard.append)
+    log = PipLog(["pass", "user:pass"], heard.append)
     await log.add(1, b"Looking in https://user:pa")
     assert heard == []
     await log.add(2, b"ss@index/\r\n\x1b[31mred\n" + b"x" * 1000 + b"\nlast")

@@ -1,0 +1,123 @@
+"""What pip prints: its lines without secrets, and from them why an installation failed. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pool.errors import InstallFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    OnLine = Callable[[str], None]
+
+LOG_LINES = 20
+_LINE_CHARS = 400
+
+
+class PipLog:
+    """The lines of one installation, without `secrets`.
+
+    `last` holds the newest lines, for the client; `on_line` hears each line as it comes.
+    """
+
+    def __init__(self, secrets: Sequence[str], on_line: OnLine) -> None:
+        self.last: deque[str] = deque(maxlen=LOG_LINES)
+        self._all: deque[str] = deque(maxlen=2000)
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+        self._on_line = on_line
+        self._rest = b""
+
+    @property
+    def text(self) -> str:
+        """All lines, the unfinished one at the end too, up to the newest 2000."""
+        self._line(self._rest)
+        self._rest = b""
+        return "\n".join(self._all)
+
+    async def add(self, _stream: int, data: bytes) -> None:
+        """Add bytes of stdout or stderr, which may end within a line."""
+        *lines, rest = re.split(rb"\r?\n", self._rest + data)
+        self._rest = rest[-(1 << 14) :]
+        for line in lines:
+            self._line(line)
+
+    def _line(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        for secret in self._secrets:
+            text = text.replace(secret, "****")
+        text = "".join(one if one.isprintable() else " " for one in text[:_LINE_CHARS])
+        if text.strip():
+            self.last.append(text)
+            self._all.append(text)
+            self._on_line(text)
+
+
+# Read from the top: a network that fails looks to pip like an index without packages.
+_SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
+    (
+        InstallFailure.TOO_LARGE,
+        "it is larger than an installation may be",
+        ("No space left on device", "Disk quota exceeded", r"Errno 28\b"),
+    ),
+    (
+        InstallFailure.NO_NETWORK,
+        "the package index cannot be reached",
+        (
+            *("Failed to establish a new connection", "NameResolutionError"),
+            *("Network is unreachable", "Temporary failure in name resolution"),
+            *("ConnectTimeoutError", "No route to host", "CERTIFICATE_VERIFY_FAILED"),
+            *("Could not fetch URL",),
+        ),
+    ),
+    (
+        InstallFailure.BAD_LAYER,
+        "it holds paths that lead out of its directory",
+        ("trying to install outside",),
+    ),
+    (
+        InstallFailure.CONFLICT,
+        "its requirements conflict with each other",
+        (*("ResolutionImpossible", "Double requirement given", "conflicting dependencies"),),
+    ),
+    (
+        InstallFailure.NO_VERSION,
+        "there is no matching version",
+        (r"\(from versions: (?!none)",),
+    ),
+    (
+        InstallFailure.NO_PACKAGE,
+        "there is no such package",
+        ("No matching distribution found",),
+    ),
+    (
+        InstallFailure.BUILD,
+        "it cannot be built",
+        (
+            *("subprocess-exited-with-error", "metadata-generation-failed", "Failed to build"),
+            *("Failed building wheel", "has an invalid wheel", r"Wheel .* is invalid"),
+            *("BackendUnavailable",),
+        ),
+    ),
+)
+_KILLED = 128 + 9
+
+
+def classify(
+    text: str, status: int, denied: frozenset[str] = frozenset()
+) -> tuple[InstallFailure, str]:
+    """Return why pip failed, and a sentence that says so.
+
+    `text` is what pip printed and `status` its exit status. A package of `denied` was excluded
+    by a constraint that no version meets, so a conflict with that is no conflict of the client's.
+    """
+    if denied and (found := re.search(r"requested \(constraint\) ([\w.-]+?)<0", text)):
+        return InstallFailure.DENIED, f"{found[1]} is denied on this server"
+    for failure, sentence, patterns in _SIGNS:
+        if re.search("|".join(patterns), text):
+            return failure, sentence
+    if status in (_KILLED, -9):
+        return InstallFailure.TOO_LARGE, "it took more memory than an installation may"
+    return InstallFailure.OTHER, "the installer failed"
