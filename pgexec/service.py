@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pgexec.contract import RunRequest
     from pool.job import Result
-    from pool.layers import Layer
+    from pool.layer_values import Layer
     from pool.manager import PoolManager
     from pool.observer import Snapshot
     from pool.pip_log import OnLine

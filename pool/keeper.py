@@ -31,7 +31,7 @@ _ABORT_TIMEOUT_S = 10.0
 _PART_BYTES = 1 << 17
 _MAX_ANSWER_BYTES = 16 << 20
 
-Answer = dict[str, object]
+JsonObject = dict[str, object]
 
 
 class Keeper:
@@ -53,13 +53,13 @@ class Keeper:
         self._container: tuple[str, Stream] | None = None
         self._received = b""
 
-    async def load(self, spec: ContainerSpec) -> list[Answer]:
+    async def load(self, spec: ContainerSpec) -> list[JsonObject]:
         """Return what is known of every sound layer, in a keeper that is started anew."""
         async with self._lock:
             await self._stop()
             await self._start(spec)
             answer = await self._ask({"do": "load"})
-        return cast("list[Answer]", answer["layers"])
+        return cast("list[JsonObject]", answer["layers"])
 
     async def check(self, name: str) -> bool:
         """Whether a layer is what it was."""
@@ -132,7 +132,7 @@ class Keeper:
             remove = partial(self._engine.remove, container_id)
             await see_through(until_removed(container_id, remove))
 
-    async def _ask(self, request: Answer) -> Answer:
+    async def _ask(self, request: JsonObject) -> JsonObject:
         try:
             await self._send(request)
             return await self._answer()
@@ -141,7 +141,7 @@ class Keeper:
             await self._stop()
             raise
 
-    async def _send(self, request: Answer) -> None:
+    async def _send(self, request: JsonObject) -> None:
         await self._write(json.dumps(request).encode() + b"\n")
 
     async def _write(self, data: bytes) -> None:
@@ -149,7 +149,7 @@ class Keeper:
             raise ContainerLost("the keeper of dependencies is not there")
         await self._container[1].write(data)
 
-    async def _answer(self) -> Answer:
+    async def _answer(self) -> JsonObject:
         if self._container is None:
             raise ContainerLost("the keeper of dependencies is not there")
         while b"\n" not in self._received:
@@ -158,7 +158,7 @@ class Keeper:
             if not data or len(self._received) > _MAX_ANSWER_BYTES:
                 raise ContainerLost("the keeper of dependencies has ended")
         line, _, self._received = self._received.partition(b"\n")
-        answer: Answer = json.loads(line)
+        answer: JsonObject = json.loads(line)
         if "error" in answer:
             raise EngineError(f"the volume of dependencies: {answer['error']}")
         return answer

@@ -1,8 +1,7 @@
 """The layers of dependencies: each set of requirements is installed once, and used from then on.
 
-A layer is a directory on a volume that every sandbox mounts (docs/adr/0006). To find one that
-is there is a look into a dictionary. What is not there is installed by one task, whoever and
-however many wait for it; a waiter that goes cancels nothing for the others.
+A layer is a directory on a volume that every sandbox mounts (docs/adr/0006). Finding a layer
+that is there is one look into a dictionary; `Installs` makes one that is not there.
 """
 
 from __future__ import annotations
@@ -12,18 +11,13 @@ import contextlib
 import logging
 import secrets
 import time
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from collections import OrderedDict
+from functools import partial
+from typing import TYPE_CHECKING
 
-from pool.errors import (
-    EngineError,
-    InstallError,
-    InstallFailure,
-    LeaseTimeout,
-    PoolClosed,
-    PoolSaturated,
-)
+from pool.errors import EngineError, InstallError
+from pool.installs import Installs
+from pool.layer_values import Layer, layer_of
 from pool.observer import LayerObserver
 from pool.requirements import key_of
 
@@ -31,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from pool.installer import Installer
-    from pool.keeper import Answer, Keeper
+    from pool.installs import Install
+    from pool.keeper import JsonObject, Keeper
+    from pool.layer_values import LayersConfig
     from pool.pip_log import OnLine
     from pool.requirements import Requirements
     from pool.spec import ContainerSpec
@@ -40,73 +36,6 @@ logger = logging.getLogger(__name__)
 
 _NAME_BYTES = 16
 """Of randomness, in a layer's name: nobody finds one by trying."""
-_SHORT_TTL_S = 2.0
-"""How long a failure counts that may be over at any moment."""
-_MAX_FAILURES = 1024
-_FLEETING = frozenset({InstallFailure.NO_NETWORK, InstallFailure.TOO_SLOW, InstallFailure.OTHER})
-_BACKLOG_LINES = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayersConfig:
-    """How layers are kept.
-
-    `limit_bytes` bounds all of them together, `about` is what a layer depends on besides
-    requirements and image (the index, say), `wait_s` how long a request waits for its layer,
-    and `max_pending` how many sets may wait to be installed, of which one tenant may have
-    `tenant_max_pending`.
-    """
-
-    limit_bytes: int = 4 << 30
-    about: str = ""
-    failure_ttl_s: float = 30.0
-    concurrency: int = 2
-    wait_s: float = 130.0
-    max_pending: int = 32
-    tenant_max_pending: int = 8
-    recheck_s: float = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class Layer:
-    """One layer that is there. `name` is its directory's, and nobody else's business."""
-
-    key: str
-    name: str
-    bytes: int
-    requirements: Requirements
-    used_at: float
-    checked_at: float
-    users: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Install:
-    """An installation that goes on or waits for its turn, and who waits for it."""
-
-    tenant: str
-    task: asyncio.Task[Layer] = field(init=False)
-    running: bool = False
-    waiters: int = 0
-    layer: Layer | None = None  # once it is there, in use by each waiter
-    listeners: list[OnLine] = field(default_factory=list)
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_BACKLOG_LINES))
-
-    def on_line(self, line: str) -> None:
-        self.lines.append(line)
-        for listener in self.listeners:
-            listener(line)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    message: str
-    failure: InstallFailure
-    log: str
-    until: float
-
-    def error(self) -> InstallError:
-        return InstallError(self.message, self.failure, log=self.log)
 
 
 class LayerStore:
@@ -127,14 +56,11 @@ class LayerStore:
         self._labels = labels
         self.observer = observer or LayerObserver()
         self._layers: OrderedDict[str, Layer] = OrderedDict()  # least recently used first
-        self._installs: dict[str, _Install] = {}
-        self._failures: OrderedDict[str, _Failed] = OrderedDict()
-        self._turn = asyncio.Semaphore(config.concurrency)
+        self._installs = Installs(config)
         self._loading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pinned: set[str] = set()
         self._noted: set[str] = set()  # used since the volume was told of it
-        self._closed = False
 
     @property
     def bytes(self) -> int:
@@ -156,17 +82,15 @@ class LayerStore:
             await self._keeper.close()
 
     def refuse(self) -> None:
-        """Begin to close: install nothing any more. Who waits for that is told so."""
-        self._closed = True
-        for install in self._installs.values():
-            install.task.cancel()
+        """Begin to close: install nothing any more, and tell the requests that wait."""
+        self._installs.refuse()
 
     async def close(self) -> None:
         """Cancel what is being installed, and end the keeper. What is kept stays kept."""
         self.refuse()
         for task in self._tasks:
             task.cancel()
-        tasks = [install.task for install in self._installs.values()] + list(self._tasks)
+        tasks = [*self._installs.tasks(), *self._tasks]
         if tasks:
             await asyncio.wait(tasks)
         with contextlib.suppress(EngineError):
@@ -193,7 +117,14 @@ class LayerStore:
         key = self.key(requirements, spec)
         layer = self._layers.get(key)
         if layer is None:
-            layer = await self._wait(key, requirements, spec, tenant, on_line)
+            self.observer.missed()
+            layer = await self._installs.wait(
+                key,
+                requirements,
+                partial(self._make, key, requirements, spec),
+                tenant=tenant,
+                on_line=on_line,
+            )
         else:
             self.observer.hit()
             layer.users += 1
@@ -231,118 +162,35 @@ class LayerStore:
         """Return by what a layer is known; the image's digest stands for Python and libc."""
         return key_of(requirements, spec.base_id or spec.image, self.config.about)
 
-    # --- waiting, and installing --------------------------------------------------------------
+    # --- installing ---------------------------------------------------------------------------
 
-    async def _wait(
-        self,
-        key: str,
-        requirements: Requirements,
-        spec: ContainerSpec,
-        tenant: str,
-        on_line: OnLine | None,
+    async def _make(
+        self, key: str, requirements: Requirements, spec: ContainerSpec, install: Install
     ) -> Layer:
-        """Wait for a layer, which is then in use by the caller."""
-        self.observer.missed()
-        install = self._installs.get(key)
-        if install is None:
-            install = self._begin(key, requirements, spec, tenant)
-        elif on_line is not None:
-            for line in install.lines:
-                on_line(line)
-        if on_line is not None:
-            install.listeners.append(on_line)
-        install.waiters += 1
-        try:
-            return await self._patiently(install, requirements)
-        except BaseException:
-            if install.layer is not None:
-                install.layer.users -= 1
-            raise
-        finally:
-            install.waiters -= 1
-            if on_line is not None:
-                install.listeners.remove(on_line)
-            # What has begun comes to its end, within its limits, for whoever asks next.
-            if not install.waiters and not install.running:
-                self._forget(key, install)
-                install.task.cancel()
-
-    async def _patiently(self, install: _Install, requirements: Requirements) -> Layer:
-        wait_s = self.config.wait_s
-        done, _ = await asyncio.wait([install.task], timeout=wait_s)
-        if not done:
-            message = f"{', '.join(requirements)} could not be installed within {wait_s:g} s"
-            raise LeaseTimeout(message, retry_after_s=wait_s / 4)
-        if install.task.cancelled():
-            raise PoolClosed("the pool was closed")
-        if isinstance(error := install.task.exception(), InstallError):
-            raise InstallError(str(error), error.failure, log=error.log)  # for each its own
-        return install.task.result()
-
-    def _begin(
-        self, key: str, requirements: Requirements, spec: ContainerSpec, tenant: str
-    ) -> _Install:
-        if self._closed:
-            raise PoolClosed("the pool takes no new leases")
-        failed = self._failures.get(key)
-        if failed is not None and failed.until > _now():
-            raise failed.error()
-        of_tenant = sum(one.tenant == tenant for one in self._installs.values())
-        if (
-            len(self._installs) >= self.config.max_pending
-            or of_tenant >= self.config.tenant_max_pending
-        ):
-            message = f"{of_tenant or len(self._installs)} installations are waiting already"
-            raise PoolSaturated(message, retry_after_s=5.0)
-        install = _Install(tenant)
-        work = self._run(key, requirements, spec, install)
-        install.task = asyncio.create_task(work, name=f"install {key[:12]}")
-        self._installs[key] = install
-        install.task.add_done_callback(lambda task: self._ended(key, install, task))
-        return install
-
-    def _ended(self, key: str, install: _Install, task: asyncio.Task[Layer]) -> None:
-        self._forget(key, install)
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, InstallError):
-            fleeting = error.failure in _FLEETING
-            ttl_s = min(self.config.failure_ttl_s, _SHORT_TTL_S if fleeting else 1e9)
-            self._failures[key] = _Failed(str(error), error.failure, error.log, _now() + ttl_s)
-            self._failures.move_to_end(key)
-            if len(self._failures) > _MAX_FAILURES:
-                self._failures.popitem(last=False)
-            self.observer.failed(error.failure)
-
-    def _forget(self, key: str, install: _Install) -> None:
-        if self._installs.get(key) is install:
-            del self._installs[key]
-
-    async def _run(
-        self, key: str, requirements: Requirements, spec: ContainerSpec, install: _Install
-    ) -> Layer:
-        async with self._turn:
-            install.running = True
-            await self._load(spec)
-            layer = self._layers.get(key)
-            if layer is None:
-                began = time.perf_counter()
+        await self._load(spec)
+        layer = self._layers.get(key)  # it may be one that a server left which is gone
+        if layer is None:
+            began = time.perf_counter()
+            try:
                 layer = await self._install(key, requirements, spec, install)
-                self.observer.installed(time.perf_counter() - began)
-                logger.info("installed %s: %d KiB", ", ".join(requirements), layer.bytes >> 10)
-                self._layers[key] = layer
-                self._tell()
-        self._failures.pop(key, None)
-        install.layer = layer
-        layer.users += install.waiters
+            except InstallError as error:
+                self.observer.failed(error.failure)
+                raise
+            self.observer.installed(time.perf_counter() - began)
+            logger.info("installed %s: %d KiB", ", ".join(requirements), layer.bytes >> 10)
+            self._layers[key] = layer
+            self._tell()
+        # Before anything is evicted, or it might be this very layer.
+        install.hand_over(layer)
         self._evict()
         return layer
 
     async def _install(
-        self, key: str, requirements: Requirements, spec: ContainerSpec, install: _Install
+        self, key: str, requirements: Requirements, spec: ContainerSpec, install: Install
     ) -> Layer:
         name = secrets.token_hex(_NAME_BYTES)
         now = time.time()
-        about: Answer = {"key": key, "requirements": requirements, "used_at": now}
+        about: JsonObject = {"key": key, "requirements": requirements, "used_at": now}
         installed = self._installer.installed(
             spec, requirements, name, self._labels(), install.on_line
         )
@@ -360,6 +208,8 @@ class LayerStore:
         if self._keeper.is_running():
             return
         async with self._loading:
+            # Two installations may come here at once. Without a second look, the later one would
+            # end the keeper that the earlier one has started, and is using by now.
             if self._keeper.is_running():
                 return
             found = await self._keeper.load(spec)
@@ -369,7 +219,7 @@ class LayerStore:
             known = {layer.name for layer in self._layers.values()}
             now, twins = time.monotonic(), []
             for about in sorted(found, key=lambda about: float(str(about["used_at"]))):
-                layer = _layer_of(about, now)
+                layer = layer_of(about, now)
                 if layer.name in known:
                     continue
                 if layer.key in self._layers:
@@ -377,7 +227,7 @@ class LayerStore:
                 else:
                     self._layers[layer.key] = layer
             self._tell()
-            if twins:  # two servers had the same, and one of them is gone
+            if twins:  # two servers made the same layer; one has gone, and we took over its own
                 await self._keeper.remove(*twins)
         self._evict()
 
@@ -403,7 +253,7 @@ class LayerStore:
         await self._keeper.note_use(self._take_notes())
 
     def _recheck(self, layer: Layer) -> None:
-        """See, now and then and behind nobody's back, whether a layer is what it was."""
+        """Start a check of the layer, if the last one is `recheck_s` ago; nobody waits for it."""
         now = time.monotonic()
         if now - layer.checked_at > self.config.recheck_s and self._keeper.is_running():
             layer.checked_at = now
@@ -430,19 +280,3 @@ class LayerStore:
             await work
         except EngineError as error:
             logger.warning("the layers of dependencies: %s", error)
-
-
-def _layer_of(about: Answer, now: float) -> Layer:
-    requirements = cast("list[str]", about["requirements"])
-    return Layer(
-        str(about["key"]),
-        str(about["name"]),
-        int(str(about["bytes"])),
-        tuple(requirements),
-        float(str(about["used_at"])),
-        now,
-    )
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

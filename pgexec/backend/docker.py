@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pgexec.settings import Profile, Settings
     from pool.engine import EngineObserver
-    from pool.layers import Layer
+    from pool.layer_values import Layer
     from pool.manager import PoolManager
     from pool.observer import LayerObserver
     from pool.spec import ContainerSpec

@@ -12,7 +12,8 @@ from pgexec.settings.profiles import DEFAULT
 from pool.errors import EngineError, LeaseTimeout, PoolError
 from pool.installer import Installer
 from pool.keeper import Keeper
-from pool.layers import LayersConfig, LayerStore
+from pool.layer_values import LayersConfig
+from pool.layers import LayerStore
 from pool.requirements import normalise
 
 if TYPE_CHECKING:

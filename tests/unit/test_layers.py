@@ -18,7 +18,8 @@ from pool.errors import (
     PoolClosed,
     PoolSaturated,
 )
-from pool.layers import Layer, LayersConfig, LayerStore
+from pool.layer_values import Layer, LayersConfig
+from pool.layers import LayerStore
 from pool.observer import LayerObserver
 from pool.spec import ContainerSpec
 from tests.unit.rig import quiet

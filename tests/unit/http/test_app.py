@@ -26,8 +26,7 @@ from pgexec.settings.profiles import DEFAULT
 from pool.config import PoolConfig
 from pool.container import Container
 from pool.errors import EngineUnavailable, InstallError
-from pool.layers import Layer
-from pool.manager import NO_LEASES
+from pool.layer_values import Layer
 from tests import sse
 from tests.unit.fake_engine import DOCUMENT, FakeEngine
 

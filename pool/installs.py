@@ -1,0 +1,209 @@
+"""Installations in progress, and those that wait for their turn.
+
+One task makes a layer, however many requests wait for it; a request that gives up cancels
+nothing for the others. A failure is remembered for a while: the next request for the same
+set gets it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pool.errors import InstallError, InstallFailure, LeaseTimeout, PoolClosed, PoolSaturated
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pool.layer_values import Layer, LayersConfig
+    from pool.pip_log import OnLine
+    from pool.requirements import Requirements
+
+    Make = Callable[["Install"], Awaitable[Layer]]
+
+_SHORT_TTL_S = 2.0
+"""How long a failure counts that may be over at any moment."""
+_MAX_FAILURES = 1024
+_FLEETING = frozenset({InstallFailure.NO_NETWORK, InstallFailure.TOO_SLOW, InstallFailure.OTHER})
+_BACKLOG_LINES = 200
+
+
+@dataclass(slots=True, eq=False)
+class Install:
+    """One installation, in progress or waiting for its turn, and the requests that wait for it."""
+
+    tenant: str
+    task: asyncio.Task[Layer] = field(init=False)
+    running: bool = False
+    waiters: int = 0
+    layer: Layer | None = None  # once it is there, in use by each waiter
+    listeners: list[OnLine] = field(default_factory=list)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_BACKLOG_LINES))
+
+    def on_line(self, line: str) -> None:
+        """Pass a line of the installer's on to each request that listens."""
+        self.lines.append(line)
+        for listener in self.listeners:
+            listener(line)
+
+    def hand_over(self, layer: Layer) -> None:
+        """Count the layer as used by each waiter.
+
+        A waiter wakes up later. Without this, the layer could be evicted before that.
+        """
+        self.layer = layer
+        layer.users += self.waiters
+
+
+class Installs:
+    """All installations of one server, by the keys of their layers."""
+
+    def __init__(self, config: LayersConfig) -> None:
+        self._config = config
+        self._installs: dict[str, Install] = {}
+        self._failures = _Failures(config.failure_ttl_s)
+        self._turn = asyncio.Semaphore(config.concurrency)
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._installs)
+
+    def refuse(self) -> None:
+        """Begin no installation any more, and cancel those that there are."""
+        self._closed = True
+        for install in self._installs.values():
+            install.task.cancel()
+
+    def tasks(self) -> list[asyncio.Task[Layer]]:
+        """Return the task of each installation."""
+        return [install.task for install in self._installs.values()]
+
+    async def wait(
+        self,
+        key: str,
+        requirements: Requirements,
+        make: Make,
+        *,
+        tenant: str,
+        on_line: OnLine | None,
+    ) -> Layer:
+        """Wait until the layer is made, by an installation in progress or a new one.
+
+        `make` makes the layer and hands it over to the installation. The layer returned is in
+        use by the caller. Raises what `LayerStore.use` raises.
+        """
+        install = self._installs.get(key)
+        if install is None:
+            install = self._begin(key, make, tenant)
+        elif on_line is not None:
+            for line in install.lines:
+                on_line(line)
+        if on_line is not None:
+            install.listeners.append(on_line)
+        install.waiters += 1
+        try:
+            return await self._patiently(install, requirements)
+        except BaseException:
+            # Cancelled between the hand-over and waking up: this waiter's use ends here.
+            if install.layer is not None:
+                install.layer.users -= 1
+            raise
+        finally:
+            install.waiters -= 1
+            if on_line is not None:
+                install.listeners.remove(on_line)
+            # What has begun goes on to its end, within its limits, for the next request.
+            if not install.waiters and not install.running:
+                self._forget(key, install)
+                install.task.cancel()
+
+    async def _patiently(self, install: Install, requirements: Requirements) -> Layer:
+        wait_s = self._config.wait_s
+        done, _ = await asyncio.wait([install.task], timeout=wait_s)
+        if not done:
+            message = f"{', '.join(requirements)} could not be installed within {wait_s:g} s"
+            raise LeaseTimeout(message, retry_after_s=wait_s / 4)
+        if install.task.cancelled():
+            raise PoolClosed("the pool was closed")
+        if isinstance(error := install.task.exception(), InstallError):
+            raise InstallError(str(error), error.failure, log=error.log)  # for each its own
+        return install.task.result()
+
+    def _begin(self, key: str, make: Make, tenant: str) -> Install:
+        if self._closed:
+            raise PoolClosed("the pool takes no new leases")
+        if (error := self._failures.recent(key)) is not None:
+            raise error
+        of_tenant = sum(one.tenant == tenant for one in self._installs.values())
+        if (
+            len(self._installs) >= self._config.max_pending
+            or of_tenant >= self._config.tenant_max_pending
+        ):
+            message = f"{of_tenant or len(self._installs)} installations are waiting already"
+            raise PoolSaturated(message, retry_after_s=5.0)
+        install = Install(tenant)
+        install.task = asyncio.create_task(
+            self._run(key, make, install), name=f"install {key[:12]}"
+        )
+        self._installs[key] = install
+        install.task.add_done_callback(lambda task: self._ended(key, install, task))
+        return install
+
+    async def _run(self, key: str, make: Make, install: Install) -> Layer:
+        async with self._turn:
+            install.running = True
+            layer = await make(install)
+        self._failures.forget(key)
+        return layer
+
+    def _ended(self, key: str, install: Install, task: asyncio.Task[Layer]) -> None:
+        self._forget(key, install)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, InstallError):
+            self._failures.remember(key, error)
+
+    def _forget(self, key: str, install: Install) -> None:
+        # A new installation of the same set may have taken the place of a cancelled one.
+        if self._installs.get(key) is install:
+            del self._installs[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    message: str
+    failure: InstallFailure
+    log: str
+    until: float
+
+
+class _Failures:
+    """The failures of the last `ttl_s` seconds, by the keys of the layers."""
+
+    def __init__(self, ttl_s: float) -> None:
+        self._ttl_s = ttl_s
+        self._failed: OrderedDict[str, _Failed] = OrderedDict()  # oldest first
+
+    def recent(self, key: str) -> InstallError | None:
+        """Return the failure of a set, if it still counts, as an error of the caller's own."""
+        failed = self._failed.get(key)
+        if failed is None or failed.until <= _now():
+            return None
+        return InstallError(failed.message, failed.failure, log=failed.log)
+
+    def remember(self, key: str, error: InstallError) -> None:
+        """Remember a failure; one that may be over at any moment counts two seconds at most."""
+        ttl_s = min(self._ttl_s, _SHORT_TTL_S if error.failure in _FLEETING else 1e9)
+        self._failed[key] = _Failed(str(error), error.failure, error.log, _now() + ttl_s)
+        self._failed.move_to_end(key)
+        if len(self._failed) > _MAX_FAILURES:
+            self._failed.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        """Forget the failure of a set that is installed now."""
+        self._failed.pop(key, None)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
