@@ -1,7 +1,7 @@
 """What a container on the guarded network must not reach, as seen from the server's machine.
 
-Pure, but for reading the machine's own addresses and resolvers. `pool/guard.py` is what
-puts the plan into effect, inside each container.
+Pure, but for reading the machine's own addresses and resolvers. `pool/guard.py` puts the
+rules into effect, inside each container.
 """
 
 from __future__ import annotations
@@ -44,8 +44,12 @@ _RESOLV_CONF = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Networks in CIDR notation, and the addresses of resolvers, which may be asked for names."""
+class EgressRules:
+    """What a guarded container may reach, and what not.
+
+    `blocked` and `allowed` are networks in CIDR notation; what neither names is public, and
+    allowed. `resolvers` are addresses that may be asked for names although they are blocked.
+    """
 
     blocked: Sequence[str]
     allowed: Sequence[str]
@@ -56,7 +60,9 @@ class Plan:
         return asdict(self)
 
 
-def make_plan(allowed: Iterable[str], addresses: Iterable[str], resolvers: Iterable[str]) -> Plan:
+def make_rules(
+    allowed: Iterable[str], addresses: Iterable[str], resolvers: Iterable[str]
+) -> EgressRules:
     """Block what is not public, and a machine's own `addresses`, except what is `allowed`."""
     exceptions = [ipaddress.ip_network(text, strict=False) for text in allowed]
     networks = [ipaddress.ip_network(text) for text in (*NOT_PUBLIC, *addresses)]
@@ -65,7 +71,7 @@ def make_plan(allowed: Iterable[str], addresses: Iterable[str], resolvers: Itera
         for network in dict.fromkeys(networks)
         if not any(_covers(exception, network) for exception in exceptions)
     ]
-    return Plan(tuple(blocked), tuple(map(str, exceptions)), tuple(resolvers))
+    return EgressRules(tuple(blocked), tuple(map(str, exceptions)), tuple(resolvers))
 
 
 def own_addresses() -> list[str]:

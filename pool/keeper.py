@@ -1,8 +1,8 @@
-"""The container that keeps the layers on their volume: the only one that may write there.
+"""The volume on which the layers are kept, and the container that serves it.
 
-It runs our own code alone (`pool/deposit.py`), without a network, and ends with its stdin. It
-is started when it is needed, and once it keeps something stays, so that its lock on what it
-keeps tells other servers on this engine that it is taken.
+Only that container may write to the volume. It runs our own code alone (`pool/deposit.py`),
+without a network, and ends with its stdin. It is started when it is needed, and once it holds
+layers it stays, so that its lock on them tells other servers on this engine that they are taken.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ _MAX_ANSWER_BYTES = 16 << 20
 JsonObject = dict[str, object]
 
 
-class Keeper:
-    """One server's keeper. Every method raises `EngineError` where the engine fails it.
+class Volume:
+    """The layers of one server on the volume. Every method raises `EngineError`.
 
-    `owner` is the name of this server's process, `labels` gives a container's labels.
+    `owner` is the name of this server's process: the layers that it publishes are kept apart
+    from those of others. `labels` gives the labels of a container that starts now.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Keeper:
         self._received = b""
 
     async def load(self, spec: ContainerSpec) -> list[JsonObject]:
-        """Return what is known of every sound layer, in a keeper that is started anew."""
+        """Return the record of every sound layer, after the container is started anew."""
         async with self._lock:
             await self._stop()
             await self._start(spec)
@@ -62,7 +63,7 @@ class Keeper:
         return cast("list[JsonObject]", answer["layers"])
 
     async def check(self, name: str) -> bool:
-        """Whether a layer is what it was."""
+        """Whether a layer's files are what they were when it was published."""
         async with self._lock:
             return bool((await self._ask({"do": "check", "name": name}))["sound"])
 
@@ -80,7 +81,11 @@ class Keeper:
     async def publishing(
         self, name: str, about: Mapping[str, object]
     ) -> AsyncIterator[Publication]:
-        """Take a layer in, unless the block ends in an exception: then nothing is left of it."""
+        """Publish the layer that the block writes.
+
+        If the block ends in an exception, nothing is left of the layer. No other request is
+        sent meanwhile, since the layer's bytes go the same way.
+        """
         async with self._lock:
             await self._send({"do": "publish", "name": name, "about": dict(about)})
             publication = Publication(self._write)
@@ -98,12 +103,12 @@ class Keeper:
             publication.bytes = int(str(answer["bytes"]))
 
     async def close(self) -> None:
-        """End the keeper. Nothing is lost; another server may take over what it kept."""
+        """End the container. Nothing is lost; another server may take over the layers."""
         async with self._lock:
             await self._stop()
 
     def is_running(self) -> bool:
-        """Whether there is a keeper that answered when it was last asked."""
+        """Whether the container is there and answered the last request."""
         return self._container is not None
 
     async def _abort(self) -> None:
@@ -121,7 +126,7 @@ class Keeper:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 self._container = await self._engine.start(document)
         except TimeoutError as error:
-            raise ContainerLost("the keeper of dependencies does not start") from error
+            raise ContainerLost("the container of dependencies does not start") from error
         self._received = b""
 
     async def _stop(self) -> None:
@@ -137,7 +142,7 @@ class Keeper:
             await self._send(request)
             return await self._answer()
         except BaseException:
-            # Whatever it says now would be taken for the answer to the next request.
+            # Cancelled, say, before the answer came: it would be taken for the next one's.
             await self._stop()
             raise
 
@@ -146,17 +151,17 @@ class Keeper:
 
     async def _write(self, data: bytes) -> None:
         if self._container is None:
-            raise ContainerLost("the keeper of dependencies is not there")
+            raise ContainerLost("the container of dependencies is not there")
         await self._container[1].write(data)
 
     async def _answer(self) -> JsonObject:
         if self._container is None:
-            raise ContainerLost("the keeper of dependencies is not there")
+            raise ContainerLost("the container of dependencies is not there")
         while b"\n" not in self._received:
             data = await self._container[1].read()
             self._received += data
             if not data or len(self._received) > _MAX_ANSWER_BYTES:
-                raise ContainerLost("the keeper of dependencies has ended")
+                raise ContainerLost("the container of dependencies has ended")
         line, _, self._received = self._received.partition(b"\n")
         answer: JsonObject = json.loads(line)
         if "error" in answer:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pool.installer import Installer
     from pool.installs import Install
-    from pool.keeper import JsonObject, Keeper
+    from pool.keeper import JsonObject, Volume
     from pool.layer_values import LayersConfig
     from pool.pip_log import OnLine
     from pool.requirements import Requirements
@@ -43,7 +43,7 @@ class LayerStore:
 
     def __init__(
         self,
-        keeper: Keeper,
+        volume: Volume,
         installer: Installer,
         config: LayersConfig,
         labels: Callable[[], Mapping[str, str]],
@@ -51,7 +51,7 @@ class LayerStore:
         observer: LayerObserver | None = None,
     ) -> None:
         self.config = config
-        self._keeper = keeper
+        self._volume = volume
         self._installer = installer
         self._labels = labels
         self.observer = observer or LayerObserver()
@@ -73,20 +73,20 @@ class LayerStore:
         return len(self._layers)
 
     async def open(self, spec: ContainerSpec) -> None:
-        """Find what earlier servers left; where that is nothing, no keeper stays.
+        """Find the layers that earlier servers left; if there are none, close the volume again.
 
-        Raises `EngineError`. Without it the first installation does the same.
+        Raises `EngineError`. If this is never called, the first installation finds them.
         """
         await self._load(spec)
         if not self._layers and not self._installs:
-            await self._keeper.close()
+            await self._volume.close()
 
     def refuse(self) -> None:
         """Begin to close: install nothing any more, and tell the requests that wait."""
         self._installs.refuse()
 
     async def close(self) -> None:
-        """Cancel what is being installed, and end the keeper. What is kept stays kept."""
+        """Cancel all installations, and close the volume, on which the layers stay."""
         self.refuse()
         for task in self._tasks:
             task.cancel()
@@ -94,9 +94,9 @@ class LayerStore:
         if tasks:
             await asyncio.wait(tasks)
         with contextlib.suppress(EngineError):
-            if self._noted and self._keeper.is_running():
-                await self._keeper.note_use(self._take_notes())
-        await self._keeper.close()
+            if self._noted and self._volume.is_running():
+                await self._volume.note_use(self._take_notes())
+        await self._volume.close()
 
     @contextlib.asynccontextmanager
     async def use(
@@ -148,7 +148,7 @@ class LayerStore:
     async def is_damaged(self, layer: Layer) -> bool:
         """Whether a layer is no longer what it was; if so, it is gone, and can be made anew."""
         try:
-            sound = await self._keeper.check(layer.name)
+            sound = await self._volume.check(layer.name)
         except EngineError:
             sound = False  # it is not to be had, whatever it is
         layer.checked_at = time.monotonic()
@@ -197,22 +197,22 @@ class LayerStore:
         async with installed as result:
             about["python"] = result.python
             await self._load(spec)
-            async with self._keeper.publishing(name, about) as publication:
+            async with self._volume.publishing(name, about) as publication:
                 await result.collect(publication.write)
         return Layer(key, name, publication.bytes, requirements, now, time.monotonic())
 
     # --- what is kept -------------------------------------------------------------------------
 
     async def _load(self, spec: ContainerSpec) -> None:
-        """Start the keeper if there is none, and believe what it says is there."""
-        if self._keeper.is_running():
+        """Open the volume if it is not open, and know the layers that it has, and no others."""
+        if self._volume.is_running():
             return
         async with self._loading:
             # Two installations may come here at once. Without a second look, the later one would
-            # end the keeper that the earlier one has started, and is using by now.
-            if self._keeper.is_running():
+            # start the container anew that the earlier one is using by now.
+            if self._volume.is_running():
                 return
-            found = await self._keeper.load(spec)
+            found = await self._volume.load(spec)
             names = {str(about["name"]) for about in found}
             for layer in [one for one in self._layers.values() if one.name not in names]:
                 del self._layers[layer.key]
@@ -228,7 +228,7 @@ class LayerStore:
                     self._layers[layer.key] = layer
             self._tell()
             if twins:  # two servers made the same layer; one has gone, and we took over its own
-                await self._keeper.remove(*twins)
+                await self._volume.remove(*twins)
         self._evict()
 
     def _evict(self) -> None:
@@ -249,13 +249,13 @@ class LayerStore:
         self._spawn(self._remove(layer.name), "remove a layer")
 
     async def _remove(self, name: str) -> None:
-        await self._keeper.remove(name)
-        await self._keeper.note_use(self._take_notes())
+        await self._volume.remove(name)
+        await self._volume.note_use(self._take_notes())
 
     def _recheck(self, layer: Layer) -> None:
         """Start a check of the layer, if the last one is `recheck_s` ago; nobody waits for it."""
         now = time.monotonic()
-        if now - layer.checked_at > self.config.recheck_s and self._keeper.is_running():
+        if now - layer.checked_at > self.config.recheck_s and self._volume.is_running():
             layer.checked_at = now
             self._spawn(self._check(layer), "check a layer")
 

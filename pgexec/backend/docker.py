@@ -25,6 +25,7 @@ from pgexec.backend.spec import (
 )
 from pgexec.backend.sweeper import Sweeper
 from pgexec.settings import SettingsError, profiles
+from pool.address import find_engine
 from pool.container import Container
 from pool.docker_engine import DockerEngine, find_engine
 from pool.errors import EngineError, ImageMissing, PreimportRefused

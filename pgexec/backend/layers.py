@@ -55,7 +55,7 @@ class PooledLayers:
         self._spec = spec
         self._shared = shared
         self.store = LayerStore(
-            Keeper(engine, settings.dependency_volume, instance, labels),
+            Volume(engine, settings.dependency_volume, instance, labels),
             Installer(engine, installer),
             layers_config(settings, installer),
             labels,

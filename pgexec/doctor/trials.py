@@ -172,18 +172,22 @@ async def separation(sandbox: Sandbox) -> Observation:
 
 async def guard(sandbox: Sandbox) -> Observation:
     """Try every way to what the guard closes."""
-    network, plan = sandbox.settings.network, network_plan(sandbox.settings)
+    network, rules = sandbox.settings.network, egress_rules(sandbox.settings)
     if network == "none":
         return _networkless(sandbox)
-    if plan is None:
+    if rules is None:
         return warn(
             f"PGEXEC_NETWORK is {network}, which pgexec does not guard",
             "set PGEXEC_NETWORK=egress, or see that this network reaches nothing private",
         )
     strength = str(sandbox.container.runner.get("guard") or "no guard")
-    addresses = [_within(text) for text in plan.blocked]
+    addresses = [_within(text) for text in rules.blocked]
     found = await ask(
-        sandbox.container, Trespasses, trespass.trespass, [METADATA, *addresses], list(plan.allowed)
+        sandbox.container,
+        Trespasses,
+        trespass.trespass,
+        [METADATA, *addresses],
+        list(rules.allowed),
     )
     if found.through:
         through = sorted(found.through, key=lambda way: "answered" not in way)
@@ -199,23 +203,23 @@ async def guard(sandbox: Sandbox) -> Observation:
 
 async def metadata(sandbox: Sandbox) -> Observation:
     """Try every way to the address at which clouds hand out a machine's credentials."""
-    network, plan = sandbox.settings.network, network_plan(sandbox.settings)
+    network, rules = sandbox.settings.network, egress_rules(sandbox.settings)
     if network == "none":
         return _networkless(sandbox)
-    if plan and any(_covers(network, METADATA) for network in plan.allowed):
+    if rules and any(_covers(network, METADATA) for network in rules.allowed):
         return warn(
             f"PGEXEC_NETWORK_ALLOW names {METADATA}", "take it out, unless it is no cloud's"
         )
     found = await ask(sandbox.container, Trespasses, trespass.trespass, [METADATA], [])
     through = [way for way in found.through if way.startswith(f"{METADATA} ")]
-    if plan is None:  # then nothing refuses it; what counts is whether anybody is there
+    if rules is None:  # then nothing refuses it; what counts is whether anybody is there
         through = [way for way in through if "answered" in way]
     if through:
         return fail(
             f"not refused: {', '.join(through[:SHOWN])}",
             "set PGEXEC_NETWORK=egress, and see what the check of the network guard says",
         )
-    return ok(f"{METADATA} {'is refused' if plan else 'does not answer'}")
+    return ok(f"{METADATA} {'is refused' if rules else 'does not answer'}")
 
 
 async def internet(sandbox: Sandbox) -> Observation:

@@ -14,7 +14,7 @@ import pytest
 
 from pool.address import find_engine
 from pool.docker_engine import DockerEngine
-from pool.egress import make_plan, own_addresses, own_resolvers
+from pool.egress import make_rules, own_addresses, own_resolvers
 from pool.job import Status
 from pool.spec import LABEL
 from tests.abuse.sandbox import Sandbox
@@ -661,8 +661,8 @@ async def test_the_gateway_is_out_of_reach_unless_it_is_an_exception(
     _, network = await EngineClient().call("GET", f"/networks/{bridge}")
     (about,) = network["IPAM"]["Config"]
     gateway = about["Gateway"]
-    plan = make_plan([about[exception]] if exception else [], own_addresses(), own_resolvers())
-    sandbox = Sandbox(image, network=bridge, guard=plan.document())
+    rules = make_rules([about[exception]] if exception else [], own_addresses(), own_resolvers())
+    sandbox = Sandbox(image, network=bridge, guard=rules.document())
     with socket.create_server((gateway, 0)) as server:
         targets = [server.getsockname(), (gateway.rpartition(".")[0] + ".77", 80)]
         try:

@@ -96,7 +96,7 @@ def mill(
 
 
 async def listing(image: str, volume: str) -> list[str]:
-    """Return what lies on a volume, the keeper's own left out."""
+    """Return what lies on a volume, its server's own left out."""
     command = ["sh", "-c", "cd /volume && find . -mindepth 1 -path ./.owners -prune -o -print"]
     return (await EngineClient().output(image, command, volume)).splitlines()
 

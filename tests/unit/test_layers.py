@@ -41,10 +41,10 @@ class FakePublication:
 
 
 @dataclass
-class FakeKeeper:
+class FakeVolume:
     """A volume in memory: layers by name, and what is known of each."""
 
-    volume: dict[str, dict[str, Any]] = field(default_factory=dict)
+    layers: dict[str, dict[str, Any]] = field(default_factory=dict)
     damaged: set[str] = field(default_factory=set)
     started: int = 0
     up: bool = False
@@ -62,17 +62,17 @@ class FakeKeeper:
         self.started += 1
         self.up = True
         for name in self.damaged:
-            self.volume.pop(name, None)
-        return list(self.volume.values())
+            self.layers.pop(name, None)
+        return list(self.layers.values())
 
     async def check(self, name: str) -> bool:
         if not self.up:
             raise ContainerLost("gone")
-        return name in self.volume and name not in self.damaged
+        return name in self.layers and name not in self.damaged
 
     async def remove(self, *names: str) -> None:
         for name in names:
-            self.volume.pop(name, None)
+            self.layers.pop(name, None)
 
     async def note_use(self, used: Mapping[str, float]) -> None:
         self.used.update(used)
@@ -84,7 +84,7 @@ class FakeKeeper:
         publication = FakePublication()
         yield publication
         publication.bytes = self.size
-        self.volume[name] = {**about, "name": name, "bytes": self.size}
+        self.layers[name] = {**about, "name": name, "bytes": self.size}
 
     async def close(self) -> None:
         self.up = False
@@ -157,12 +157,12 @@ class Seen(LayerObserver):
 
 
 class Bench:
-    def __init__(self, keeper: FakeKeeper | None = None, **config: Any) -> None:
-        self.keeper = keeper or FakeKeeper()
+    def __init__(self, volume: FakeVolume | None = None, **config: Any) -> None:
+        self.volume = volume or FakeVolume()
         self.installer = FakeInstaller()
         self.seen = Seen()
         self.store = LayerStore(
-            self.keeper,  # type: ignore[arg-type]
+            self.volume,  # type: ignore[arg-type]
             self.installer,  # type: ignore[arg-type]
             LayersConfig(**config),
             dict,
@@ -289,11 +289,11 @@ async def test_a_network_that_fails_is_asked_again_soon() -> None:
 
 
 async def test_an_engine_that_fails_is_no_failure_of_the_requirements() -> None:
-    bench = Bench(FakeKeeper(refuses=True))
+    bench = Bench(FakeVolume(refuses=True))
     for _ in range(2):
         with pytest.raises(EngineError):
             await bench.name("a")
-    bench.keeper.refuses = False
+    bench.volume.refuses = False
     assert len(await bench.name("a")) == 32
 
 
@@ -303,14 +303,14 @@ async def test_the_least_recently_used_goes_first_and_never_one_in_use() -> None
         await bench.name("b")
         await bench.name("c")
         await quiet()
-        assert {about["requirements"] for about in bench.keeper.volume.values()} == {
+        assert {about["requirements"] for about in bench.volume.layers.values()} == {
             ("a",),
             ("c",),
         }
     await bench.name("a")
     await bench.name("d")
     await quiet()
-    kept = {about["requirements"] for about in bench.keeper.volume.values()}
+    kept = {about["requirements"] for about in bench.volume.layers.values()}
     assert kept == {("a",), ("d",)}
     assert bench.seen.now == (2, 2 * KIB)
 
@@ -320,60 +320,60 @@ async def test_one_that_is_over_the_limit_by_itself_serves_those_who_wait_and_go
     clients = [await bench.client("a"), await bench.client("a")]
     assert len(set(await asyncio.gather(*clients))) == 1
     await quiet()
-    assert bench.keeper.volume == {}
+    assert bench.volume.layers == {}
     assert bench.store.layers == 0
 
 
 async def test_what_is_preloaded_stays() -> None:
     bench = Bench(limit_bytes=KIB)
     layer = await bench.store.preload(("a",), SPEC)
-    bench.keeper.damaged.add(layer.name)
+    bench.volume.damaged.add(layer.name)
     assert await bench.store.is_damaged(layer)
     assert await bench.name("a") != layer.name  # made anew, it is to stay as well
     await bench.name("b")
     await quiet()
-    assert {about["requirements"] for about in bench.keeper.volume.values()} == {("a",)}
+    assert {about["requirements"] for about in bench.volume.layers.values()} == {("a",)}
 
 
 async def test_what_earlier_servers_left_is_used_and_of_twins_one() -> None:
     old = Bench()
     name = await old.name("a")
     await old.store.close()
-    known = old.keeper.volume[name]
-    old.keeper.volume["twin"] = {**known, "name": "twin", "used_at": 0.0}
+    known = old.volume.layers[name]
+    old.volume.layers["twin"] = {**known, "name": "twin", "used_at": 0.0}
     # As JSON has it.
-    for about in old.keeper.volume.values():
+    for about in old.volume.layers.values():
         about["requirements"] = list(about["requirements"])
-    bench = Bench(old.keeper)
+    bench = Bench(old.volume)
     await bench.store.open(SPEC)
-    assert bench.keeper.up
+    assert bench.volume.up
     assert await bench.name("a") in {name, "twin"}
     assert bench.installer.left == 0
-    assert len(bench.keeper.volume) == 1
+    assert len(bench.volume.layers) == 1
 
 
-async def test_no_keeper_stays_where_there_is_nothing_to_keep() -> None:
+async def test_no_container_serves_a_volume_without_layers() -> None:
     bench = Bench()
     await bench.store.open(SPEC)
-    assert (bench.keeper.started, bench.keeper.up) == (1, False)
+    assert (bench.volume.started, bench.volume.up) == (1, False)
 
 
 async def test_a_damaged_layer_is_made_anew() -> None:
     bench = Bench()
     async with bench.holding("a") as layer:
         assert not await bench.store.is_damaged(layer)
-        bench.keeper.damaged.add(layer.name)
+        bench.volume.damaged.add(layer.name)
         assert await bench.store.is_damaged(layer)
     assert await bench.name("a") != layer.name
     await quiet()
-    assert layer.name not in bench.keeper.volume
+    assert layer.name not in bench.volume.layers
     assert "damaged" in bench.seen.events
 
 
 async def test_a_layer_in_use_is_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(recheck_s=0)
     name = await bench.name("a")
-    bench.keeper.damaged.add(name)
+    bench.volume.damaged.add(name)
     await bench.name("a")
     await quiet()
     assert await bench.name("a") != name
@@ -403,5 +403,5 @@ async def test_closing_ends_what_goes_on_and_notes_what_was_used() -> None:
     with pytest.raises(PoolClosed):
         await bench.name("c")
     assert bench.installer.now == 0
-    assert set(bench.keeper.used) == {name}
-    assert not bench.keeper.up
+    assert set(bench.volume.used) == {name}
+    assert not bench.volume.up
