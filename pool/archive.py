@@ -1,9 +1,9 @@
 """The way of an installed layer out of the container of its installer, checked. Pure.
 
-A layer travels as records: what the entry is, its mode, the lengths of its path, of its
+A layer travels as records: the kind of an entry, its mode, the lengths of its path, of its
 link's target and of its content, and then these three. tar has five dialects in which to say
-where an entry goes; here there is one, it is read in one place, and what is written on is
-made anew from what was understood, never copied.
+where an entry goes. Here there is one, read in one place, and each record that goes on is
+written anew from the values that were read, never copied.
 
 `pool/deposit.py` is what reads it at the other end. The installer's side is foreign code's.
 """
@@ -30,7 +30,7 @@ class ArchiveError(PoolError):
 
 @dataclass(slots=True)
 class Bounds:
-    """What a layer may hold: bytes of content, and entries."""
+    """The limits of a layer: bytes of content, and number of entries."""
 
     limit_bytes: int
     limit_entries: int = 100_000

@@ -17,6 +17,7 @@ from pool.address import connector_to
 from pool.cleanup import see_through, until_removed
 from pool.engine import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
+from pool.language import PYTHON
 from pool.stream import AttachedStream, EngineStream
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _CANNOT_CONNECT = 900  # a status of aiodocker's own
 _NOT_FOUND = 404
 _CONFLICT = 409
 _ABOUT_AN_IMAGE = frozenset({Operation.CREATE, Operation.INSPECT, Operation.PULL})
-"""What is not found where one of these gets a 404 is the image; elsewhere, something else."""
+"""If one of these gets a 404, the image is missing; any other misses something else."""
 _DOWN = frozenset({"created", "exited", "dead"})
 _CREATE_TIMEOUT_S = 120.0
 """An engine that hangs creates what it was asked for when it goes on: wait for that."""

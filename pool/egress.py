@@ -1,4 +1,4 @@
-"""What a container on the guarded network must not reach, as seen from the server's machine.
+"""The rules for a guarded network: which addresses a container on it must not reach.
 
 Pure, but for reading the machine's own addresses and resolvers. `pool/guard.py` puts the
 rules into effect, inside each container.
@@ -45,7 +45,7 @@ _RESOLV_CONF = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
 @dataclass(frozen=True, slots=True)
 class EgressRules:
-    """What a guarded container may reach, and what not.
+    """Which addresses a guarded container may reach.
 
     `blocked` and `allowed` are networks in CIDR notation; what neither names is public, and
     allowed. `resolvers` are addresses that may be asked for names although they are blocked.
@@ -63,7 +63,11 @@ class EgressRules:
 def make_rules(
     allowed: Iterable[str], addresses: Iterable[str], resolvers: Iterable[str]
 ) -> EgressRules:
-    """Block what is not public, and a machine's own `addresses`, except what is `allowed`."""
+    """Block all networks that are not public, and `addresses`, except the `allowed` networks.
+
+    `addresses` are this machine's own. Example: with `allowed=["10.0.0.0/8"]`, a container
+    reaches the whole of that network, and still not 192.168.0.0/16.
+    """
     exceptions = [ipaddress.ip_network(text, strict=False) for text in allowed]
     networks = [ipaddress.ip_network(text) for text in (*NOT_PUBLIC, *addresses)]
     blocked = [

@@ -1,4 +1,7 @@
-"""What the pool asks of a container engine, and what it hears; `docker_engine` is the real one."""
+"""The container engine as the pool sees it: calls, streams, and the observer of both.
+
+`docker_engine` has the real one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ CreateDocument = Mapping[str, object]
 
 
 class Operation(StrEnum):
-    """What is asked of the engine; a start of a container is `create`, `attach` and `start`."""
+    """A call of the engine. Starting a container takes `create`, `attach` and `start`."""
 
     VERSION = "version"
     INFO = "info"
@@ -38,14 +41,19 @@ class Failure(StrEnum):
 
 
 class Leak(StrEnum):
-    """A container that the sweep found: another server's, or one of ours that nobody knew."""
+    """Where a container that the sweep removed came from.
+
+    `LEFT_OVER`: its server is gone. `NEVER_CAME_UP`: this server's, but the pool never got it.
+    """
 
     LEFT_OVER = "left_over"
     NEVER_CAME_UP = "never_came_up"
 
 
 class EngineObserver:
-    """Hears what is asked of the engine; does nothing itself. Must not raise, block or call back.
+    """Hears of every call of the engine; this one does nothing.
+
+    Its methods must not raise, block, or call the engine.
 
     The bytes that went through the streams to the containers are added up in attributes,
     since a call for each message would cost every run.
@@ -58,7 +66,7 @@ class EngineObserver:
         """Hear that a call has ended, and how; "there is none" is an answer, no failure."""
 
     def leaked(self, leak: Leak) -> None:
-        """Hear that the sweep found a container which nobody else would have removed."""
+        """Hear that the sweep found a container that was leaked, and will remove it."""
 
 
 class Stream(Protocol):
@@ -98,7 +106,7 @@ class ExecResult:
 
 
 class Engine(Protocol):
-    """What starting and removing containers takes.
+    """Starts and removes containers.
 
     Every method raises `EngineError` or one of its children, and nothing else.
     """

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pool.errors import EngineError, ImageMissing
+from pool.language import PYTHON
 from pool.spec import CA_BUNDLE, LAYERS_DIR, RUNNER_DIR, preparer_document
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ async def _base_id(engine: DockerEngine, base: str) -> str:
 async def _derive(
     engine: DockerEngine, base: str, tag: str, work: Mapping[str, object], labels: dict[str, str]
 ) -> None:
-    command = ("python3", "-c", _PREPARE)
+    command = PYTHON.run_text(_PREPARE)
     document = preparer_document(base, command=command, labels={LABEL_BUILD: base})
     container_id, stream = await engine.start(document)
     try:

@@ -19,6 +19,7 @@ from pool.cleanup import see_through, until_removed
 from pool.container import Container
 from pool.engine import Engine
 from pool.errors import EngineError, InstallError, InstallFailure
+from pool.language import PYTHON
 from pool.pip_log import PipLog, classify
 from pool.spec import LAYERS_DIR, Limits, installer_document
 
@@ -36,12 +37,11 @@ _TEMPORARY = "/tmp"  # noqa: S108 - the container's own
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallerConfig:
-    """What an installation may use; sizes in bytes.
+    """The limits of an installation, and its way to the index; sizes in bytes.
 
-    `environment` is what the installer is told besides, `secrets` what of that nobody else
-    may read, `denied` the packages that may not be installed on any other's behalf either,
-    `network` the one that it fetches by (`""`: the snippets'), and `guard` what that must not
-    reach.
+    - `environment`: variables for pip; `secrets`: parts of their values that no log may show
+    - `denied`: packages that are not installed, not even as a dependency of another
+    - `network`: the network of the container (`""`: that of the snippets), and `guard` its rules
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -179,7 +179,7 @@ class Installer:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What an installation made, still in its container."""
+    """A layer that is installed, and is still in its container only."""
 
     installer: Installer
     container: Container

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 from pool import deposit
 from pool.cleanup import see_through, until_removed
 from pool.errors import ContainerLost, EngineError
+from pool.language import PYTHON
 from pool.spec import LAYERS_DIR, volume_document
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Volume:
         self._volume = volume
         source = Path(deposit.__file__).read_text(encoding="utf-8")
         name = hashlib.sha256(owner.encode()).hexdigest()[:32]
-        self._command = ("python3", "-I", "-c", source, LAYERS_DIR, name)
+        self._command = PYTHON.run_text(source, LAYERS_DIR, name, options=PYTHON.isolated)
         self._labels = labels
         self._lock = asyncio.Lock()
         self._container: tuple[str, Stream] | None = None

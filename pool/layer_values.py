@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 class LayersConfig:
     """How layers are kept.
 
-    `limit_bytes` bounds all of them together, `about` is what a layer depends on besides
-    requirements and image (the index, say), `wait_s` how long a request waits for its layer,
-    and `max_pending` how many sets may wait to be installed, of which one tenant may have
-    `tenant_max_pending`.
+    - `limit_bytes`: the limit on the size of all layers together
+    - `about`: part of every layer's key, besides requirements and image; the index, say
+    - `failure_ttl_s`: how long a failure is remembered
+    - `concurrency`: how many installations go on at once
+    - `wait_s`: how long a request waits for its layer
+    - `max_pending`: how many sets may be waiting or installed at once, of which one tenant may
+      have `tenant_max_pending`
+    - `recheck_s`: the least time between two checks of a layer in use
     """
 
     limit_bytes: int = 4 << 30

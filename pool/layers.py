@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NAME_BYTES = 16
-"""Of randomness, in a layer's name: nobody finds one by trying."""
+"""Random bytes in a layer's name, so many that a snippet finds none by trying."""
 
 
 class LayerStore:
@@ -64,7 +64,7 @@ class LayerStore:
 
     @property
     def bytes(self) -> int:
-        """What all layers take on the volume."""
+        """The size of all layers on the volume."""
         return sum(layer.bytes for layer in self._layers.values())
 
     @property
@@ -146,7 +146,7 @@ class LayerStore:
             return layer
 
     async def is_damaged(self, layer: Layer) -> bool:
-        """Whether a layer is no longer what it was; if so, it is gone, and can be made anew."""
+        """Whether a layer is no longer what it was; if so, forget it, so that it is made anew."""
         try:
             sound = await self._volume.check(layer.name)
         except EngineError:
@@ -159,7 +159,7 @@ class LayerStore:
         return not sound
 
     def key(self, requirements: Requirements, spec: ContainerSpec) -> str:
-        """Return by what a layer is known; the image's digest stands for Python and libc."""
+        """Return the key of a layer; in it, the image's digest stands for Python and libc."""
         return key_of(requirements, spec.base_id or spec.image, self.config.about)
 
     # --- installing ---------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class LayerStore:
                 await result.collect(publication.write)
         return Layer(key, name, publication.bytes, requirements, now, time.monotonic())
 
-    # --- what is kept -------------------------------------------------------------------------
+    # --- keeping ------------------------------------------------------------------------------
 
     async def _load(self, spec: ContainerSpec) -> None:
         """Open the volume if it is not open, and know the layers that it has, and no others."""
@@ -253,7 +253,7 @@ class LayerStore:
         await self._volume.note_use(self._take_notes())
 
     def _recheck(self, layer: Layer) -> None:
-        """Start a check of the layer, if the last one is `recheck_s` ago; nobody waits for it."""
+        """Start a check of the layer in the background, if the last one is `recheck_s` ago."""
         now = time.monotonic()
         if now - layer.checked_at > self.config.recheck_s and self._volume.is_running():
             layer.checked_at = now

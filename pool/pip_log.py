@@ -1,4 +1,4 @@
-"""What pip prints: its lines without secrets, and from them why an installation failed. Pure."""
+"""Pip's output: its lines without secrets, and the reason of a failure read from them. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request depends on, in one spelling, so that equal sets have one layer. Pure."""
+"""Requirements in one spelling, so that equal sets have one layer. Pure."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ LABEL = "pgexec"
 LABEL_INSTANCE = "pgexec.instance"
 LABEL_EXPIRES = "pgexec.expires"
 LABEL_ROLE = "pgexec.role"
-"""What a container is for, if not for snippets: `ROLE_VOLUME`, so far."""
+"""Only containers that run no snippets carry it; its value is `ROLE_VOLUME`."""
 ROLE_VOLUME = "keeper"
 LABEL_PROFILE = "pgexec.profile"
 
@@ -78,7 +78,7 @@ _VOLUME_PIDS = 16
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a container, and so the snippet in it, may use; sizes in bytes."""
+    """The limits of a container, and so of the snippet in it; sizes in bytes."""
 
     memory_bytes: int = 256 << 20
     cpus: float = 1.0
@@ -93,13 +93,17 @@ class Limits:
 class ContainerSpec:
     """One kind of container.
 
-    `image` is what the engine knows it by, `prepared` whether the runner is already in it,
-    `base_id` the digest of what it was made from, `network` the engine's name of a network (or
-    `none`), `environment` what is added to the image's own, `layers` the volume of dependencies
-    (mounted read-only), `preload` the name of the layer that every run has, `install_bytes` the
-    size of a mount in the volume's place to install them in,
-    `bootstrap` the command where the image holds no runner, `guard` what its network must not
-    reach, and `seccomp` whether our own profile takes the place of the engine's.
+    - `image`: its name on the engine; `prepared`: whether the runner is already in it;
+      `base_id`: the digest of the image that it was made from
+    - `script`: the path of the snippet's file
+    - `bootstrap`: the command that starts the runner, if the image does not hold it
+    - `network`: the engine's name of a network, or `none`; `guard`: the rules for it, as
+      `EgressRules.document` returns them
+    - `environment`: variables besides the image's own
+    - `layers`: the volume of dependencies, mounted read-only; `preload`: the name of the layer
+      that every run has
+    - `install_bytes`: the size of a tmpfs in the volume's place, to install dependencies in
+    - `seccomp`: whether our own profile takes the place of the engine's
     """
 
     image: str
@@ -153,7 +157,7 @@ def create_document(
         "PYTHONPATH": RUNNER_DIR,
         "PGEXEC_RUNNER": json.dumps(runner, separators=(",", ":")),
     }
-    command = spec.bootstrap or ("python3", spec.script)
+    command = spec.bootstrap or PYTHON.run_file(spec.script)
     return {
         **_piped(spec.image, command, labels),
         "Env": [f"{name}={value}" for name, value in environment.items()],
@@ -258,7 +262,7 @@ def _volume_mount(volume: str, *, read_only: bool) -> dict[str, object]:
         "Source": volume,
         "Target": LAYERS_DIR,
         "ReadOnly": read_only,
-        "VolumeOptions": {"NoCopy": True},  # what the image has there is nobody's dependency
+        "VolumeOptions": {"NoCopy": True},  # the image's own files stay out of the volume
     }
 
 

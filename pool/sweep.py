@@ -35,8 +35,8 @@ def labels(instance: str, expires_at: float) -> dict[str, str]:
 def is_abandoned(container: Owned, instance: str, *, expires_before: float) -> bool:
     """Whether a container of this very server never came up, or went down and was not removed.
 
-    So it is with one whose creation was answered while the connection to the engine broke.
-    What expires before `expires_before` was created so long ago that it should have come up.
+    That happens when the connection to the engine breaks while the engine answers `create`.
+    A container that expires before `expires_before` was created so long ago that it should be up.
     """
     expires = container.labels.get(LABEL_EXPIRES, "")
     ours = container.labels.get(LABEL_INSTANCE) == instance
@@ -44,7 +44,7 @@ def is_abandoned(container: Owned, instance: str, *, expires_before: float) -> b
 
 
 def is_left_over(container: Owned, *, now: float) -> bool:
-    """Whether nobody can be using a container: its server is gone, or its time is up.
+    """Whether no server can be using a container: its own is gone, or its time is up.
 
     Time counts only where the server cannot be seen: a clock that is set must not have the
     containers of servers that live, our own among them, taken for leftovers.

@@ -27,7 +27,7 @@ from pgexec.backend.sweeper import Sweeper
 from pgexec.settings import SettingsError, profiles
 from pool.address import find_engine
 from pool.container import Container
-from pool.docker_engine import DockerEngine, find_engine
+from pool.docker_engine import DockerEngine
 from pool.errors import EngineError, ImageMissing, PreimportRefused
 from pool.requirements import normalise
 from pool.spec import CA_BUNDLE, LABEL, LABEL_ROLE, create_document

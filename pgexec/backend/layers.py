@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pgexec.settings.profiles import DEFAULT
 from pool.errors import EngineError, LeaseTimeout, PoolError
 from pool.installer import Installer
-from pool.keeper import Keeper
+from pool.keeper import Volume
 from pool.layer_values import LayersConfig
 from pool.layers import LayerStore
 from pool.requirements import normalise
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from pgexec.settings import Settings
     from pool.docker_engine import DockerEngine
-    from pool.installer import InstallerConfig, OnLine
-    from pool.layers import Layer
+    from pool.installer import InstallerConfig
+    from pool.layer_values import Layer
+    from pool.pip_log import OnLine
     from pool.requirements import Requirements
     from pool.spec import ContainerSpec
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgexec.settings import profiles
-from pool.egress import make_plan, own_addresses, own_resolvers
+from pool.egress import make_rules, own_addresses, own_resolvers
 from pool.image import bootstrap_command, prepare
 from pool.language import PYTHON
 from pool.spec import CA_BUNDLE, LABEL, LABEL_PROFILE, ContainerSpec, Limits
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pgexec.settings import Profile, Settings
     from pool.docker_engine import DockerEngine
-    from pool.egress import Plan
+    from pool.egress import EgressRules
 
 NETWORK = "pgexec-egress"
 EXPIRY_SLACK_S = 3600.0
@@ -39,7 +39,7 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
     if network == "egress":
         network = NETWORK
     await engine.ensure_volume(settings.dependency_volume, LABEL)
-    plan = network_plan(settings)
+    rules = egress_rules(settings)
     script = PYTHON.script(settings.root_dir, settings.code_file_name)
     return ContainerSpec(
         image=image.name,
@@ -49,7 +49,7 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
         script=script,
         network=network,
         layers=settings.dependency_volume,
-        guard=plan.document() if plan else None,
+        guard=rules.document() if rules else None,
         runtime=settings.runtime,
         preimport=settings.preimport,
         limits=Limits(
@@ -71,19 +71,19 @@ def described(profile: Profile) -> str:
     return f"{image} with {', '.join(profile.dependencies)}" if profile.dependencies else image
 
 
-def network_plan(settings: Settings) -> Plan | None:
+def egress_rules(settings: Settings) -> EgressRules | None:
     """Return what containers must not reach; only our own network is guarded."""
-    return _plan(settings) if settings.network == "egress" else None
+    return _rules(settings) if settings.network == "egress" else None
 
 
-def _plan(settings: Settings) -> Plan:
-    return make_plan(settings.network_allow, own_addresses(), own_resolvers())
+def _rules(settings: Settings) -> EgressRules:
+    return make_rules(settings.network_allow, own_addresses(), own_resolvers())
 
 
 def installer_network(settings: Settings) -> tuple[str, Mapping[str, object] | None]:
     """Return the network of the installers where it is not the snippets', and its guard."""
     if settings.dependency_network == "egress":
-        return NETWORK, _plan(settings).document()
+        return NETWORK, _rules(settings).document()
     return settings.dependency_network, None
 
 

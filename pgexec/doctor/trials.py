@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pgexec.backend.spec import network_plan
+from pgexec.backend.spec import egress_rules
 from pgexec.doctor.facts import Left, Reached, Trespasses
 from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, ask, run

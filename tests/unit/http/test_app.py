@@ -27,6 +27,7 @@ from pool.config import PoolConfig
 from pool.container import Container
 from pool.errors import EngineUnavailable, InstallError
 from pool.layer_values import Layer
+from pool.manager import NO_LEASES
 from tests import sse
 from tests.unit.fake_engine import DOCUMENT, FakeEngine
 
