@@ -12,14 +12,14 @@ from bench.engine_flows import EngineFlows
 from bench.errors import AnswerError
 from pgexec.backend.docker import DockerBackend
 from pgexec.settings import load_settings
-from pool.address import find_engine
 from pool.container import Container
-from pool.docker_engine import DockerEngine
-from pool.image import bootstrap_command
+from pool.engine.address import find_engine
+from pool.engine.docker import DockerEngine
+from pool.engine.image import bootstrap_command
+from pool.engine.ownership import instance_name, labels
+from pool.engine.spec import LABEL_INSTANCE, LABEL_ROLE, ContainerSpec, create_document
 from pool.job import Job
 from pool.language import PYTHON
-from pool.spec import LABEL_INSTANCE, LABEL_ROLE, ContainerSpec, create_document
-from pool.sweep import instance_name, labels
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aiodocker.types import JSONObject
 
     from pgexec.settings import Settings
-    from pool.engine import Owned
+    from pool.engine.api import Owned
     from pool.job import ResetReport, Result
 
 MANY_USES = 10_000
@@ -99,7 +99,7 @@ class Bed:
         return [one.id for one in await self._owned(pid) if LABEL_ROLE not in one.labels]
 
     async def _owned(self, pid: int) -> list[Owned]:
-        # The name of an instance ends in the process's pid and start time (pool/sweep.py).
+        # The name of an instance ends in the process's pid and start time (pool/engine/ownership.py).
         found = await self.engine.owned(LABEL_INSTANCE)
         return [one for one in found if one.labels[LABEL_INSTANCE].split("/")[-2] == str(pid)]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pgexec.service import Dependencies
     from pgexec.settings import Profile, Settings
     from pool.container import Container
-    from pool.engine import EngineObserver
+    from pool.engine.api import EngineObserver
     from pool.observer import LayerObserver
 
 logger = logging.getLogger("pgexec")

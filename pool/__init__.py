@@ -5,9 +5,9 @@ The server in `pgexec` is one user of this package; this is another, whole::
     import asyncio
 
     from pool import Container, Job, PoolConfig, PoolManager
-    from pool.docker_engine import DockerEngine, find_engine
-    from pool.image import prepare
-    from pool.spec import ContainerSpec, create_document
+    from pool.engine.docker import DockerEngine, find_engine
+    from pool.engine.image import prepare
+    from pool.engine.spec import ContainerSpec, create_document
 
 
     async def main() -> None:
@@ -29,7 +29,7 @@ The server in `pgexec` is one user of this package; this is another, whole::
     asyncio.run(main())
 
 What a snippet does is a `Result`; every `PoolError` is trouble of ours. Importing `pool` imports no
-library of others: the engine's is imported by `pool.docker_engine` alone. In containers the
+library of others: the engine's is imported by `pool.engine.docker` alone. In containers the
 package is this name and no text, since nothing but the runner is there.
 """
 

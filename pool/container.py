@@ -7,7 +7,7 @@ import json
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from pool.cleanup import see_through, until_removed
+from pool.engine.cleanup import see_through, until_removed
 from pool.errors import (
     ContainerLost,
     LayerMissing,
@@ -30,7 +30,7 @@ from pool.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pool.engine import CreateDocument, Engine, Stream
+    from pool.engine.api import CreateDocument, Engine, Stream
     from pool.job import Job
 
     OnOutput = Callable[[Kind, bytes], None]

@@ -16,8 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from pool import planning
-from pool.cleanup import backoff, until_removed
 from pool.container import State
+from pool.engine.cleanup import backoff, until_removed
 from pool.errors import EngineError, EngineUnavailable, PoolError
 from pool.recycling import Reason
 

@@ -1,6 +1,6 @@
 """Close the ways from a container's network to everything but the public internet.
 
-The server says which ranges are out of bounds (`pool/egress.py`); this sets `unreachable`
+The server says which ranges are out of bounds (`pool/engine/egress.py`); this sets `unreachable`
 routes for them in the container's own network namespace, and then gives up the capability to
 change them. A socket that names its interface (SO_BINDTODEVICE, IP_PKTINFO), multicast and
 broadcast are not stopped by routes: the kernel takes what it finds no route for to be on the

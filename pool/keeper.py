@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pool import deposit
-from pool.cleanup import see_through, until_removed
+from pool.engine.cleanup import see_through, until_removed
+from pool.engine.spec import LAYERS_DIR, volume_document
 from pool.errors import ContainerLost, EngineError
 from pool.language import PYTHON
-from pool.spec import LAYERS_DIR, volume_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from pool.engine import Engine, Stream
-    from pool.spec import ContainerSpec
+    from pool.engine.api import Engine, Stream
+    from pool.engine.spec import ContainerSpec
 
 _START_TIMEOUT_S = 30.0
 _ABORT_TIMEOUT_S = 10.0

@@ -24,13 +24,13 @@ from pool.requirements import key_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
+    from pool.engine.spec import ContainerSpec
     from pool.installer import Installer
     from pool.installs import Install
     from pool.keeper import JsonObject, Volume
     from pool.layer_values import LayersConfig
     from pool.pip_log import OnLine
     from pool.requirements import Requirements
-    from pool.spec import ContainerSpec
 
 logger = logging.getLogger(__name__)
 

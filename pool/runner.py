@@ -53,7 +53,7 @@ _HOST_OUT = 1
 
 
 class Config(TypedDict):
-    """What `pool/spec.py` tells the runner, as JSON in an environment variable.
+    """What `pool/engine/spec.py` tells the runner, as JSON in an environment variable.
 
     `uid` is the first run's user, `layers` the directory of dependencies, `guard` the plan
     for the network, `preload` the name of the layer that every run has, `job_limit` the bytes

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pool.address import find_engine
 from pool.container import Container
-from pool.docker_engine import DockerEngine
-from pool.image import Image, prepare
-from pool.spec import LABEL, ContainerSpec, create_document
+from pool.engine.address import find_engine
+from pool.engine.docker import DockerEngine
+from pool.engine.image import Image, prepare
+from pool.engine.spec import LABEL, ContainerSpec, create_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 
-from pool.sweep import _start_time
+from pool.engine.ownership import _start_time
 from tests.integration.server import EngineClient, until
 
 if TYPE_CHECKING:

@@ -25,23 +25,23 @@ from pgexec.backend.spec import (
 )
 from pgexec.backend.sweeper import Sweeper
 from pgexec.settings import SettingsError, profiles
-from pool.address import find_engine
 from pool.container import Container
-from pool.docker_engine import DockerEngine
+from pool.engine.address import find_engine
+from pool.engine.docker import DockerEngine
+from pool.engine.ownership import instance_name
+from pool.engine.spec import CA_BUNDLE, LABEL, LABEL_ROLE, create_document
 from pool.errors import EngineError, ImageMissing, PreimportRefused
 from pool.requirements import normalise
-from pool.spec import CA_BUNDLE, LABEL, LABEL_ROLE, create_document
-from pool.sweep import instance_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pgexec.settings import Profile, Settings
-    from pool.engine import EngineObserver
+    from pool.engine.api import EngineObserver
+    from pool.engine.spec import ContainerSpec
     from pool.layer_values import Layer
     from pool.manager import PoolManager
     from pool.observer import LayerObserver
-    from pool.spec import ContainerSpec
 
 
 class DockerBackend:

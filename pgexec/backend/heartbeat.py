@@ -6,15 +6,15 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from pool.engine.spec import LABEL_INSTANCE
 from pool.errors import PoolError
-from pool.spec import LABEL_INSTANCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pgexec.backend.preparation import Preparation
     from pgexec.backend.sweeper import Sweeper
-    from pool.docker_engine import DockerEngine
+    from pool.engine.docker import DockerEngine
     from pool.manager import PoolManager
 
 logger = logging.getLogger("pgexec")

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pool.container import Container
+from pool.engine.spec import create_document
 from pool.errors import PoolError
-from pool.spec import create_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from pgexec.settings import Settings
-    from pool.docker_engine import DockerEngine
-    from pool.spec import ContainerSpec, Limits
+    from pool.engine.docker import DockerEngine
+    from pool.engine.spec import ContainerSpec, Limits
 
 CANARY = "canary"
 """The role of containers that the isolation canary probes."""

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from pgexec.settings import Settings
-    from pool.docker_engine import DockerEngine
+    from pool.engine.docker import DockerEngine
+    from pool.engine.spec import ContainerSpec
     from pool.installer import InstallerConfig
     from pool.layer_values import Layer
     from pool.pip_log import OnLine
     from pool.requirements import Requirements
-    from pool.spec import ContainerSpec
 
 logger = logging.getLogger("pgexec")
 

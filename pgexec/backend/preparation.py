@@ -11,8 +11,8 @@ from pool.errors import EngineUnavailable, PoolError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from pool.engine.spec import ContainerSpec
     from pool.manager import PoolManager
-    from pool.spec import ContainerSpec
 
 logger = logging.getLogger("pgexec")
 

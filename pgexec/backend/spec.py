@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgexec.settings import profiles
-from pool.egress import make_rules, own_addresses, own_resolvers
-from pool.image import bootstrap_command, prepare
+from pool.engine.egress import make_rules, own_addresses, own_resolvers
+from pool.engine.image import bootstrap_command, prepare
+from pool.engine.ownership import labels
+from pool.engine.spec import CA_BUNDLE, LABEL, LABEL_PROFILE, ContainerSpec, Limits
 from pool.language import PYTHON
-from pool.spec import CA_BUNDLE, LABEL, LABEL_PROFILE, ContainerSpec, Limits
-from pool.sweep import labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgexec.settings import Profile, Settings
-    from pool.docker_engine import DockerEngine
-    from pool.egress import EgressRules
+    from pool.engine.docker import DockerEngine
+    from pool.engine.egress import EgressRules
 
 NETWORK = "pgexec-egress"
 EXPIRY_SLACK_S = 3600.0

@@ -10,13 +10,13 @@ import time
 from typing import TYPE_CHECKING
 
 from pgexec.backend.preparation import LOOK_EVERY_S
-from pool.engine import Leak
+from pool.engine.api import Leak
+from pool.engine.ownership import is_abandoned, is_left_over
+from pool.engine.spec import LABEL, LABEL_INSTANCE
 from pool.errors import EngineError, PoolError
-from pool.spec import LABEL, LABEL_INSTANCE
-from pool.sweep import is_abandoned, is_left_over
 
 if TYPE_CHECKING:
-    from pool.docker_engine import DockerEngine
+    from pool.engine.docker import DockerEngine
 
 logger = logging.getLogger("pgexec")
 

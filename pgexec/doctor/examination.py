@@ -16,16 +16,16 @@ from pgexec.doctor.facts import Info, Version
 from pgexec.doctor.findings import Finding, Observation, fail, ok, skip, warn
 from pgexec.doctor.machine import EngineReport, Machine
 from pgexec.doctor.sandbox import Sandbox
-from pool.address import find_engine
-from pool.docker_engine import DockerEngine
+from pool.engine.address import find_engine
+from pool.engine.docker import DockerEngine
+from pool.engine.ownership import instance_name
 from pool.errors import EngineUnavailable
-from pool.sweep import instance_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from pgexec.settings import Settings
-    from pool.spec import ContainerSpec
+    from pool.engine.spec import ContainerSpec
 
     Stage = Awaitable[tuple[Observation, "T | None"]]
 

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from pgexec.doctor.facts import Inside
 from pgexec.doctor.snippets import inside
+from pool.engine.spec import SYSCTLS
 from pool.job import Job, Status
-from pool.spec import SYSCTLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,9 @@ from pgexec.doctor.facts import Left, Reached, Trespasses
 from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, ask, run
 from pgexec.doctor.snippets import inside, trespass
+from pool.engine.spec import RUNNER_DIR, SYSCTLS
 from pool.job import Status
 from pool.language import PYTHON
-from pool.spec import RUNNER_DIR, SYSCTLS
 
 if TYPE_CHECKING:
     from pgexec.backend.laboratory import Laboratory

@@ -40,7 +40,7 @@ from pgexec.settings.fields import (
 )
 from pgexec.settings.keys import Keyring
 from pgexec.settings.sizes import format_size
-from pool.spec import LAYERS_DIR, RUNNER_DIR
+from pool.engine.spec import LAYERS_DIR, RUNNER_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

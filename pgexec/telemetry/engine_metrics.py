@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Histogram
 
-from pool.engine import EngineObserver, Failure, Leak, Operation
+from pool.engine.api import EngineObserver, Failure, Leak, Operation
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -11,7 +11,7 @@ from tests.abuse.sandbox import Sandbox
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pool.image import Image
+    from pool.engine.image import Image
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

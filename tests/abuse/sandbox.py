@@ -7,14 +7,14 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pool.address import find_engine
 from pool.container import Container
-from pool.docker_engine import DockerEngine
+from pool.engine.address import find_engine
+from pool.engine.docker import DockerEngine
+from pool.engine.spec import LABEL, ContainerSpec, create_document
 from pool.job import Job, ResetReport, Result, Status
-from pool.spec import LABEL, ContainerSpec, create_document
 
 if TYPE_CHECKING:
-    from pool.image import Image
+    from pool.engine.image import Image
 
 PATIENCE_S = 60.0
 """Bounds a test that hangs; no test is decided by it."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pool.address import find_engine
-from pool.docker_engine import DockerEngine
-from pool.egress import make_rules, own_addresses, own_resolvers
+from pool.engine.address import find_engine
+from pool.engine.docker import DockerEngine
+from pool.engine.egress import make_rules, own_addresses, own_resolvers
+from pool.engine.spec import LABEL
 from pool.job import Status
-from pool.spec import LABEL
 from tests.abuse.sandbox import Sandbox
 from tests.abuse.syscalls import PRELUDE
 from tests.integration.server import EngineClient
@@ -24,7 +24,7 @@ from tests.integration.server import EngineClient
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from pool.image import Image
+    from pool.engine.image import Image
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -17,7 +17,7 @@ from pool.job import Status
 from tests.abuse.syscalls import PRELUDE
 
 if TYPE_CHECKING:
-    from pool.image import Image
+    from pool.engine.image import Image
     from tests.abuse.sandbox import Outcome, Sandbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

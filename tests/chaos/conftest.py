@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from pool.address import find_engine
+from pool.engine.address import find_engine
 from tests.chaos.bed import Bed
 from tests.chaos.report import Report
 from tests.conftest import available_images

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import ClientError
 
-from pool.sweep import labels
+from pool.engine.ownership import labels
 from tests.chaos.bed import GONE_S, count
 from tests.chaos.clock import WallClock, unusable
 from tests.chaos.load import Line, Load

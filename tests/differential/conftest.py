@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest_asyncio
 
-from pool.address import find_engine
 from pool.container import Container
-from pool.docker_engine import DockerEngine
-from pool.spec import LABEL, ContainerSpec, create_document
+from pool.engine.address import find_engine
+from pool.engine.docker import DockerEngine
+from pool.engine.spec import LABEL, ContainerSpec, create_document
 from tests.conftest import PREIMPORT
 from tests.differential.plain import PlainInterpreter
 from tests.differential.twins import Twins
@@ -19,7 +19,7 @@ from tests.differential.twins import Twins
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pool.image import Image
+    from pool.engine.image import Image
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -14,11 +14,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pool.spec import create_document
+from pool.engine.spec import create_document
 
 if TYPE_CHECKING:
-    from pool.engine import Engine, Stream
-    from pool.spec import ContainerSpec
+    from pool.engine.api import Engine, Stream
+    from pool.engine.spec import ContainerSpec
 
 UID = 9_000
 TIMEOUT_S = 30

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import ClientSession, ClientTimeout, UnixConnector
 from prometheus_client.parser import text_string_to_metric_families
 
-from pool.address import find_engine
-from pool.spec import LABEL_INSTANCE, LABEL_ROLE, ROLE_VOLUME
-from pool.sweep import _machine, _start_time
+from pool.engine.address import find_engine
+from pool.engine.ownership import _machine, _start_time
+from pool.engine.spec import LABEL_INSTANCE, LABEL_ROLE, ROLE_VOLUME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

@@ -13,14 +13,14 @@ from pgexec.doctor.canary import Canary
 from pgexec.settings import Settings
 from pgexec.settings.profiles import DEFAULT
 from pgexec.telemetry.canary_metrics import CanaryMetrics
-from pool.spec import LABEL_INSTANCE
+from pool.engine.spec import LABEL_INSTANCE
 from tests.integration.engine_proxy import EngineProxy
 from tests.integration.server import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pool.docker_engine import DockerEngine
+    from pool.engine.docker import DockerEngine
     from tests.integration.server import EngineClient, Server, StartServer
 
 CHECKS = ("read_only_root", "network_guard", "metadata", "memory_limit", "pids_limit")

@@ -21,13 +21,13 @@ from pgexec.doctor.findings import CheckStatus
 from pgexec.doctor.sandbox import Sandbox
 from pgexec.settings import Settings
 from pool.container import Container
-from pool.spec import LABEL_INSTANCE, create_document
-from pool.sweep import instance_name, labels
+from pool.engine.ownership import instance_name, labels
+from pool.engine.spec import LABEL_INSTANCE, create_document
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pool.docker_engine import DockerEngine
+    from pool.engine.docker import DockerEngine
 
 BOUND_S = 30
 """How long the doctor may take, where the image is prepared and the engine answers."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pool.address import find_engine
+from pool.engine.address import find_engine
 from tests.private_engine import PrivateEngine, unusable
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pool.spec import LAYERS_DIR
+from pool.engine.spec import LAYERS_DIR
 from tests.integration.package_index import PackageIndex, sdist, wheel
 from tests.integration.server import EngineClient, running, until
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import ClientError
 
-from pool.sweep import instance_name, labels
+from pool.engine.ownership import instance_name, labels
 from tests.integration.engine_proxy import EngineProxy
 from tests.integration.server import GATE, until
 
@@ -215,7 +215,7 @@ async def test_what_a_dead_server_left_is_removed_and_what_a_live_one_has_is_not
 
 
 def instance_of_a_process_that_ended() -> str:
-    command = "from pool.sweep import instance_name; print(instance_name())"
+    command = "from pool.engine.ownership import instance_name; print(instance_name())"
     done = subprocess.run(
         [sys.executable, "-c", command],
         env={"PYTHONPATH": os.pathsep.join(sys.path)},

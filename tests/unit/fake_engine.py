@@ -1,6 +1,6 @@
 """A container engine in memory, whose runners do what the snippet's text tells them to.
 
-It speaks the real frames, keeps every promise of `pool.engine.Engine` that a test does not
+It speaks the real frames, keeps every promise of `pool.engine.api.Engine` that a test does not
 tell it to break, and notes in `violations` what the pool must never do.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pool.container import MAX_PAYLOAD_BYTES, Container
-from pool.engine import Owned
+from pool.engine.api import Owned
 from pool.errors import ContainerLost, EngineError
 from pool.protocol import (
     JOB_HEADER_SIZE,
@@ -29,7 +29,7 @@ from pool.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from pool.engine import CreateDocument
+    from pool.engine.api import CreateDocument
     from pool.lease import Launcher
 
 DOCUMENT: CreateDocument = {"Image": "fake"}
@@ -164,7 +164,7 @@ class FakeContainer:
 
 @dataclass
 class FakeEngine:
-    """Implements `pool.engine.Engine`; its fields script what goes wrong.
+    """Implements `pool.engine.api.Engine`; its fields script what goes wrong.
 
     `boots` and `start_errors` are used up one per start: how its runner boots (`ready`,
     `silent`, `dies`, `garbage`, `not json`), and what the start raises. Starts and removals

@@ -17,15 +17,15 @@ from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, Sandbox
 from pgexec.settings import Settings
 from pgexec.telemetry.canary_metrics import CanaryMetrics
+from pool.engine.spec import ContainerSpec
 from pool.errors import ContainerLost, EngineUnavailable
-from pool.spec import ContainerSpec
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pool.docker_engine import DockerEngine
+    from pool.engine.docker import DockerEngine
 
     Look = Callable[[Laboratory], Awaitable[Observation]]
 

@@ -9,7 +9,7 @@ from collections import deque
 
 import pytest
 
-from pool.cleanup import backoff, until_removed
+from pool.engine.cleanup import backoff, until_removed
 from pool.errors import EngineError, PoolError
 from pool.recycling import Reason
 from tests.unit.fake_engine import FakeEngine

@@ -13,11 +13,11 @@ from yarl import URL
 
 from deploy.setup import engine_api
 from pgexec.settings import SettingsError, load_settings
-from pool.address import find_engine, usual_sockets
-from pool.docker_engine import DockerEngine
-from pool.engine import EngineObserver, Failure, Operation
+from pool.engine.address import find_engine, usual_sockets
+from pool.engine.api import EngineObserver, Failure, Operation
+from pool.engine.docker import DockerEngine
+from pool.engine.stream import AttachedStream, EngineStream
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
-from pool.stream import AttachedStream, EngineStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ def test_a_socket_where_nobody_listens_is_passed_over(
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     paths = [str(tmp_path / "dead"), str(tmp_path / "alive")]
-    monkeypatch.setattr("pool.address.usual_sockets", lambda: paths)
+    monkeypatch.setattr("pool.engine.address.usual_sockets", lambda: paths)
     with socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as alive:
         dead.bind(paths[0])
         assert find_engine("") == f"unix://{paths[0]}"
@@ -167,7 +167,7 @@ async def test_a_caller_who_loses_patience_is_told_from_an_engine_that_is_away(
 async def test_an_engine_that_does_not_remove_is_away_in_one_sentence(
     scripted: Scripted, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool.docker_engine._REMOVE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("pool.engine.docker._REMOVE_TIMEOUT_S", 0.05)
     with pytest.raises(EngineUnavailable, match=r"^remove: no answer in 0\.05 s$"):
         await engine.remove("c0ffee")
     assert scripted.calls.seen == [(Operation.REMOVE, Failure.UNAVAILABLE)]

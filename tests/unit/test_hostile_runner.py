@@ -21,7 +21,7 @@ from tests.unit.clock import ClockLoop
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
-    from pool.engine import CreateDocument
+    from pool.engine.api import CreateDocument
 
 START_S = 10.0
 RESET_S = 3.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pool.engine.spec import ContainerSpec, create_document
 from pool.language import PYTHON
-from pool.spec import ContainerSpec, create_document
 
 
 def test_commands_and_files_are_those_of_the_language() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pool.engine.spec import ContainerSpec
 from pool.errors import (
     ContainerLost,
     EngineError,
@@ -21,7 +22,6 @@ from pool.errors import (
 from pool.layer_values import Layer, LayersConfig
 from pool.layers import LayerStore
 from pool.observer import LayerObserver
-from pool.spec import ContainerSpec
 from tests.unit.rig import quiet
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pool
 from pool import errors
-from pool.image import runner_files
-from pool.spec import RUNNER_DIR
+from pool.engine.image import runner_files
+from pool.engine.spec import RUNNER_DIR
 
 ROOT = Path(pool.__file__).parent.parent
 

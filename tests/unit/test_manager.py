@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pool import PoolConfig, PoolManager
-from pool.cleanup import see_through, until_removed
+from pool.engine.cleanup import see_through, until_removed
 from pool.errors import (
     ContainerLost,
     EngineError,
@@ -29,7 +29,7 @@ from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import quiet, rig
 
 if TYPE_CHECKING:
-    from pool.engine import CreateDocument
+    from pool.engine.api import CreateDocument
     from tests.unit.fake_engine import FakeContainer
 
 pytestmark = pytest.mark.clock

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pgexec.telemetry.labels import START_FAILURES
 from pgexec.telemetry.metrics import Metrics
 from pool.config import PoolConfig
-from pool.engine import Failure, Leak, Operation
+from pool.engine.api import Failure, Leak, Operation
 from pool.errors import EngineError, PoolError, RunnerProtocolError
 from pool.fleet import _kind
 from pool.job import ResetReport, Status

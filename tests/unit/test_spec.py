@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pool.spec import (
+from pool.engine.spec import (
     LABEL_ROLE,
     LAYERS_DIR,
     ROLE_VOLUME,

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from pool.engine import Owned
-from pool.sweep import instance_name, is_abandoned, is_left_over, labels
+from pool.engine.api import Owned
+from pool.engine.ownership import instance_name, is_abandoned, is_left_over, labels
 
 HOUR_S = 3600.0
 ELSEWHERE = f"elsewhere/{instance_name().partition('/')[2]}"

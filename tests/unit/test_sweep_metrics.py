@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pgexec.backend.docker import DockerBackend
 from pgexec.settings import Settings
-from pool.engine import EngineObserver, Leak, Owned
+from pool.engine.api import EngineObserver, Leak, Owned
+from pool.engine.ownership import labels
+from pool.engine.spec import LABEL
 from pool.observer import LayerObserver
-from pool.spec import LABEL
-from pool.sweep import labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

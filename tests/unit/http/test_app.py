@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgexec.backend.laboratory import Laboratory
-    from pool.engine import EngineObserver
+    from pool.engine.api import EngineObserver
     from pool.manager import PoolManager
     from pool.observer import LayerObserver
     from pool.pip_log import OnLine

@@ -12,7 +12,7 @@ from aiodocker.stream import Stream
 from pool.errors import ContainerLost, EngineUnavailable
 
 if TYPE_CHECKING:
-    from pool.engine import EngineObserver
+    from pool.engine.api import EngineObserver
 
 logger = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pool.engine.spec import CA_BUNDLE, LAYERS_DIR, RUNNER_DIR, preparer_document
 from pool.errors import EngineError, ImageMissing
 from pool.language import PYTHON
-from pool.spec import CA_BUNDLE, LAYERS_DIR, RUNNER_DIR, preparer_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from pool.docker_engine import DockerEngine
+    from pool.engine.docker import DockerEngine
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Image:
 
 def runner_files() -> dict[str, str]:
     """Return the files that make up the runner, by their path in the container."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     files = {f"{RUNNER_DIR}/pool/{name}.py": (here / f"{name}.py").read_text() for name in _MODULES}
     return {
         **files,

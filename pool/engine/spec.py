@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pool import seccomp
+from pool.engine import seccomp
 from pool.language import PYTHON
 
 if TYPE_CHECKING:

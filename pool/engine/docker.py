@@ -13,12 +13,12 @@ from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 from yarl import URL
 
-from pool.address import connector_to
-from pool.cleanup import see_through, until_removed
-from pool.engine import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
+from pool.engine.address import connector_to
+from pool.engine.api import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
+from pool.engine.cleanup import see_through, until_removed
+from pool.engine.stream import AttachedStream, EngineStream
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
 from pool.language import PYTHON
-from pool.stream import AttachedStream, EngineStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence

@@ -11,10 +11,10 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pool.spec import LABEL, LABEL_EXPIRES, LABEL_INSTANCE
+from pool.engine.spec import LABEL, LABEL_EXPIRES, LABEL_INSTANCE
 
 if TYPE_CHECKING:
-    from pool.engine import Owned
+    from pool.engine.api import Owned
 
 _START_TIME_FIELD = 19  # of /proc/PID/stat, counted behind the parenthesis
 
