@@ -99,7 +99,7 @@ class Bed:
         return [one.id for one in await self._owned(pid) if LABEL_ROLE not in one.labels]
 
     async def _owned(self, pid: int) -> list[Owned]:
-        # The name of an instance ends in the process's pid and start time (pool/engine/ownership.py).
+        # An instance's name ends in the process's pid and start time (pool/engine/ownership.py).
         found = await self.engine.owned(LABEL_INSTANCE)
         return [one for one in found if one.labels[LABEL_INSTANCE].split("/")[-2] == str(pid)]
 

@@ -7,22 +7,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from pool.dependencies.requirements import normalise
 from pool.errors import LayerMissing
 from pool.job import Job
-from pool.requirements import normalise
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from pgexec.contract import RunRequest
+    from pool.dependencies.layer import Layer
+    from pool.dependencies.pip_log import OnLine
+    from pool.dependencies.requirements import Requirements
     from pool.job import Result
-    from pool.layer_values import Layer
     from pool.manager import PoolManager
     from pool.observer import Snapshot
-    from pool.pip_log import OnLine
     from pool.protocol import Kind
-    from pool.requirements import Requirements
 
 
 @dataclass(slots=True)

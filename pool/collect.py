@@ -1,7 +1,7 @@
 """Install requirements in a throw-away container, and send out what that made of its directory.
 
 Runs inside the installer's container as an unprivileged user, by `python3 -c`: standard
-library only, any CPython since 3.8. Nobody trusts what comes out (`pool/archive.py`).
+library only, any CPython since 3.8. Nobody trusts what comes out (`pool/dependencies/archive.py`).
 """
 
 from __future__ import annotations

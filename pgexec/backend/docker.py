@@ -26,20 +26,20 @@ from pgexec.backend.spec import (
 from pgexec.backend.sweeper import Sweeper
 from pgexec.settings import SettingsError, profiles
 from pool.container import Container
+from pool.dependencies.requirements import normalise
 from pool.engine.address import find_engine
 from pool.engine.docker import DockerEngine
 from pool.engine.ownership import instance_name
 from pool.engine.spec import CA_BUNDLE, LABEL, LABEL_ROLE, create_document
 from pool.errors import EngineError, ImageMissing, PreimportRefused
-from pool.requirements import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pgexec.settings import Profile, Settings
+    from pool.dependencies.layer import Layer
     from pool.engine.api import EngineObserver
     from pool.engine.spec import ContainerSpec
-    from pool.layer_values import Layer
     from pool.manager import PoolManager
     from pool.observer import LayerObserver
 

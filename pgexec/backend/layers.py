@@ -9,23 +9,23 @@ import logging
 from typing import TYPE_CHECKING
 
 from pgexec.settings.profiles import DEFAULT
+from pool.dependencies.installer import Installer
+from pool.dependencies.layer import LayersConfig
+from pool.dependencies.requirements import normalise
+from pool.dependencies.store import LayerStore
+from pool.dependencies.volume import Volume
 from pool.errors import EngineError, LeaseTimeout, PoolError
-from pool.installer import Installer
-from pool.keeper import Volume
-from pool.layer_values import LayersConfig
-from pool.layers import LayerStore
-from pool.requirements import normalise
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from pgexec.settings import Settings
+    from pool.dependencies.installer import InstallerConfig
+    from pool.dependencies.layer import Layer
+    from pool.dependencies.pip_log import OnLine
+    from pool.dependencies.requirements import Requirements
     from pool.engine.docker import DockerEngine
     from pool.engine.spec import ContainerSpec
-    from pool.installer import InstallerConfig
-    from pool.layer_values import Layer
-    from pool.pip_log import OnLine
-    from pool.requirements import Requirements
 
 logger = logging.getLogger("pgexec")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from pool.installer import InstallerConfig
+from pool.dependencies.installer import InstallerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

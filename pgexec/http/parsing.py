@@ -15,7 +15,7 @@ from pgexec.contract import MAX_DEPENDENCIES, MAX_REQUIREMENT_CHARS, RunRequest
 from pgexec.http import bulk
 from pgexec.http.errors import RequestError
 from pgexec.settings.sizes import format_size
-from pool.requirements import EVERY_PACKAGE, PackageList
+from pool.dependencies.requirements import EVERY_PACKAGE, PackageList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

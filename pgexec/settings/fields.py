@@ -20,7 +20,7 @@ from pydantic_settings import NoDecode
 from pgexec.settings import profiles
 from pgexec.settings.keys import Keyring, parse_keyring
 from pgexec.settings.sizes import parse_size
-from pool.requirements import Requirements, normalise
+from pool.dependencies.requirements import Requirements, normalise
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _INDEX_URL = re.compile(r"https?://[^\s/]+(/\S*)?")

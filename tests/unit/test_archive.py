@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool.archive import ArchiveError, Bounds, Inspector, record
+from pool.dependencies.archive import ArchiveError, Bounds, Inspector, record
 from pool.deposit import RECORD, Entry
 
 ROOT = "/opt/layers/secret"

@@ -9,7 +9,7 @@ from pgexec.backend.pip import installer_config
 from pgexec.settings import Settings
 
 if TYPE_CHECKING:
-    from pool.installer import InstallerConfig
+    from pool.dependencies.installer import InstallerConfig
 
 
 def config_of(**settings: object) -> InstallerConfig:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pool.archive import record
+from pool.dependencies.archive import record
 from pool.deposit import ABORT, CHUNK, Aborted, Depot, Entry, Parts
 
 ABOUT = {"key": "k", "used_at": 1.0}

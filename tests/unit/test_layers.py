@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pool.dependencies.layer import Layer, LayersConfig
+from pool.dependencies.store import LayerStore
 from pool.engine.spec import ContainerSpec
 from pool.errors import (
     ContainerLost,
@@ -19,8 +21,6 @@ from pool.errors import (
     PoolClosed,
     PoolSaturated,
 )
-from pool.layer_values import Layer, LayersConfig
-from pool.layers import LayerStore
 from pool.observer import LayerObserver
 from tests.unit.rig import quiet
 

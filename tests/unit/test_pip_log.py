@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pool.dependencies.pip_log import LOG_LINES, PipLog, classify
 from pool.errors import InstallFailure
-from pool.pip_log import LOG_LINES, PipLog, classify
 
 VERSIONS = "ERROR: Could not find a version that satisfies the requirement x "
 NONE_FOUND = "ERROR: No matching distribution found for x"

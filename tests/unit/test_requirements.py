@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import InvalidRequirement
 
-from pool.requirements import PackageList, key_of, normalise
+from pool.dependencies.requirements import PackageList, key_of, normalise
 
 
 @pytest.mark.parametrize(

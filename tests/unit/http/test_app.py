@@ -25,8 +25,8 @@ from pgexec.settings.pool import pool_config
 from pgexec.settings.profiles import DEFAULT
 from pool.config import PoolConfig
 from pool.container import Container
+from pool.dependencies.layer import Layer
 from pool.errors import EngineUnavailable, InstallError
-from pool.layer_values import Layer
 from pool.manager import NO_LEASES
 from tests import sse
 from tests.unit.fake_engine import DOCUMENT, FakeEngine
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgexec.backend.laboratory import Laboratory
+    from pool.dependencies.pip_log import OnLine
+    from pool.dependencies.requirements import Requirements
     from pool.engine.api import EngineObserver
     from pool.manager import PoolManager
     from pool.observer import LayerObserver
-    from pool.pip_log import OnLine
-    from pool.requirements import Requirements
 
 Start = Callable[..., subprocess.Popen[str]]
 

@@ -179,7 +179,7 @@ class Publication:
         self._pending = bytearray()
 
     async def write(self, data: bytes) -> None:
-        """Add bytes of checked records (`pool/archive.py`)."""
+        """Add bytes of checked records (`pool/dependencies/archive.py`)."""
         self._pending += data
         if len(self._pending) >= _PART_BYTES:
             await self._flush()

@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pool import collect
-from pool.archive import ArchiveError, Bounds, Inspector
 from pool.container import Container
+from pool.dependencies.archive import ArchiveError, Bounds, Inspector
+from pool.dependencies.pip_log import PipLog, classify
 from pool.engine.api import Engine
 from pool.engine.cleanup import see_through, until_removed
 from pool.engine.spec import LAYERS_DIR, Limits, installer_document
 from pool.errors import EngineError, InstallError, InstallFailure
 from pool.language import PYTHON
-from pool.pip_log import PipLog, classify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+    from pool.dependencies.pip_log import OnLine
+    from pool.dependencies.requirements import Requirements
     from pool.engine.spec import ContainerSpec
-    from pool.pip_log import OnLine
-    from pool.requirements import Requirements
 
 _USER = "9999:9999"
 _STDOUT = 1

@@ -15,22 +15,22 @@ from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pool.dependencies.installs import Installs
+from pool.dependencies.layer import Layer, layer_of
+from pool.dependencies.requirements import key_of
 from pool.errors import EngineError, InstallError
-from pool.installs import Installs
-from pool.layer_values import Layer, layer_of
 from pool.observer import LayerObserver
-from pool.requirements import key_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
+    from pool.dependencies.installer import Installer
+    from pool.dependencies.installs import Install
+    from pool.dependencies.layer import LayersConfig
+    from pool.dependencies.pip_log import OnLine
+    from pool.dependencies.requirements import Requirements
+    from pool.dependencies.volume import JsonObject, Volume
     from pool.engine.spec import ContainerSpec
-    from pool.installer import Installer
-    from pool.installs import Install
-    from pool.keeper import JsonObject, Volume
-    from pool.layer_values import LayersConfig
-    from pool.pip_log import OnLine
-    from pool.requirements import Requirements
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from pool.errors import InstallError, InstallFailure, LeaseTimeout, PoolClosed, 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pool.layer_values import Layer, LayersConfig
-    from pool.pip_log import OnLine
-    from pool.requirements import Requirements
+    from pool.dependencies.layer import Layer, LayersConfig
+    from pool.dependencies.pip_log import OnLine
+    from pool.dependencies.requirements import Requirements
 
     Make = Callable[["Install"], Awaitable[Layer]]
 

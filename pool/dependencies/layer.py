@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from pool.keeper import JsonObject
-    from pool.requirements import Requirements
+    from pool.dependencies.requirements import Requirements
+    from pool.dependencies.volume import JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
