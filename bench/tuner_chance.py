@@ -72,7 +72,8 @@ def worth(traces: Sequence[Sequence[Request]], config: PoolConfig) -> Worth:
 
 def _waits(burst: Sequence[Request], ready: int, config: PoolConfig) -> int:
     """Return how many of a burst wait where so many containers stand ready and nothing is known."""
-    return replay(burst, replace(config, min_idle=ready)).cold
+    enough = ready >= len(burst)  # one for each: most bursts are small, and replays are not free
+    return 0 if enough else replay(burst, replace(config, min_idle=ready)).cold
 
 
 def _between(values: Sequence[float], at: float) -> float:

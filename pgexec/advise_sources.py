@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 from prometheus_client.parser import text_string_to_metric_families
 
 from pgexec.advise import Counts, Evidence
-from pgexec.advise_replay import Costs, Replay
+from pgexec.advise_replay import Costs, replay
 from pgexec.advise_trace import TraceError, read_trace
 from pgexec.settings.pool import pool_config
 from pgexec.settings.profiles import DEFAULT
@@ -179,8 +179,7 @@ def _fetch(url: str, name: str = "") -> str:
 def of_trace(requests: Sequence[Request], settings: Settings) -> Evidence:
     """Return the evidence in a trace: what a pool with these settings makes of the last of it."""
     requests = requests[-MOST_REQUESTS:]
-    pool = Replay(pool_config(settings), Costs(start_s=START_S))
-    found = pool.run(requests)
+    found = replay(requests, pool_config(settings), Costs(start_s=START_S))
     outcomes = Counter(one.outcome for one in requests)
     peaks = Counter(float(one.peak_bytes) for one in requests if one.peak_bytes)
     return Evidence(
@@ -198,7 +197,7 @@ def of_trace(requests: Sequence[Request], settings: Settings) -> Evidence:
         worn_out=found.worn_out,
         runs=len(requests),
         out_of_memory=outcomes[Outcome.MEMORY_LIMIT],
-        levels=dict(enumerate(map(float, pool.meter.levels))),
-        rises=dict(enumerate(map(float, pool.meter.rises))),
+        levels=dict(enumerate(map(float, found.levels))),
+        rises=dict(enumerate(map(float, found.rises))),
         peaks=dict(peaks),
     )

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import currently_in_test_context, event, given
 from hypothesis import strategies as st
 
+from pgexec.advise_clock import ClockLoop
 from pool.container import GRACE_S, Container
 from pool.errors import ContainerLost, EngineUnavailable, PoolError, RunnerProtocolError
 from pool.job import Job, Result
 from pool.protocol import HEADER, Ending, Exit, Kind, encode, encode_exit
-from tests.unit.clock import ClockLoop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
