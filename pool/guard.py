@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import _socket as socket  # the rest of `socket` would cost each start 2 ms
 import contextlib
-import ctypes
 import errno
 import os
 import struct
 from typing import Tuple
+
+from pool.callbacks import ctypes
 
 _NEW_ROUTE, _NEW_RULE = 24, 32
 _ERROR = 2

@@ -15,10 +15,7 @@ import sys
 from types import FunctionType
 from typing import Any
 
-try:
-    import ctypes
-except ImportError:
-    ctypes = None  # type: ignore[assignment]
+from pool.callbacks import ctypes
 
 _COUNT_SIZE = 4
 

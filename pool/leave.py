@@ -24,10 +24,10 @@ from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
 from typing import Any, Callable
 from weakref import CallableProxyType, ProxyType, ref
 
+from pool.callbacks import ctypes
 from pool.child import FAREWELL
 
 try:
-    import ctypes
     from _ctypes import CFuncPtr
 
     _libc = ctypes.CDLL(None)

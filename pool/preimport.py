@@ -36,6 +36,12 @@ def use_layer(directory: str) -> list[str]:
     return layer.installed()
 
 
+def are_all_standard(names: Iterable[str]) -> bool:
+    """Whether modules are of the standard library, as far as the interpreter knows its own."""
+    known = getattr(sys, "stdlib_module_names", ())
+    return all(name.partition(".")[0] in known for name in names)
+
+
 def import_all(names: Iterable[str]) -> None:
     """Import modules, and find what random numbers they have. Raises `PreimportError`."""
     traces = _Traces()

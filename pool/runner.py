@@ -27,7 +27,7 @@ import time
 import traceback
 from typing import TypedDict
 
-from pool import at_fork, guard, immortal, leave, preimport, reset, snippet
+from pool import at_fork, callbacks, guard, immortal, leave, preimport, reset, snippet
 from pool.child import Child, OomCounter
 from pool.protocol import (
     HEADER,
@@ -182,6 +182,8 @@ class Runner:
                 importlib.import_module(name)
         try:
             with preimport.standard_streams_aside():
+                if self.preload or not preimport.are_all_standard(self.preimport):
+                    callbacks.settle()
                 if self.preload:
                     layer = os.path.join(self.layers, self.preload)
                     self.installed = preimport.use_layer(layer)

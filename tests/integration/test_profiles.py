@@ -206,6 +206,7 @@ print(child.stdout.split() == [numpy.__version__, six.__version__], child.stderr
     assert (answer.status, answer.code) == (422, "install_failed")
 
 
+CALLBACK = "import ctypes; kept = ctypes.CFUNCTYPE(None)(print)\n"
 THREADS = "import threading, time\nthreading.Thread(target=time.sleep, args=(999,)).start()\n"
 
 
@@ -222,6 +223,7 @@ async def index(first_image: str) -> AsyncIterator[PackageIndex]:
     """Serve a package that starts a thread when it is imported, and harmless ones."""
     served = PackageIndex(await EngineClient().gateway(first_image), "user:word")
     served.add(wheel("busy", files={"busy_data.py": THREADS}))
+    served.add(wheel("calling", files={"calling_c.py": CALLBACK}))
     for version in ("1.0", "2.0"):
         served.add(wheel("plain", version))
     served.add(wheel("needsone", requires=("plain<2",)))
@@ -282,6 +284,21 @@ async def test_what_a_run_asks_for_fits_the_versions_of_its_profile(
     refused = await server.run(code, language="plain", dependencies=["needsone"])
     assert (refused.status, refused.code) == (422, "install_failed")
     assert (await server.output(code, dependencies=["needsone", "needsany"])).startswith("1.0 ")
+
+
+async def test_callbacks_made_before_the_fork_keep_no_file(
+    start: StartServer, index: PackageIndex, volume: str
+) -> None:
+    """And those that runs make map no file that the snippet has open instead."""
+    calling = {"dependencies": ["calling"], "preimport": ["calling_c"], "min_idle": 1}
+    server = await start(**settings_of(index, volume, {"calling": calling}))
+    code = """
+import calling_c, ctypes
+with open(__file__) as file:
+    kept = [ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 1) for _ in range(1000)]
+    print(sum(one() for one in kept), calling_c.kept())
+"""
+    assert await server.output(code, language="calling") == "\n1000 None\n"
 
 
 async def test_what_cannot_be_imported_before_the_fork_is_told_and_the_rest_goes_on(

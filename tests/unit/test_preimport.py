@@ -55,6 +55,7 @@ ACCEPTED = {
     "garbage": "class A: pass\na = A(); a.a = a; a.file = open('/etc/passwd'); del a",
     "waiting": "import subprocess; subprocess.run(['true'], check=True)",
     "ending": "import threading, time\nthreading.Thread(target=time.sleep, args=(0.05,)).start()",
+    "calling": "import ctypes; kept = ctypes.CFUNCTYPE(None)(print)",
     "yielding": """
 import os, threading
 stop = threading.Event()
