@@ -8,13 +8,13 @@ container-seconds, what it gives is that fewer have to wait for a container.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.report import Section
 from bench.tuner_chance import worth
 from bench.tuner_plot import draw
+from bench.tuner_points import Compared, Point
 from bench.tuner_traces import BURSTY, SHAPES, trace
 from pgexec.advise_replay import replay
 from pgexec.advise_trace import TraceError, read_trace
@@ -38,30 +38,6 @@ EXPLAINED = ("bursty", "herd", "chance")
 """Traces that come in bursts apart from each other, of which it is told what knowing is worth."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What one size came to: mean containers, and the share of requests that waited."""
-
-    size: int
-    containers: float
-    cold_ratio: float
-    mean_wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """The curves of one trace."""
-
-    name: str
-    idle: list[Point]  # so many idle, whatever happens
-    fixed: list[Point]  # so many in all
-    tuner: list[Point]
-
-    def against(self, point: Point) -> float:
-        """Return the cold ratio of the best fixed sizes that cost as much as this point."""
-        return frontier([*self.idle, *self.fixed], point.containers)
-
-
 def compare(
     name: str,
     traces: Sequence[Sequence[Request]],
@@ -82,21 +58,6 @@ def compare(
         fixed=[point(size, most=size) for size in sizes],
         tuner=[point(size, autoscale=True) for size in floors],
     )
-
-
-def frontier(points: Sequence[Point], containers: float) -> float:
-    """Return the lowest cold ratio that a mix of two of the points has at this cost.
-
-    That is their lower convex hull: half of the time the one size, half the other.
-    """
-    lowest = min((one.cold_ratio for one in points if one.containers <= containers), default=1.0)
-    for less in points:
-        for more in points:
-            if less.containers <= containers < more.containers:
-                share = (containers - less.containers) / (more.containers - less.containers)
-                mixed = less.cold_ratio + share * (more.cold_ratio - less.cold_ratio)
-                lowest = min(lowest, mixed)
-    return lowest
 
 
 def explain(name: str, traces: Sequence[Sequence[Request]]) -> Section:

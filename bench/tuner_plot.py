@@ -10,7 +10,7 @@ from bench.plot import document, text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.tuner import Compared, Point
+    from bench.tuner_points import Compared, Point
 
 WIDTH, HEIGHT = 300, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 26, 36

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.tuner import compare, frontier
+from bench.tuner import compare
 from bench.tuner_chance import worth
 from bench.tuner_plot import draw
+from bench.tuner_points import frontier
 from bench.tuner_traces import BURSTY, trace
 from pgexec.advise_replay import replay
 from pgexec.advise_trace import Request
