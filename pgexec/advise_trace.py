@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pool.recycling import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 COLUMNS = ("at_s", "held_s")
@@ -114,9 +114,3 @@ def _parse_entry(line: str) -> Request | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def write_table(requests: Sequence[Request]) -> str:
-    """Return the CSV that `parse_table` reads."""
-    rows = [f"{one.at_s:.6f},{one.held_s:.6f},{one.tenant},{one.outcome}" for one in requests]
-    return "\n".join(("at_s,held_s,tenant,outcome", *rows, ""))
