@@ -1,4 +1,4 @@
-"""The numbers by which the pool is run."""
+"""The settings of one pool."""
 
 from __future__ import annotations
 

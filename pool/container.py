@@ -41,7 +41,7 @@ GRACE_S = 5.0
 
 
 class State(Enum):
-    """Where a container is on its way from the engine's `create` to gone."""
+    """The states of a container, from the engine's `create` to its removal."""
 
     STARTING = "starting"
     IDLE = "idle"
@@ -261,11 +261,11 @@ class _Output:
 
 
 _NOTHING = _Output()
-"""In a container that runs nothing, of which output is a `FrameError`."""
+"""The output of a container that runs nothing; `_on_frame` lets nothing be added to it."""
 
 
 class _HeardOutput(_Output):
-    """The same, with somebody who listens."""
+    """The same, and tells `on_output` of each piece."""
 
     def __init__(self, on_output: OnOutput) -> None:
         super().__init__()

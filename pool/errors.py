@@ -1,4 +1,4 @@
-"""What can go wrong between a lease and its result; what a snippet does is never an error."""
+"""The errors of the pool. A snippet that fails is a `Result`, never one of these."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PoolSaturated(PoolError):
 
 
 class TenantSaturated(PoolSaturated):
-    """The tenant has as many runs in progress or waiting as it may have."""
+    """The tenant has as many runs in progress or waiting as `tenant_max_running` allows."""
 
 
 class LeaseTimeout(PoolSaturated):

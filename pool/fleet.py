@@ -1,8 +1,8 @@
 """The books of the pool: every container that exists or is about to, by state.
 
-Each transition changes the books synchronously; what is slow about it (start, reset, remove)
-is a task that the fleet owns, and that ends in the next transition and a call of
-`on_change`. No transition calls `on_change` itself before its books are right.
+Each transition changes the books synchronously. Its slow part (to start, reset or remove a
+container) is a task of the fleet, which ends in the next transition and a call of
+`on_change`. No transition calls `on_change` before its books are right.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pool import planning
 from pool.container import State
 from pool.engine.cleanup import backoff, until_removed
 from pool.errors import EngineError, EngineUnavailable, PoolError
+from pool.observer import Snapshot
 from pool.recycling import Reason
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ class Fleet:
         self.stuck: set[Container] = set()  # of those, what the engine failed to remove
         self.starts: dict[int, asyncio.Task[None]] = {}  # by number
         self.abandoned: set[asyncio.Task[Container]] = set()  # launches that are cleaning up
-        self.failures = 0
-        self.retry_at = -math.inf
-        self.start_failure: str | None = None
-        self.start_s = 0.0
+        self.failures = 0  # of starts, in a row
+        self.retry_at = -math.inf  # before this, failures count as the last one
+        self.start_failure: str | None = None  # the last one's sentence, until a start succeeds
+        self.start_s = 0.0  # how long a start takes, a moving average
         self.closing = False
         self._launcher = launcher
         self._config = config
@@ -72,7 +73,7 @@ class Fleet:
 
     @property
     def usable(self) -> int:
-        """How many containers have come up and not begun to go."""
+        """How many containers are idle, leased or resetting."""
         return len(self.idle) + len(self.leased) + len(self.resetting)
 
     @property
@@ -80,10 +81,28 @@ class Fleet:
         """Whether some lease has a container."""
         return bool(self.leased)
 
+    def snapshot(self, *, waiting: int, unready: str | None) -> Snapshot:
+        """Count the containers by state; how many wait and why none is served is given."""
+        return Snapshot(
+            starting=len(self.starts),
+            idle=len(self.idle),
+            leased=len(self.leased),
+            resetting=len(self.resetting),
+            destroying=len(self.destroying) + len(self.abandoned),
+            waiting=waiting,
+            start_failure=self.start_failure,
+            unready=unready,
+        )
+
+    def retry(self) -> None:
+        """Forget the back-off. After failures the next start is still a single try."""
+        self.retry_at = -math.inf
+        self.failures = min(1, self.failures)
+
     def view(
         self, waiting: Iterable[Lease], demand: Demand, *, paused: bool
     ) -> planning.View[Container, Lease]:
-        """Return what the policy needs to see; while `paused`, as if no start could succeed."""
+        """Return the books as a plan needs them; while `paused`, as if no start could succeed."""
         return planning.View(
             idle=self.idle,
             waiting=waiting,
@@ -108,7 +127,7 @@ class Fleet:
         self.leased.add(container)
 
     def put_back(self, container: Container) -> None:
-        """Make a container idle, unless it is lost or the pool closing."""
+        """Make a container idle; destroy it where it is lost or the pool is closing."""
         if self.closing or container.lost:
             self.destroy(container, Reason.DRAINED if self.closing else Reason.LOST)
             return
@@ -151,7 +170,7 @@ class Fleet:
         """Begin to close: destroy what no lease uses, and start nothing any more."""
         self.closing = True
         for task in self.starts.values():
-            task.cancel()
+            task.cancel()  # ends in a later turn of the loop, so `starts` does not change here
         for container in (*self.idle, *self.resetting):
             self.destroy(container, Reason.DRAINED)
 
@@ -184,6 +203,8 @@ class Fleet:
         task = self._launch(number)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
+                # Shielded: a launch that is cancelled goes on to remove its container, and must be
+                # among `abandoned` until it has. Else the pool would count one container too few.
                 container = await asyncio.shield(task)
         except PoolError as error:
             self._start_failed(_kind(error), str(error) or type(error).__name__)
@@ -202,7 +223,8 @@ class Fleet:
             self._started(container.start_s)
             self.put_back(container)
         finally:
-            # In the same step as the above: whoever counts sees the one or the other.
+            # In the same step as the above. With an `await` in between, the container would be
+            # counted twice, or not at all.
             self.starts.pop(number, None)
         self._on_change()
 
@@ -226,6 +248,7 @@ class Fleet:
 
     async def _reset(self, container: Container, then: Callable[[ResetReport], None]) -> None:
         report = await container.reset(timeout_s=self._config.reset_timeout_s)
+        # Else a drain or `lose` has destroyed the container meanwhile, and it must not be put back.
         if container.state is State.RESETTING:
             then(report)
             self._on_change()
@@ -283,7 +306,7 @@ class Fleet:
         container.on_lost = self._lost
 
     def _lost(self, container: Container) -> None:
-        # Leased or resetting, it is found out by whoever is using it.
+        # In any other state the run or the reset that is under way fails, and ends with a verdict.
         if container.state is not State.IDLE:
             return
         logger.warning("idle container %s was lost", container.id[:12])

@@ -1,4 +1,4 @@
-"""What goes into a container and what comes out: plain values without behaviour."""
+"""A job for a container, and how it ended: plain values without behaviour."""
 
 from __future__ import annotations
 

@@ -1,9 +1,12 @@
-"""The pool of warm containers: lends them, keeps enough of them, and loses none.
+"""The pool of warm containers: leases them, keeps enough of them, and loses none.
 
 Decide synchronously, act asynchronously: every event (a lease, its end, a start, a removal,
-a timer) changes the books between two awaits and calls `_settle`, which asks the policy for
-a plan and carries it out. Waiting is a future per waiter; what is slow is a task of the
-fleet's, and ends in another event.
+a timer) changes the books between two awaits and calls `_settle`, which asks `planning` for
+a plan and carries it out. A lease that waits holds a future. Slow work (to start, reset or
+remove a container) is a task of the fleet, and ends in another event.
+
+No lock is needed: all of this runs on one loop, and no `await` stands between reading the
+books and changing them.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from pool.errors import (
 from pool.fleet import Fleet
 from pool.forecast import Forecast
 from pool.lease import Launcher, Lease
-from pool.observer import Observer, Rejection, Snapshot, Source
+from pool.observer import Observer, Rejection, Source
 from pool.readiness import Readiness
 from pool.recycling import Outcome, Reason, Use, verdict
 from pool.tuning import target
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from pool.demand import DemandReport
     from pool.job import ResetReport
     from pool.lease import OnQueued
+    from pool.observer import Snapshot
     from pool.tuning import Demand
 
 NO_LEASES = "the pool takes no new leases"
@@ -133,21 +137,9 @@ class PoolManager:
 
     def snapshot(self) -> Snapshot:
         """Count the containers by state and say whether a run would be served."""
-        fleet = self._fleet
-        if self._loop is None or fleet.closing:
-            unready: str | None = NO_LEASES
-        else:
-            unready = self._readiness.unready(self._now())
-        return Snapshot(
-            starting=len(fleet.starts),
-            idle=len(fleet.idle),
-            leased=len(fleet.leased),
-            resetting=len(fleet.resetting),
-            destroying=len(fleet.destroying) + len(fleet.abandoned),
-            waiting=len(self._waiting),
-            start_failure=fleet.start_failure,
-            unready=unready,
-        )
+        closed = self._loop is None or self._fleet.closing
+        unready = NO_LEASES if closed else self._readiness.unready(self._now())
+        return self._fleet.snapshot(waiting=len(self._waiting), unready=unready)
 
     def demand(self) -> DemandReport:
         """Report what is asked of the pool, and how many idle containers that calls for."""
@@ -156,8 +148,7 @@ class PoolManager:
 
     def retry(self) -> None:
         """Forget the back-off: the engine is known to answer again."""
-        self._fleet.retry_at = -math.inf
-        self._fleet.failures = min(1, self._fleet.failures)
+        self._fleet.retry()
         self._settle()
 
     def pause(self, reason: str) -> None:
@@ -212,7 +203,9 @@ class PoolManager:
             raise TenantSaturated(self._quota.refusal, retry_after_s=retry_after_s)
         busy = len(fleet.leased) + len(fleet.resetting) + len(self._waiting)
         self._meter.arrived(self._now(), busy + 1)
-        # The common path: nothing is awaited, no future is made. Whoever waits comes first.
+        # The common path: nothing is awaited and no future is made. So no other task runs between
+        # `pick` and `hold`, which would lease the same container again. Leases that wait come
+        # first: else new ones would overtake them for as long as any come.
         if not self._waiting:
             index = planning.pick(fleet.idle, lease)
             if index is not None:
@@ -225,6 +218,8 @@ class PoolManager:
         try:
             container = await self._wait(lease, self._loop)
         except BaseException:
+            # `_leave` is not called for a lease that was never entered. Without this, each timeout
+            # and each cancellation would cost the tenant one of its runs for ever.
             self._quota.give_back(lease.tenant)
             raise
         source = Source.WAITED if container.uses else Source.STARTED
@@ -232,7 +227,7 @@ class PoolManager:
         return container, source
 
     async def _wait(self, lease: Lease, loop: asyncio.AbstractEventLoop) -> Container:
-        """Queue up for a container."""
+        """Join the queue, and return the container that the lease is granted."""
         began = self._now()
         if (reason := self._forecast.refusal(lease.tenant, lease.timeout_s, began)) is not None:
             raise self._saturated(reason)
@@ -251,15 +246,19 @@ class PoolManager:
         finally:
             deadline.cancel()
             lease.queued_s = self._now() - began
+        # Between the grant and this line a drain or `lose` may have destroyed the container.
         if container.state is not State.LEASED:
-            # Destroyed between the grant and here.
             if self._fleet.closing:
                 raise PoolClosed("the pool was closed")
             raise ContainerLost("the container was lost")
         return container
 
     def _give_up(self, lease: Lease, future: asyncio.Future[Container]) -> None:
-        """Hand on what a cancelled waiter may already have been given."""
+        """Take a cancelled lease out of the queue; put back a container that it was granted.
+
+        A grant and a cancellation may fall into the same turn of the loop. The lease is then
+        never entered, so without this its container would stay leased for ever.
+        """
         self._waiting.remove(lease)
         if future.done() and not future.cancelled() and future.exception() is None:
             container = future.result()
@@ -271,6 +270,7 @@ class PoolManager:
         reason = self._readiness.start_failure()
         retry_after_s = self._forecast.retry_after()
         future = self._waiting.remove(lease)
+        # Granted, shed or cancelled in the turn of the loop in which the timer fired.
         if future is None or future.done():
             return
         message = f"no container came free within {lease.timeout_s:g} s"
@@ -290,7 +290,7 @@ class PoolManager:
         self._quota.give_back(lease.tenant)
         container = lease.container
         if container.state is not State.LEASED:
-            return  # destroyed by a drain meanwhile
+            return  # destroyed meanwhile by a drain or by `lose`: it is off the books already
         reason = verdict(self._use(lease, container), self.config)
         held_s = self._now() - lease.entered_at
         self._meter.ended(held_s, self._fleet.start_s, recycled=reason is None)
@@ -302,7 +302,7 @@ class PoolManager:
             self._fleet.destroy(container, Reason.DRAINED)
         else:
             self._reset(lease, container)
-            return  # nobody can be served before the report
+            return  # until the report comes, nothing is free that a plan could give away
         self._settle()
 
     def _reset(self, lease: Lease, container: Container) -> None:
@@ -331,7 +331,10 @@ class PoolManager:
     # --- the plan, and carrying it out --------------------------------------------------------
 
     def _settle(self, alarm_at: float = -math.inf) -> None:
-        """Plan, and do what the plan says. Never while a transition is half done.
+        """Plan, and do what the plan says.
+
+        To be called only when the books are right: a container that is on two lists, or on none,
+        would be counted twice, or its slot be given away.
 
         `alarm_at` is the time for which the alarm was set that rings now, if one does.
         """
@@ -350,6 +353,7 @@ class PoolManager:
         for container, reason in plan.evict:
             fleet.destroy(container, reason)
         for lease, container in plan.serve:
+            # `set_result` runs no waiter: the container is held before any other task can look.
             fleet.hold(container, lease.tenant)
             self._waiting.serve(lease).set_result(container)
         for _ in range(plan.start):

@@ -1,4 +1,4 @@
-"""What the pool shows of itself: events as they happen, and a picture of the moment."""
+"""The pool as others see it: events as they happen, and its state at one moment."""
 
 from __future__ import annotations
 

@@ -79,9 +79,10 @@ class View(Generic[W, N]):
 
 @dataclass(slots=True)
 class Plan(Generic[W, N]):
-    """What to do now: whom to serve with what, whom to evict, how many to start.
+    """The next steps: which waiter gets which container, which to evict, how many to start.
 
-    `wake_at` is when to plan again if nothing happens before.
+    `wake_at` is the time at which to plan again if nothing happens before it, for example when
+    the next container reaches `max_age_s`.
     """
 
     serve: list[tuple[N, W]] = field(default_factory=list)
@@ -93,8 +94,10 @@ class Plan(Generic[W, N]):
 def pick(idle: Sequence[W], need: Need) -> int | None:
     """Return the index of the idle container that suits, or `None`.
 
-    The last one used, so that the caches are warm and the surplus can age; one that this
-    tenant has used before, so that the unused remain for others.
+    Containers that the tenant has used before come first, so that unused ones remain for others;
+    among equals the most recently used, whose caches are warm, so that the surplus can age. For
+    example, for tenant `a` of [unused, used by a, unused, used by b] it is index 1, and for
+    tenant `c` index 2.
     """
     unused = None
     for index in range(len(idle) - 1, -1, -1):
@@ -142,7 +145,7 @@ class _Planner(Generic[W, N]):
             self.evictable = 0
 
     def retire(self) -> None:
-        """Evict what is too old: the surplus at once, the rest one after the other."""
+        """Evict containers older than `max_age_s`: the surplus at once, the rest one by one."""
         if self.blocked:
             return
         surplus = len(self.idle) - self._target()
@@ -155,10 +158,10 @@ class _Planner(Generic[W, N]):
             self._evict(container, Reason.MAX_AGE)
 
     def serve(self) -> None:
-        """Give to each who waits, in order, what suits or is on its way; else make room.
+        """Give each waiter, in order, a container that suits or is on its way; else make room.
 
-        A tenant that has its share is served by its own containers as they come back. If each
-        turn took another's, nearly each run would cost a start.
+        A tenant that has its share waits for its own containers to come back. If it took
+        another's instead, nearly every run would cost a start.
         """
         for need in self.view.waiting:
             if self._serve(need) or self._promise(need):
@@ -174,7 +177,7 @@ class _Planner(Generic[W, N]):
                 self._make_room(need)
 
     def replenish(self) -> None:
-        """Start what is missing to the target, besides what those who wait need."""
+        """Start what the target lacks, beside the starts that waiters were promised."""
         plan, config = self.plan, self.config
         spare = len(self.idle) + self.coming + self.returning.total()
         plan.start += max(0, min(self._target() - spare, self.free))
@@ -183,7 +186,7 @@ class _Planner(Generic[W, N]):
         plan.start = min(plan.start, limit)
 
     def shrink(self) -> None:
-        """Evict what nobody has needed for long."""
+        """Evict what is beyond the target and has been idle for `idle_timeout_s`."""
         limit_s, target = self.config.idle_timeout_s, self._target()
         while len(self.idle) > target and self.idle[0].idle_since + limit_s <= self.now:
             self._evict(self.idle.pop(0), Reason.IDLE_TIMEOUT)
@@ -239,7 +242,11 @@ class _Planner(Generic[W, N]):
         return Counter(chain(view.holders, view.resetting, (one.tenant for one in view.idle)))
 
     def _is_due(self, need: N) -> bool:
-        """Whether the tenant has none, or two fewer than who would lose one, or none of use."""
+        """Whether a waiter may take a slot from another tenant now, rather than be patient.
+
+        It may if its tenant has no container, or at least two fewer than the tenant that would
+        lose one. One that needs an unused container may at once: its tenant's are of no use.
+        """
         if not self.idle or need.fresh:
             return True
         held = self.held[need.tenant]

@@ -1,10 +1,12 @@
-"""What one tenant leaves to the others: turns and places in the queue, and a number of runs.
+"""The queue for containers, in which tenants take turns, and the limit on a tenant's runs.
 
 The queue is first come, first served within a tenant, and the tenants take turns, so that a
-tenant is served after at most one turn of each other, however many wait there. When all
-places are taken, the tenant with the most gives up its newest for one that has at least two
-fewer: a tenant is refused only if it has `places // tenants` or more itself, and gives up
-only what it has beyond that. With one tenant all of this is a plain queue.
+tenant is served after at most one turn of each other, however many leases of theirs wait. When
+all places are taken, the tenant with the most places gives up its newest for a tenant that has
+at least two fewer. So a tenant is refused only if it has `places // tenants` or more itself, and
+gives up only what it has beyond that. With one tenant all of this is a plain queue.
+
+For example, leases that came as a1 a2 a3 b1 c1 are served as a1 b1 c1 a2 a3.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Queue:
                     break
 
     def refuses(self, tenant: str) -> bool:
-        """Whether a lease of this tenant would find no place, and nobody who has to make way."""
+        """Whether a lease of this tenant would find no place, and none has to make way."""
         return self._size >= self.places and self._greediest(tenant) is None
 
     @property
@@ -59,13 +61,13 @@ class Queue:
         return f"{self._size} runs are already waiting for a container"
 
     def ahead(self, tenant: str) -> int:
-        """Return how many would be served before a lease of this tenant that joined now."""
+        """Return how many leases would be served before one of this tenant that joined now."""
         own = len(self._waiting.get(tenant, ()))
         others = (len(theirs) for name, theirs in self._waiting.items() if name != tenant)
         return own + sum(min(waiting, own + 1) for waiting in others)
 
     def join(self, lease: Lease, grant: Grant) -> Grant | None:
-        """Add a lease that is not refused; return the grant of who made way for it, if any."""
+        """Add a lease that is not refused; return the grant of the one that made way, if any."""
         shed = None
         if self._size >= self.places:
             greediest = self._greediest(lease.tenant)
@@ -98,7 +100,7 @@ class Queue:
         return grant
 
     def tell(self) -> None:
-        """Tell those who listen where they stand, each only when that has changed."""
+        """Tell each lease that listens its place in the queue, if that has changed."""
         if not self._listeners:
             return
         for position, lease in enumerate(self, 1):
@@ -114,7 +116,7 @@ class Queue:
         return grants
 
     def _greediest(self, tenant: str) -> str | None:
-        """Return who has the most places, unless `tenant` would then have as many."""
+        """Return the tenant with the most places, unless `tenant` would then have as many."""
         taken = {name: len(own) for name, own in self._waiting.items()}
         greediest = max(taken, key=taken.__getitem__)
         return greediest if taken[greediest] > taken.get(tenant, 0) + 1 else None
@@ -144,7 +146,7 @@ class Quota:
         )
 
     def give_back(self, tenant: str) -> None:
-        """Count a run less."""
+        """Count one run fewer."""
         if self.limit:
             self._runs[tenant] -= 1
             if not self._runs[tenant]:
