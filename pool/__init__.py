@@ -5,7 +5,8 @@ The server in `pgexec` is one user of this package; this is another, whole::
     import asyncio
 
     from pool import Container, Job, PoolConfig, PoolManager
-    from pool.engine.docker import DockerEngine, find_engine
+    from pool.engine.address import find_engine
+    from pool.engine.docker import DockerEngine
     from pool.engine.image import prepare
     from pool.engine.spec import ContainerSpec, create_document
 

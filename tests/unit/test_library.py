@@ -37,3 +37,12 @@ def test_in_a_container_the_package_is_empty() -> None:
 def test_both_packages_tell_type_checkers_that_they_have_types() -> None:
     assert (ROOT / "pool/py.typed").exists()
     assert (ROOT / "pgexec/py.typed").exists()
+
+
+def test_what_the_example_imports_is_there() -> None:
+    """The example itself runs against a real engine, in tests/integration."""
+    assert pool.__doc__ is not None
+    imports = [line for line in pool.__doc__.splitlines() if line.startswith("    from pool")]
+    assert imports
+    for line in imports:
+        exec(line.strip(), {})
