@@ -1,7 +1,8 @@
 """Ask the container engine for what set-up needs; no docker command line has to be there.
 
 ping            print the engine's address, or say why none answers and exit 1
-has IMAGE       exit 0 when the engine has the image, else 1
+has IMAGE [LABEL=VALUE]
+                exit 0 when the engine has the image, and with this label if one is named, else 1
 pull IMAGE      pull it and show the progress
 import IMAGE CHANGE...
                 make the image of the plain tar on stdin; changes are Dockerfile lines
@@ -94,10 +95,15 @@ def find_engine() -> str:
     raise EngineError("; ".join(reasons) or "no engine's socket was found")
 
 
-def has(image: str) -> bool:
+def has(image: str, label: str = "") -> bool:
     connection = connect(find_engine(), PING_TIMEOUT_S * 2)
     connection.request("GET", f"/images/{quote(image)}/json")
-    return connection.getresponse().status == http.HTTPStatus.OK
+    response = connection.getresponse()
+    if response.status != http.HTTPStatus.OK:
+        return False
+    labels = json.loads(response.read())["Config"].get("Labels") or {}
+    name, _, value = label.partition("=")
+    return not label or labels.get(name) == value
 
 
 def create(query: dict[str, str] | list[tuple[str, str]], *, upload: bool = False) -> None:
@@ -133,8 +139,8 @@ def main() -> int:
     match sys.argv[1:]:
         case ["ping"]:
             print(find_engine())
-        case ["has", image]:
-            return 0 if has(image) else 1
+        case ["has", image, *label] if len(label) <= 1:
+            return 0 if has(image, *label) else 1
         case ["pull", image]:
             name, tag = ("", image) if "@" in image else split_tag(image)
             create({"fromImage": name or tag} | ({"tag": tag} if name else {}))

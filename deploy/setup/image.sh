@@ -7,6 +7,9 @@ set -euo pipefail
 
 stock=python:alpine
 stand_in=pgexec-python:debian
+# The last two are in the official Debian-based images, so that wheels rely on them: numpy, for one.
+stand_in_packages='python3 python3-pip ca-certificates libstdc++6 libgomp1'
+stand_in_label="pgexec.stand-in=$stand_in_packages"
 rootfs=${PGEXEC_ROOTFS:-../shared/images/python-alpine-rootfs.tar.xz}
 
 unxz_file() {
@@ -44,7 +47,7 @@ stand_in_root() {
     host_sources "$release" >"$work/sources.list" || return 1
   # Proxies and certificates that the host's apt uses.
   apt-config dump --format '%f "%v";%n' Acquire | grep -E '^Acquire::https?::' >"$work/apt.conf" || true
-  local options=(--mode=root --variant=essential --include="python3 python3-pip ca-certificates")
+  local options=(--mode=root --variant=essential --include="$stand_in_packages")
   for path in /usr/share/keyrings/{debian,ubuntu}-archive-keyring.gpg /etc/apt/trusted.gpg.d; do
     [[ ! -e $path ]] || options+=(--keyring="$path")
   done
@@ -67,7 +70,8 @@ build_stand_in() {
   work=$(mktemp -d)
   stand_in_root "$work" >"$work/root.tar" && engine import "$stand_in" \
     'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
-    'CMD ["python3"]' <"$work/root.tar" && rm -rf "$work" && return
+    'CMD ["python3"]' "LABEL \"${stand_in_label/=/\"=\"}\"" <"$work/root.tar" &&
+    rm -rf "$work" && return
   rm -rf "$work"
   return 1
 }
@@ -83,8 +87,9 @@ ensure_stock() {
   say "wrote PGEXEC_IMAGE=$stand_in to settings.local.env; remove that line to try $stock again"
 }
 
+# A stand-in that an earlier version of this script made of other packages is built anew.
 if [[ ${1-} == --stand-in ]]; then
-  engine has "$stand_in" || build_stand_in || say "the tests go on without $stand_in"
+  engine has "$stand_in" "$stand_in_label" || build_stand_in || say "the tests go on without $stand_in"
   exit
 fi
 
