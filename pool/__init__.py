@@ -30,7 +30,7 @@ The server in `pgexec` is one user of this package; this is another, whole::
     asyncio.run(main())
 
 What a snippet does is a `Result`; every `PoolError` is trouble of ours. Importing `pool` imports no
-library of others: the engine's is imported by `pool.engine.docker` alone. In containers the
+library of others: the engine's is imported in the room `pool.engine` alone. In containers the
 package is this name and no text, since nothing but the runner is there.
 """
 
