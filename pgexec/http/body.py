@@ -1,8 +1,9 @@
-"""Reading a request's body, within a limit and a time."""
+"""Reading a request's body, within a limit and a time, and a look at it before it is parsed."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -16,6 +17,15 @@ from pgexec.settings.sizes import format_size
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+SMALL_BYTES = 8 << 10
+"""Bodies up to this are parsed as they are: whatever is in them, it is quickly done."""
+MAX_COMMAS = 128
+"""Outside of strings; a request has one for each field and each of its dependencies."""
+
+# Possessive throughout, and matched where the last match ended: linear in the body's length.
+_TOKEN = re.compile(rb'[^",]*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|,)', re.DOTALL)
+_MAX_TOKENS = 4 * MAX_COMMAS + 512
 
 
 def check_json(request: web.Request) -> None:
@@ -90,3 +100,25 @@ def _too_large(limit_bytes: int) -> RequestError:
         "body_too_large",
         f"the body is over the limit of {format_size(limit_bytes)}",
     )
+
+
+def cut(body: bytes) -> bytes | None:
+    """Return the part of a body before one comma too many, `None` where it has fewer.
+
+    Parsing 12 MB of small values takes a second and hundreds of megabytes, while every other
+    request waits: millions of them are refused unread.
+    """
+    if len(body) <= SMALL_BYTES:
+        return None
+    commas = position = 0
+    # So many strings with so few commas are no JSON: its parser will stop in time by itself.
+    for _ in range(_MAX_TOKENS):
+        token = _TOKEN.match(body, position)
+        if token is None:
+            return None
+        position = token.end()
+        if body[position - 1] == ord(","):
+            commas += 1
+            if commas > MAX_COMMAS:
+                return body[: position - 1]
+    return None

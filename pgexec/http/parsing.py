@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from pgexec.contract import MAX_DEPENDENCIES, MAX_REQUIREMENT_CHARS, RunRequest
-from pgexec.http import bulk
+from pgexec.http.body import SMALL_BYTES, cut
 from pgexec.http.errors import RequestError
 from pgexec.settings.sizes import format_size
 from pool.dependencies.requirements import EVERY_PACKAGE, PackageList
@@ -73,7 +73,7 @@ def parse_run(body: bytes, limits: RequestLimits) -> RunRequest:
     Raises `RequestError`: 400 with one sentence on the first thing that is wrong, 413 for
     code or stdin over their limits.
     """
-    if len(body) > bulk.SMALL_BYTES and (start := bulk.cut(body)) is not None:
+    if len(body) > SMALL_BYTES and (start := cut(body)) is not None:
         raise _bulk_refusal(start)
     try:
         request = RunRequest.model_validate_json(body)

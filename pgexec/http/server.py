@@ -1,20 +1,37 @@
-"""The listening socket and the connections that came in through it."""
+"""The listening socket, and one client's connection: aiohttp's, with a time for the head.
+
+Every error is answered in JSON.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import logging
+import sys
+import termios
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
-from pgexec.http.connection import Connection
+from pgexec.http.errors import MAX_FIELD_BYTES, MAX_LINE_BYTES, problem_of
+from pgexec.http.record import RECORD, Record, request_id
 from pgexec.http.sse import STALL_S
 
 if TYPE_CHECKING:
     from pgexec.http.record import Answered
 
+logger = logging.getLogger("pgexec.connection")
+
 BACKLOG = 1024
+LINGER_S = 2.0
+"""How long a refused body is still read, so that its client gets to see the answer."""
 
 
 class HttpServer:
@@ -63,3 +80,231 @@ class HttpServer:
         """Close idle connections, let answers be written, then close and cancel the rest."""
         self.stop_listening()
         await self._runner.cleanup()
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's protocol with what it lacks; leans on names that it keeps private (3.14).
+
+    - A head must be complete `request_timeout_s` after the connection was made or, on a
+      connection kept alive, after its first bytes; else 408.
+    - A body that breaks off, by bad framing or by the client's end of sending, is told to
+      whoever reads it.
+    - A client that takes nothing of its answer for `stall_timeout_s` is disconnected.
+    - Each answer, also to what is no HTTP, is JSON and is reported to `answered`.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_head_timeout_s",
+        "_head_timer",
+        "_last_content",
+        "_some_head",
+        "_stall_timeout_s",
+        "_stall_timer",
+    )
+
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        answered: Answered,
+        request_timeout_s: float,
+        keepalive_timeout_s: float,
+        stall_timeout_s: float = STALL_S,
+    ) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            keepalive_timeout=keepalive_timeout_s,
+            lingering_time=LINGER_S,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            auto_decompress=False,
+            logger=logger,
+        )
+        self._answered = answered
+        self._head_timeout_s = request_timeout_s
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._some_head = False
+        self._last_content = EMPTY_PAYLOAD
+        self._stall_timeout_s = stall_timeout_s
+        self._stall_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(self._head_timeout_s, self._head_is_late)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and keep the time of a head that comes in pieces."""
+        seen = self._request_count
+        super().data_received(data)
+        if self._request_count != seen:
+            self._stop_waiting()
+            if self._messages:
+                self._last_content = self._messages[-1][1]
+            self._hand_over_body_error()
+        elif data and (self._head_timer is not None or self._idle()):
+            self._some_head = True
+            if self._head_timer is None:
+                self._head_timer = self._loop.call_later(self._head_timeout_s, self._head_is_late)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes a bool
+        """Have a body that ends too early answered; else let the connection go.
+
+        The end of sending looks the same whether the client closed or only half-closed, and
+        nothing but writing tells which. Behind a whole request it counts as hanging up, which
+        ends its run: clients that give up are common, those that half-close are not. Behind
+        half a body nothing runs, so that answering somebody who is gone costs nothing.
+        """
+        request = self._current_request
+        content = self._last_content
+        if content.is_eof() or self._close or self._force_close:
+            return False
+        if request is not None and request.content is not content:
+            return False  # a whole request is being answered, half of another one waits behind it
+        content.set_exception(RequestPayloadError("the body ended before it was complete"))
+        content.feed_eof()
+        self.close()
+        return True
+
+    def pause_writing(self) -> None:
+        """Begin to watch a client that does not keep up; what it has not taken fills memory."""
+        super().pause_writing()
+        if self.transport is not None:
+            self._watch(self.transport)
+
+    def resume_writing(self) -> None:
+        """Stop watching."""
+        self._stop_watching()
+        super().resume_writing()
+
+    def _watch(self, transport: asyncio.Transport) -> None:
+        self._stall_timer = self._loop.call_later(
+            self._stall_timeout_s, self._look, transport, untaken_bytes(transport)
+        )
+
+    def _look(self, transport: asyncio.Transport, before_bytes: int) -> None:
+        self._stop_watching()
+        if untaken_bytes(transport) < before_bytes:
+            self._watch(transport)
+        else:
+            transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+    def _idle(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        self._some_head = False
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if not self._some_head:
+            # Nobody has asked anything, so there is nothing to answer.
+            self.force_close()
+            return
+        error = HttpProcessingError(
+            code=HTTPStatus.REQUEST_TIMEOUT, message="the head did not arrive in time"
+        )
+        late = _ErrInfo(status=HTTPStatus.REQUEST_TIMEOUT, exc=error, message=error.message)
+        self._request_count += 1
+        self._messages.append((late, EMPTY_PAYLOAD))
+        waiter.set_result(None)
+
+    def _hand_over_body_error(self) -> None:
+        """Fail the body that is being read when it was its framing that did not parse.
+
+        aiohttp queues the parser's error behind the request and leaves its reader waiting.
+        """
+        request = self._current_request
+        if request is None or request.content.is_eof():
+            return
+        if isinstance(self._messages[-1][0], _ErrInfo):
+            self._messages.pop()
+            request.content.set_exception(
+                RequestPayloadError("the body is not framed as HTTP has it")
+            )
+            request.content.feed_eof()
+            self.close()
+
+    def log_exception(self, *args: object, **options: object) -> None:
+        """Log what goes wrong, but for a refused body that ends early: that is the client's."""
+        if isinstance(sys.exc_info()[1], RequestPayloadError):
+            return
+        super().log_exception(*args, **options)
+
+    def log_access(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        time: float | None,  # noqa: ARG002  # the loop's clock; see Record
+    ) -> None:
+        """Report the answer; it has just been written."""
+        if RECORD not in request:
+            # An exception outside of our own middleware, which aiohttp answered.
+            request[RECORD] = Record(response.headers.get("X-Request-ID", ""))
+        self._answered(request, response)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write the answer; those that aiohttp made up itself become ours."""
+        if isinstance(resp, web.HTTPException):
+            problem = problem_of(resp)
+            resp = problem.response()
+            if RECORD not in request:
+                # Raised before our middleware got to see the request.
+                sent = request.headers.get("X-Request-ID")
+                record = request[RECORD] = Record(request_id(sent), code=problem.code)
+                record.sign(resp)
+            if not request.content.is_eof():
+                resp.force_close()
+        return await super().finish_response(request, resp, start_time)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,  # noqa: ARG002  # the table knows better
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        """Answer what no handler got to see: bad HTTP, late heads, errors of aiohttp's own."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is on its way already")
+        record = request[RECORD] = Record(request_id(None))
+        error = exc if exc is not None else RuntimeError("no cause given")
+        response = record.fail(error).response()
+        record.sign(response)
+        response.force_close()
+        return response
+
+
+def untaken_bytes(transport: asyncio.Transport) -> int:
+    """Return how much of what was written the client's side has not acknowledged yet.
+
+    Most of it is in the kernel, where megabytes may move before our own buffer shrinks: by
+    that alone a client on a slow line would seem to take nothing (tcp(7), SIOCOUTQ).
+    """
+    unsent = transport.get_write_buffer_size()
+    queued = bytearray(4)
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+    return unsent + int.from_bytes(queued, sys.byteorder)

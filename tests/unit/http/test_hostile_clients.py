@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgexec.http.connection import Connection, untaken_bytes
+from pgexec.http.server import Connection, untaken_bytes
 from tests.unit.http.rig import make_result, read_answer
 
 if TYPE_CHECKING:

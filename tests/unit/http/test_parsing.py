@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgexec.contract import RunRequest
-from pgexec.http import bulk
 from pgexec.http.answers import render_result
+from pgexec.http.body import SMALL_BYTES
 from pgexec.http.errors import RequestError
 from pgexec.http.parsing import RequestLimits, check_requirement, parse_run
 from pgexec.settings.sizes import format_size, parse_size
@@ -158,7 +158,7 @@ def test_a_body_of_millions_of_parts_is_refused_without_parsing_it_whole(
     "data", [body(), body(cod="1"), body(code=[1]), b"{}", b"[]", body(dependencies=["a"] * 65)]
 )
 def test_a_large_body_is_taken_like_a_small_one(data: bytes) -> None:
-    assert verdict(data) == verdict(data + b" " * bulk.SMALL_BYTES)
+    assert verdict(data) == verdict(data + b" " * SMALL_BYTES)
 
 
 def test_commas_in_code_are_no_parts() -> None:
