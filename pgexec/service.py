@@ -50,7 +50,7 @@ class Progress(Protocol):
     """Hears how a run comes along. Must not raise, block or call back."""
 
     def queued(self, position: int) -> None:
-        """Hear the place in the queue, 1 for who is next, and each change of it."""
+        """Hear the place in the queue, 1 for the next request, and each change of it."""
         ...
 
     def line(self, text: str) -> None:

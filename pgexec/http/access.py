@@ -1,4 +1,4 @@
-"""Access: with API keys to whoever has one, without them to no page of another site.
+"""Access: a server with API keys asks for one, a server without refuses pages of other sites.
 
 A browser sends what any site asks it to. Other origins are stopped by the browser itself: the
 JSON of `POST /run` needs a preflight, which is refused. What is left is DNS rebinding, where a

@@ -88,7 +88,7 @@ class Connection(web.RequestHandler):
     - A head must be complete `request_timeout_s` after the connection was made or, on a
       connection kept alive, after its first bytes; else 408.
     - A body that breaks off, by bad framing or by the client's end of sending, is told to
-      whoever reads it.
+      the handler that reads it.
     - A client that takes nothing of its answer for `stall_timeout_s` is disconnected.
     - Each answer, also to what is no HTTP, is JSON and is reported to `answered`.
     """

@@ -179,7 +179,7 @@ class EventStream:
             async with asyncio.timeout(STALL_S):
                 await response.write_eof()
         except Exception:
-            # Whoever reads half a stream must see that it broke; and this ends the run, too.
+            # The reader of half a stream must see that it broke; and this ends the run, too.
             if (transport := self._request.transport) is not None:
                 transport.abort()
             raise

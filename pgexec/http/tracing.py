@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, for who installed `pgexec[otel]` and set an OTLP endpoint.
+"""OpenTelemetry traces, where `pgexec[otel]` is installed and an OTLP endpoint is set.
 
 A request's spans are made from its record once its answer has been written, so that tracing
 delays no answer; they are sent in batches by a thread of the SDK's. Everything but the
