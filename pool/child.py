@@ -1,4 +1,4 @@
-"""What PID 1 knows of the child that waits for a job: its pid, its pipes, its cgroup's kills.
+"""What PID 1 knows of the child that waits for a job: its pid, its pipes, its end, its kills.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -8,9 +8,14 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import select
+import signal
 import struct
 import termios
+import time
 from typing import Iterable
+
+from pool import reset
 
 JOB = struct.Struct("!BI")
 """What precedes a job on its pipe: the sizes of the layer's name and of the code."""
@@ -33,8 +38,10 @@ class Child:
 
     def __init__(self) -> None:
         self.pid = 0
+        self.exited: tuple[int, float, int] | None = None
+        """Wait status, CPU seconds and peak bytes, once the child or the kernel has told them."""
         self.reaped = False
-        """Whether its end has been collected; `Runner.exited` may be known before that."""
+        """Whether the kernel has told; a child may have told before (`hear_last_words`)."""
         self.farewell = mmap.mmap(-1, mmap.PAGESIZE)
         self.job_r, self.job_w = os.pipe()
         self.stdin_r, self.stdin_w = os.pipe()
@@ -75,19 +82,18 @@ class Child:
         """Let the snippet see the end of its stdin."""
         self._close_ours(self.stdin_w)
 
-    def last_words(self) -> tuple[int, float, int] | None:
-        """Return wait status, CPU seconds and peak bytes of a child that is about to end.
+    def hear_last_words(self) -> None:
+        """Set `exited` where the child has said how it is about to end.
 
         It closes its streams and says so in a page of shared memory, because the kernel takes
         longer to dismantle its memory than the snippet took to run. A snippet that writes there
         lies about itself alone, and is killed for it.
         """
         said, status, cpu_us, peak_kib = FAREWELL.unpack_from(self.farewell)
-        if not said:
-            return None
-        # A larger lie would not fit into the EXIT frame.
-        cpu_us, peak_kib = min(cpu_us, _BELIEVED), min(peak_kib, _BELIEVED)
-        return (status & 0xFF) << 8, cpu_us / 1e6, peak_kib * 1024
+        if said:
+            # A larger lie would not fit into the EXIT frame.
+            cpu_us, peak_kib = min(cpu_us, _BELIEVED), min(peak_kib, _BELIEVED)
+            self.exited = (status & 0xFF) << 8, cpu_us / 1e6, peak_kib * 1024
 
     def misses_its_layer(self) -> bool:
         """Whether the child ended because its layer is not there, and before its snippet began.
@@ -110,6 +116,57 @@ class Child:
 def unread_bytes(fd: int) -> int:
     """Return how many bytes a pipe holds."""
     return int(_COUNT.unpack(fcntl.ioctl(fd, termios.FIONREAD, bytes(_COUNT.size)))[0])
+
+
+class Reaper:
+    """Notices that processes have ended: each end writes a byte to a pipe, which ends a poll."""
+
+    def __init__(self) -> None:
+        self.wake, self._wake_writer = os.pipe()
+        self._ends = select.poll()
+        self._ends.register(self.wake, select.POLLIN)
+
+    def listen(self) -> None:
+        """Have the kernel's SIGCHLD write to the pipe.
+
+        Must come after all imports: one of them may have set a handler of its own, and PID 1
+        would then sleep through the end of each run until its time is up.
+        """
+        for fd in (self.wake, self._wake_writer):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+
+    def reap(self, child: Child) -> None:
+        """Collect every process that has ended; note it when it was the child."""
+        # The pipe first: a process that ends after the last wait then leaves a byte for the next
+        # poll. In the other order that byte would be lost, and the end not noticed.
+        try:
+            while os.read(self.wake, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        try:
+            while True:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == child.pid:
+                    child.reaped = True
+                    cpu_s = usage.ru_utime + usage.ru_stime
+                    child.exited = (status, cpu_s, usage.ru_maxrss * 1024)
+        except ChildProcessError:
+            pass
+
+    def end(self, child: Child, deadline: float) -> None:
+        """Kill every other process of the container and wait for the child's end.
+
+        `deadline`, of the monotonic clock in seconds, bounds the wait.
+        """
+        reset.kill_all()
+        while not child.reaped and time.monotonic() < deadline:
+            self._ends.poll(100)
+            self.reap(child)
 
 
 class OomCounter:

@@ -28,7 +28,8 @@ import traceback
 from typing import TypedDict
 
 from pool import at_fork, callbacks, guard, immortal, leave, preimport, reset, snippet
-from pool.child import Child, OomCounter
+from pool.child import Child, OomCounter, Reaper
+from pool.outbox import AREA_BYTES, Outbox
 from pool.protocol import (
     HEADER,
     JOB_HEADER_SIZE,
@@ -40,7 +41,7 @@ from pool.protocol import (
     encode,
     encode_exit,
 )
-from pool.relay import HOST_IN, OUTPUT_AREA, Relay
+from pool.relay import HOST_IN, Relay
 
 CONFIG = "PGEXEC_RUNNER"
 _WARM_UPS = 6
@@ -48,8 +49,6 @@ _WARM_UPS = 6
 PREIMPORT = ("traceback", "linecache", "tokenize", "threading", "resource")
 """What any interpreter imports to print an uncaught exception, or to leave; and what `os.wait4`
 imports, which would else be there from the second run on."""
-
-_HOST_OUT = 1
 
 
 class Config(TypedDict):
@@ -120,20 +119,15 @@ class Runner:
         self.reused = config["reused"]
         self.installed: list[str] = []
         job_area = config["job_limit"]
-        self.arena = mmap.mmap(-1, job_area + OUTPUT_AREA, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.arena = mmap.mmap(-1, job_area + AREA_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         view = memoryview(self.arena)
         self.job = view[:job_area]
-        self.output = view[job_area:]
-        self.used = 0
-        self.segments: list[tuple[Kind, int, int]] = []
+        self.outbox = Outbox(view[job_area:])
         self.oom = OomCounter()
         self.child: Child
-        self.exited: tuple[int, float, int] | None = None
-        self.wake, self.wake_writer = os.pipe()
-        self.ends = select.poll()
-        self.ends.register(self.wake, select.POLLIN)
+        self.reaper = Reaper()
         self.intake = select.poll()
-        self.intake.register(self.wake, select.POLLIN)
+        self.intake.register(self.reaper.wake, select.POLLIN)
         self.intake.register(HOST_IN, select.POLLIN)
 
     def serve(self) -> None:
@@ -142,7 +136,7 @@ class Runner:
         self.import_all()
         gc.disable()  # again, should an import have turned it on
         at_fork.tidy()
-        self.listen_for_children()
+        self.reaper.listen()
         os.chdir(os.path.dirname(self.script))
         if self.reused:
             immortal.immortalize(leave.own_objects())
@@ -158,22 +152,22 @@ class Runner:
             "guard": guarded,
             "installed": self.installed,
         }
-        self.send([encode(Kind.READY, json.dumps(ready).encode())])
+        self.outbox.send(encode(Kind.READY, json.dumps(ready).encode()))
         while True:
             header = self.receive()
-            self.send([encode_exit(self.run(header))])
+            self.outbox.send(encode_exit(self.run(header)))
             if header.last:
                 os._exit(0)
             started = time.monotonic()
             self.uid += 1
             trouble = self.reset()
             if trouble:
-                self.send([encode(Kind.DIRTY, trouble.encode("utf-8", "replace"))])
+                self.outbox.send(encode(Kind.DIRTY, trouble.encode("utf-8", "replace")))
                 os._exit(0)
             if self.fork():
                 return
             took_ms = (time.monotonic() - started) * 1000
-            self.send([encode(Kind.CLEAN, b"%.3f ms" % took_ms)])
+            self.outbox.send(encode(Kind.CLEAN, b"%.3f ms" % took_ms))
 
     def import_all(self) -> None:
         """Import what every child is to have; where that cannot be, say so and end."""
@@ -190,15 +184,8 @@ class Runner:
                 preimport.import_all(self.preimport)
             snippet.prepare(_WARM_UPS if self.reused else 1)
         except preimport.PreimportError as error:
-            self.send([encode(Kind.REFUSED, str(error).encode("utf-8", "replace"))])
+            self.outbox.send(encode(Kind.REFUSED, str(error).encode("utf-8", "replace")))
             os._exit(0)
-
-    def listen_for_children(self) -> None:
-        """Have the end of a child wake the poll; after the imports, whatever those have set."""
-        for fd in (self.wake, self.wake_writer):
-            os.set_blocking(fd, False)
-        signal.set_wakeup_fd(self.wake_writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
 
     def fork(self) -> bool:
         """Fork the next child. True in the child, once it holds a job and its script."""
@@ -215,9 +202,9 @@ class Runner:
         filled, wanted = 0, HEADER.size
         while filled < wanted:
             ready = dict(self.intake.poll())
-            if self.wake in ready:
-                self.reap()
-                if self.exited is not None:
+            if self.reaper.wake in ready:
+                self.reaper.reap(self.child)
+                if self.child.exited is not None:
                     os._exit(71)  # the waiting child has died: nothing warm is left here
             if HOST_IN not in ready:
                 continue
@@ -241,10 +228,10 @@ class Runner:
         job_at = HEADER.size + JOB_HEADER_SIZE
         stdin_at = job_at + header.layer_size + header.code_size
         child.deliver(header.layer_size, self.job[job_at:stdin_at])
-        relay = Relay(self, header, self.job[stdin_at : stdin_at + header.stdin_size])
+        stdin = self.job[stdin_at : stdin_at + header.stdin_size]
+        relay = Relay(child, self.outbox, self.reaper, header, stdin)
         ending = relay.until(started + header.timeout_ms / 1000)
-        wait_status, cpu_s, peak_bytes = self.exited or (signal.SIGKILL, 0.0, 0)
-        self.exited = None
+        wait_status, cpu_s, peak_bytes = child.exited or (signal.SIGKILL, 0.0, 0)
         killed = os.WIFSIGNALED(wait_status)
         status = -os.WTERMSIG(wait_status) if killed else os.WEXITSTATUS(wait_status)
         if header.layer_size and child.misses_its_layer():
@@ -264,78 +251,10 @@ class Runner:
             peak_bytes,
         )
 
-    def reap(self) -> None:
-        """Collect every process that has ended; note it when it was the child."""
-        try:
-            while os.read(self.wake, 4096):
-                pass
-        except BlockingIOError:
-            pass
-        try:
-            while True:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-                if pid == 0:
-                    return
-                if pid == self.child.pid:
-                    self.child.reaped = True
-                    cpu_s = usage.ru_utime + usage.ru_stime
-                    self.exited = (status, cpu_s, usage.ru_maxrss * 1024)
-        except ChildProcessError:
-            pass
-
-    def end(self, deadline: float) -> None:
-        """Kill every other process of the container and wait for the child's end.
-
-        `deadline`, of the monotonic clock in seconds, bounds the wait.
-        """
-        reset.kill_all()
-        while not self.child.reaped and time.monotonic() < deadline:
-            self.ends.poll(100)
-            self.reap()
-
     def reset(self) -> str:
         """Return the container to its baseline; return what is wrong if that fails."""
         deadline = time.monotonic() + reset.TIMEOUT_S
-        self.end(deadline)
-        self.exited = None
+        self.reaper.end(self.child, deadline)
         self.child.close()
-        self.used = 0
         self.arena.madvise(mmap.MADV_DONTNEED)
         return self.baseline.restore(deadline)
-
-    def unread(self) -> None:
-        """Take the last byte of output back."""
-        kind, start, end = self.segments.pop()
-        self.segments.append((kind, start, end - 1))
-        self.used -= 1
-
-    def read_output(self, kind: Kind, fd: int, limit: int) -> int:
-        """Move output from a pipe into the arena; return its size, 0 at the end, -1 for none."""
-        space = self.output[self.used : self.used + limit]
-        try:
-            size = os.readv(fd, [space])
-        except BlockingIOError:
-            return -1
-        if size:
-            last = self.segments[-1] if self.segments else None
-            if last and last[0] is kind:
-                self.segments[-1] = (kind, last[1], last[2] + size)
-            else:
-                self.segments.append((kind, self.used, self.used + size))
-            self.used += size
-        return size
-
-    def send(self, frames: list[bytes | memoryview]) -> None:
-        """Write the output that is pending, and then the frames, to the server."""
-        buffers: list[bytes | memoryview] = []
-        for kind, start, end in self.segments:
-            buffers += (HEADER.pack(kind, end - start), self.output[start:end])
-        self.segments.clear()
-        self.used = 0
-        buffers += frames
-        while buffers:
-            written = os.writev(_HOST_OUT, buffers[:64])
-            while buffers and written >= len(buffers[0]):
-                written -= len(buffers.pop(0))
-            if written:
-                buffers[0] = memoryview(buffers[0])[written:]

@@ -34,7 +34,7 @@ PREPARE_TIMEOUT_S = 600.0
 
 _MODULES = (
     *("protocol", "child", "layer", "leave", "reseed", "snippet", "preimport", "reset"),
-    *("at_fork", "callbacks", "immortal", "guard", "relay", "runner"),
+    *("at_fork", "callbacks", "immortal", "guard", "outbox", "relay", "runner"),
 )
 
 # An interpreter imports this as `sitecustomize`. So does a subinterpreter that a snippet makes,

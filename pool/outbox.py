@@ -1,0 +1,74 @@
+"""What PID 1 has to say to the server: the output of a run that was read, and then frames.
+
+Output goes from a child's pipe into a piece of memory that the runner empties before each fork,
+and from there to the server. It never becomes an object of Python: the next child is a copy of
+PID 1, and would find it there.
+
+Runs inside the container, in PID 1: standard library only, any CPython since 3.8.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pool.protocol import HEADER, Kind
+
+AREA_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
+"""The most that one read takes; as soon as that much is pending, it is worth a write."""
+
+_HOST_OUT = 1
+_MAX_SEGMENTS = 512
+_MAX_BUFFERS = 64
+
+
+class Outbox:
+    """Keeps output in `area`, of `AREA_BYTES`, until it is sent; in the order in which it came."""
+
+    def __init__(self, area: memoryview) -> None:
+        self.used = 0
+        self._area = area
+        self._segments: list[tuple[Kind, int, int]] = []
+        """Kind, start and end of each piece of `area` that one frame is to carry."""
+
+    def read(self, kind: Kind, fd: int, limit: int) -> int:
+        """Move at most `limit` bytes, of `READ_BYTES` at most, from a pipe into the area.
+
+        Return how many there were: 0 at the pipe's end, -1 where there is nothing to read yet.
+        """
+        if self.used + READ_BYTES > len(self._area) or len(self._segments) >= _MAX_SEGMENTS:
+            self.send()
+        try:
+            size = os.readv(fd, [self._area[self.used : self.used + limit]])
+        except BlockingIOError:
+            return -1
+        if size:
+            last = self._segments[-1] if self._segments else None
+            if last and last[0] is kind:
+                self._segments[-1] = (kind, last[1], last[2] + size)
+            else:
+                self._segments.append((kind, self.used, self.used + size))
+            self.used += size
+        return size
+
+    def take_back(self) -> None:
+        """Forget the last byte that was read."""
+        kind, start, end = self._segments.pop()
+        self._segments.append((kind, start, end - 1))
+        self.used -= 1
+
+    def send(self, frame: bytes = b"") -> None:
+        """Write the output that is pending, and then the frame, to the server."""
+        buffers: list[bytes | memoryview] = []
+        for kind, start, end in self._segments:
+            buffers += (HEADER.pack(kind, end - start), self._area[start:end])
+        self._segments.clear()
+        self.used = 0
+        if frame:
+            buffers.append(frame)
+        while buffers:
+            written = os.writev(_HOST_OUT, buffers[:_MAX_BUFFERS])
+            while buffers and written >= len(buffers[0]):
+                written -= len(buffers.pop(0))
+            if written:
+                buffers[0] = memoryview(buffers[0])[written:]
