@@ -1,7 +1,7 @@
 """Install requirements in a throw-away container, and send out what that made of its directory.
 
-Runs inside the installer's container as an unprivileged user, by `python3 -c`: standard
-library only, any CPython since 3.8. Nobody trusts what comes out (`pool/dependencies/archive.py`).
+Runs inside the installer's container as an unprivileged user, by `python3 -c` (`pool/sources.py`):
+standard library only, any CPython since 3.8. Nobody trusts what comes out (`pool/dependencies/archive.py`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import json
 import os
 import shutil
 import stat
-import struct
 import subprocess
 import sys
 
-_FILE, _DIRECTORY, _LINK, _ELSE = 1, 2, 3, 9
+from pool.layer_format import Entry, record
+
+_KINDS = {stat.S_IFREG: Entry.FILE, stat.S_IFDIR: Entry.DIRECTORY, stat.S_IFLNK: Entry.LINK}
 _CHUNK = 1 << 18
 
 PIP = (
@@ -51,7 +52,6 @@ def install(base: str, requirements: list[str], constraints: list[str]) -> int:
 
 def send(base: str) -> None:
     """Write every entry of a directory to standard output, parents first."""
-    record = struct.Struct("!BBHHQ")
     out = sys.stdout.buffer
     pending = [""]
     while pending:
@@ -59,21 +59,24 @@ def send(base: str) -> None:
         for name in sorted(os.listdir(os.path.join(base, where))):
             path = os.path.join(where, name)
             about = os.lstat(os.path.join(base, path))
-            kind = {stat.S_IFREG: _FILE, stat.S_IFDIR: _DIRECTORY, stat.S_IFLNK: _LINK}.get(
-                stat.S_IFMT(about.st_mode), _ELSE
+            kind = _KINDS.get(stat.S_IFMT(about.st_mode), Entry.OTHER)
+            target = os.readlink(os.path.join(base, path)) if kind is Entry.LINK else ""
+            size = about.st_size if kind is Entry.FILE else 0
+            out.write(
+                record(
+                    kind,
+                    os.fsencode(path),
+                    target=os.fsencode(target),
+                    executable=bool(about.st_mode & 0o100),
+                    size=size,
+                )
             )
-            target = os.readlink(os.path.join(base, path)) if kind == _LINK else ""
-            size = about.st_size if kind == _FILE else 0
-            texts = [os.fsencode(path), os.fsencode(target)]
-            runs = bool(about.st_mode & 0o100)
-            out.write(record.pack(kind, runs, len(texts[0]), len(texts[1]), size))
-            out.writelines(texts)
-            if kind == _DIRECTORY:
+            if kind is Entry.DIRECTORY:
                 pending.append(path)
             elif size:
                 with open(os.path.join(base, path), "rb") as file:
                     shutil.copyfileobj(file, out, _CHUNK)
-    out.write(record.pack(0, 0, 0, 0, 0))
+    out.write(record(Entry.END, b""))
     out.flush()
 
 

@@ -1,8 +1,8 @@
 """Keep layers on the volume: publish, check and remove them, and take over a dead server's.
 
-Runs inside the keeper's container, by `python3 -c`, and is the only one that may write to the
-volume: standard library only, any CPython since 3.8. Requests are lines of JSON on stdin, each
-answered by one. Its end is that of stdin.
+Runs inside the keeper's container, by `python3 -c` (`pool/sources.py`), and nothing else may write
+to the volume: standard library only, any CPython since 3.8. Requests are lines of JSON on stdin,
+each answered by one. It ends when stdin does.
 
 On the volume there are the layers themselves, under names that nobody can guess in a directory
 that nobody but root can list, and `.owners`, with a directory for each server that keeps layers
@@ -13,7 +13,6 @@ not whole yet.
 from __future__ import annotations
 
 import contextlib
-import enum
 import fcntl
 import hashlib
 import json
@@ -24,23 +23,10 @@ import sys
 import time
 from typing import Any, Iterator
 
-RECORD = struct.Struct("!BBHHQ")
-"""What it is, whether it is executable, the bytes of path, target and content."""
-CHUNK = struct.Struct("!I")
-"""What precedes each part of a layer: its size, 0 at the end, or `ABORT`."""
-ABORT = 0xFFFFFFFF
+from pool.layer_format import ABORT, CHUNK, RECORD, Entry
 
 _BLOCK = 4096
 _READ = 1 << 18
-
-
-class Entry(enum.IntEnum):
-    """What an entry of a layer is. Anything but these is refused."""
-
-    END = 0
-    FILE = 1
-    DIRECTORY = 2
-    LINK = 3
 
 
 class Aborted(Exception):  # noqa: N818 - no error of ours

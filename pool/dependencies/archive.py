@@ -1,11 +1,8 @@
 """The way of an installed layer out of the container of its installer, checked. Pure.
 
-A layer travels as records: the kind of an entry, its mode, the lengths of its path, of its
-link's target and of its content, and then these three. tar has five dialects in which to say
-where an entry goes. Here there is one, read in one place, and each record that goes on is
-written anew from the values that were read, never copied.
-
-`pool/deposit.py` is what reads it at the other end. The installer's side is foreign code's.
+A layer travels as records (`pool/layer_format.py`). They are read in one place, here, and each
+record that goes on is written anew from the values that were read, never copied. The installer's
+side is foreign code's.
 """
 
 from __future__ import annotations
@@ -14,8 +11,9 @@ import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pool.deposit import RECORD, Entry
+from pool import layer_format
 from pool.errors import PoolError
+from pool.layer_format import RECORD, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,8 +141,9 @@ def record(
     kind: Entry, path: str, *, target: str = "", executable: bool = False, size: int = 0
 ) -> bytes:
     """Return the head of an entry; `size` bytes of content are to follow it."""
-    where, whither = path.encode(), target.encode()
-    return RECORD.pack(kind, executable, len(where), len(whither), size) + where + whither
+    return layer_format.record(
+        kind, path.encode(), target=target.encode(), executable=executable, size=size
+    )
 
 
 def _text(path: bytes) -> str:

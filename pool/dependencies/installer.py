@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pool import collect
 from pool.container import Container
 from pool.dependencies.archive import ArchiveError, Bounds, Inspector
 from pool.dependencies.pip_log import PipLog, classify
@@ -22,6 +20,7 @@ from pool.engine.cleanup import see_through, until_removed
 from pool.engine.spec import LAYERS_DIR, Limits, installer_document
 from pool.errors import EngineError, InstallError, InstallFailure
 from pool.language import PYTHON
+from pool.sources import program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -83,7 +82,7 @@ class Installer:
     def __init__(self, engine: CommandEngine, config: InstallerConfig) -> None:
         self.config = config
         self._engine = engine
-        self._source = Path(collect.__file__).read_text(encoding="utf-8")
+        self._source = program("collect")
 
     @contextlib.asynccontextmanager
     async def installed(

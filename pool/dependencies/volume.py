@@ -12,14 +12,14 @@ import contextlib
 import hashlib
 import json
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pool import deposit
 from pool.engine.cleanup import see_through, until_removed
 from pool.engine.spec import LAYERS_DIR, volume_document
 from pool.errors import ContainerLost, EngineError
 from pool.language import PYTHON
+from pool.layer_format import ABORT, CHUNK
+from pool.sources import program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -47,7 +47,7 @@ class Volume:
     ) -> None:
         self._engine = engine
         self._volume = volume
-        source = Path(deposit.__file__).read_text(encoding="utf-8")
+        source = program("deposit")
         name = hashlib.sha256(owner.encode()).hexdigest()[:32]
         self._command = PYTHON.run_text(source, LAYERS_DIR, name, options=PYTHON.isolated)
         self._labels = labels
@@ -115,7 +115,7 @@ class Volume:
     async def _abort(self) -> None:
         try:
             async with asyncio.timeout(_ABORT_TIMEOUT_S):
-                await self._write(deposit.CHUNK.pack(deposit.ABORT))
+                await self._write(CHUNK.pack(ABORT))
                 await self._answer()
         except (EngineError, TimeoutError):
             await self._stop()
@@ -187,10 +187,10 @@ class Publication:
     async def end(self) -> None:
         """Say that this was all."""
         await self._flush()
-        await self._write_out(deposit.CHUNK.pack(0))
+        await self._write_out(CHUNK.pack(0))
 
     async def _flush(self) -> None:
         if self._pending:
             part = bytes(self._pending)
             self._pending.clear()
-            await self._write_out(deposit.CHUNK.pack(len(part)) + part)
+            await self._write_out(CHUNK.pack(len(part)) + part)

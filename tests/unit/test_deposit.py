@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pool.dependencies.archive import record
-from pool.deposit import ABORT, CHUNK, Aborted, Depot, Entry, Parts
+from pool.deposit import Aborted, Depot, Parts
+from pool.layer_format import ABORT, CHUNK, Entry
 
 ABOUT = {"key": "k", "used_at": 1.0}
 LAYER = (

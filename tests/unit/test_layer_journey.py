@@ -1,0 +1,99 @@
+"""A layer's way from its installer to the volume, with the three programs that make it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pool.dependencies.archive import ArchiveError, Bounds, Inspector
+from pool.layer_format import CHUNK
+from pool.sources import program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """Make a directory such as pip leaves: nested, with a script, links and odd names."""
+    base = tmp_path / "base"
+    (base / "lib" / "package" / "empty").mkdir(parents=True)
+    (base / "lib" / "package" / "__init__.py").write_bytes(b"word = 'here'\n" * 30_000)
+    (base / "lib" / "package" / "nothing").touch()
+    (base / "lib" / "päckage.py").write_text("ä")
+    (base / "bin").mkdir()
+    (base / "bin" / "tool").write_bytes(b"#!/bin/sh\n")
+    (base / "bin" / "tool").chmod(0o700)
+    (base / "lib64").symlink_to("lib")
+    (base / "bin" / "absolute").symlink_to(base / "lib" / "package")
+    return base
+
+
+def send(base: Path) -> bytes:
+    work = {"do": "send", "base": str(base)}
+    sender = [sys.executable, "-IS", "-c", program("collect"), json.dumps(work)]
+    return subprocess.run(sender, stdout=subprocess.PIPE, check=True).stdout
+
+
+def inspect(sent: bytes, base: Path) -> bytes:
+    inspector = Inspector(str(base), Bounds(limit_bytes=1 << 20))
+    cuts = [sent[start : start + 1000] for start in range(0, len(sent), 1000)]
+    checked = b"".join(part for cut in cuts for part in inspector.feed(cut))
+    assert inspector.complete
+    return checked
+
+
+def store(checked: bytes, volume: Path) -> dict[str, object]:
+    publish = {"do": "publish", "name": "one", "about": {"key": "k"}}
+    parts = [checked[start : start + 5000] for start in range(0, len(checked), 5000)]
+    told = subprocess.run(
+        [sys.executable, "-IS", "-c", program("deposit"), str(volume), "me"],
+        input=json.dumps(publish).encode()
+        + b"\n"
+        + b"".join(CHUNK.pack(len(part)) + part for part in parts)
+        + CHUNK.pack(0)
+        + json.dumps({"do": "check", "name": "one"}).encode()
+        + b"\n",
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    published, checked_again = map(json.loads, told.stdout.splitlines())
+    assert checked_again == {"sound": True}
+    answer: dict[str, object] = published
+    return answer
+
+
+def tree(root: Path) -> dict[str, object]:
+    """Return what each path below a directory is: its content, or the target of a link."""
+    found: dict[str, object] = {}
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = str(path.readlink())
+        elif path.is_dir():
+            found[name] = None
+        else:
+            found[name] = path.read_bytes(), bool(stat.S_IMODE(path.stat().st_mode) & 0o100)
+    return found
+
+
+def test_what_an_installer_made_lies_on_the_volume_as_it_was(base: Path, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    answer = store(inspect(send(base), base), volume)
+    assert isinstance(answer["bytes"], int)
+    assert answer["bytes"] > 400_000
+    expected = tree(base) | {"bin/absolute": "../lib/package"}  # as it must lead there, too
+    assert tree(volume / "one") == expected
+
+
+def test_what_is_no_file_is_sent_as_such_and_refused(base: Path) -> None:
+    os.mkfifo(base / "pipe")
+    with pytest.raises(ArchiveError, match="'pipe' is neither a file"):
+        inspect(send(base), base)
