@@ -1,9 +1,21 @@
-"""The sources of what runs inside containers, in the ways in which they get there."""
+"""The sources of what runs inside containers, in the three ways in which they get there.
+
+The prepared image holds them as files (`pool/engine/image.py`). Where no image can be prepared, they are
+arguments of a program that writes these files first (`pool/bootstrap.py`). Programs that are no
+part of the runner travel as the argument of `python3 -c`, to any image.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pool.engine.spec import RUNNER_DIR
+from pool.language import PYTHON
+
+_MODULES = (
+    *("protocol", "child", "layer", "leave", "reseed", "snippet", "preimport", "reset"),
+    *("at_fork", "callbacks", "immortal", "guard", "outbox", "relay", "runner"),
+)
 _SHARED = "pool.layer_format"
 _PROGRAM = """\
 import sys, types
@@ -13,13 +25,31 @@ exec({main!r})
 """
 
 
+def runner_files() -> dict[str, str]:
+    """Return the files that make up the runner, by their path in the container."""
+    return {
+        **{f"{RUNNER_DIR}/pool/{name}.py": source(name) for name in _MODULES},
+        f"{RUNNER_DIR}/pool/__init__.py": "",
+        f"{RUNNER_DIR}/sitecustomize.py": source("start"),
+    }
+
+
+def bootstrap_command(script: str) -> list[str]:
+    """Return the command that starts the runner in an image that does not hold it."""
+    files = [part for file in runner_files().items() for part in file]
+    return list(PYTHON.run_text(source("bootstrap"), script, *files))
+
+
 def program(name: str) -> str:
     """Return a module as one program for `python3 -c`, in an image that may hold nothing of ours.
 
     `pool.layer_format`, the one module that such a program imports, is made first, and is then
     found where the interpreter looks before it searches: in `sys.modules`.
     """
-    here = Path(__file__).parent
-    shared = (here / f"{_SHARED.rpartition('.')[2]}.py").read_text(encoding="utf-8")
-    main = (here / f"{name}.py").read_text(encoding="utf-8")
-    return _PROGRAM.format(name=_SHARED, shared=shared, main=main)
+    shared = source(_SHARED.rpartition(".")[2])
+    return _PROGRAM.format(name=_SHARED, shared=shared, main=source(name))
+
+
+def source(name: str) -> str:
+    """Return the text of a module that runs inside containers."""
+    return (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")

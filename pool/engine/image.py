@@ -12,12 +12,12 @@ import json
 import logging
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pool.engine.spec import CA_BUNDLE, LAYERS_DIR, RUNNER_DIR, preparer_document
 from pool.errors import EngineError, ImageMissing
 from pool.language import PYTHON
+from pool.sources import runner_files, source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -32,70 +32,6 @@ LABEL_PURPOSE = "pgexec.purpose"
 LABEL_BUILD = "pgexec.build"
 PREPARE_TIMEOUT_S = 600.0
 
-_MODULES = (
-    *("protocol", "child", "layer", "leave", "reseed", "snippet", "preimport", "reset"),
-    *("at_fork", "callbacks", "immortal", "guard", "outbox", "relay", "runner"),
-)
-
-# An interpreter imports this as `sitecustomize`. So does a subinterpreter that a snippet makes,
-# which is to have what it would have had without us.
-_START = f"""
-import os, sys
-if "PGEXEC_RUNNER" in os.environ:
-    import gc
-    # What is imported stays. A collection would no longer track tuples that are to be immortal, and
-    # in the midst of a run unshare every page.
-    gc.disable()
-    from pool import at_fork
-    at_fork.import_threading()
-    from pool import runner
-    runner.install()
-else:
-    sys.path.remove({RUNNER_DIR!r})
-    del sys.modules[__name__]
-    import sitecustomize
-"""
-
-# Runs in the container that becomes the image. Its end is that of stdin, at whatever point, so
-# that the container, and with it everything unfinished, goes when the server does.
-_PREPARE = """
-import compileall, json, os, py_compile, sys, threading
-work = json.loads(sys.stdin.readline())
-def leave_with_the_server():
-    sys.stdin.read()
-    os._exit(1)
-threading.Thread(target=leave_with_the_server).start()
-for path, text in work["files"].items():
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-for path in work["directories"]:
-    os.makedirs(path, exist_ok=True)
-mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-skip = __import__("re").compile(r"/(test|tests|idlelib|lib2to3|turtledemo)(/|$)")
-roots = [path for path in sys.path if os.path.isdir(path)] + [work["runner"]]
-entries = sorted({os.path.join(root, name) for root in roots for name in os.listdir(root)})
-for number, path in enumerate(entries):
-    if number % 40 == 0:
-        print("compiled", number, "of", len(entries), flush=True)
-    if os.path.isdir(path):
-        if "site-packages" not in os.path.basename(path):
-            compileall.compile_dir(path, quiet=2, rx=skip, invalidation_mode=mode)
-    elif path.endswith(".py"):
-        compileall.compile_file(path, quiet=2, invalidation_mode=mode)
-print("done", flush=True)
-"""
-
-# Where no image can be committed: write the runner to a tmpfs and become it.
-_BOOTSTRAP = """
-import os, sys
-for path, text in {files!r}.items():
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-os.execv(sys.executable, ["python3", {script!r}])
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -104,22 +40,6 @@ class Image:
     name: str
     prepared: bool
     base_id: str
-
-
-def runner_files() -> dict[str, str]:
-    """Return the files that make up the runner, by their path in the container."""
-    here = Path(__file__).parent.parent
-    files = {f"{RUNNER_DIR}/pool/{name}.py": (here / f"{name}.py").read_text() for name in _MODULES}
-    return {
-        **files,
-        f"{RUNNER_DIR}/pool/__init__.py": "",
-        f"{RUNNER_DIR}/sitecustomize.py": _START,
-    }
-
-
-def bootstrap_command(script: str) -> list[str]:
-    """Return the command that starts the runner in an image that does not hold it."""
-    return list(PYTHON.run_text(_BOOTSTRAP.format(files=runner_files(), script=script)))
 
 
 async def prepare(
@@ -134,8 +54,8 @@ async def prepare(
     """
     base_id = await _base_id(engine, base)
     files = runner_files() | ({CA_BUNDLE: ca_bundle} if ca_bundle else {})
-    key = hashlib.sha256(json.dumps([base_id, _PREPARE, directories, files]).encode()).hexdigest()
-    tag = key[:24]
+    made_of = [base_id, source("prepare"), directories, files]
+    tag = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:24]
     name = f"{REPOSITORY}:{tag}"
     if await engine.image_id(name):
         return Image(name, prepared=True, base_id=base_id)
@@ -174,7 +94,7 @@ async def _base_id(engine: DockerEngine, base: str) -> str:
 async def _derive(
     engine: DockerEngine, base: str, tag: str, work: Mapping[str, object], labels: dict[str, str]
 ) -> None:
-    command = PYTHON.run_text(_PREPARE)
+    command = PYTHON.run_text(source("prepare"))
     document = preparer_document(base, command=command, labels={LABEL_BUILD: base})
     container_id, stream = await engine.start(document)
     try:

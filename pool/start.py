@@ -1,0 +1,27 @@
+"""Let the runner in: every interpreter in a container imports this as `sitecustomize`.
+
+The first one becomes the runner. A subinterpreter that a snippet makes, and an interpreter that it
+starts, are to have what they would have had without us: the image's own `sitecustomize`.
+
+Runs inside the container: standard library only, any CPython since 3.8.
+"""
+
+import os
+import sys
+
+if "PGEXEC_RUNNER" in os.environ:
+    import gc
+
+    # What is imported stays. A collection would no longer track tuples that are to be immortal,
+    # and in the midst of a run it would unshare every page.
+    gc.disable()
+    from pool import at_fork
+
+    at_fork.import_threading()
+    from pool import runner
+
+    runner.install()
+else:
+    sys.path.remove(os.path.dirname(__file__))
+    del sys.modules[__name__]
+    import sitecustomize  # type: ignore[import-not-found] # noqa: F401 - its effect is all
