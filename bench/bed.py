@@ -16,10 +16,10 @@ from pool.container import Container
 from pool.engine.address import find_engine
 from pool.engine.docker import DockerEngine
 from pool.engine.ownership import instance_name, labels
+from pool.engine.sources import bootstrap_command
 from pool.engine.spec import LABEL_INSTANCE, LABEL_ROLE, ContainerSpec, create_document
 from pool.job import Job
 from pool.language import PYTHON
-from pool.sources import bootstrap_command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pool.dependencies.layer import Layer
     from pool.dependencies.pip_log import OnLine
     from pool.dependencies.requirements import Requirements
+    from pool.inside.protocol import Kind
     from pool.job import Result
     from pool.manager import PoolManager
     from pool.observer import Snapshot
-    from pool.protocol import Kind
 
 
 @dataclass(slots=True)

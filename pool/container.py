@@ -15,8 +15,7 @@ from pool.errors import (
     PreimportRefused,
     RunnerProtocolError,
 )
-from pool.job import ResetReport, Result, Status
-from pool.protocol import (
+from pool.inside.protocol import (
     Decoder,
     Ending,
     Exit,
@@ -26,6 +25,7 @@ from pool.protocol import (
     decode_exit,
     encode_job,
 )
+from pool.job import ResetReport, Result, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,9 @@ from pgexec.settings import profiles
 from pool.engine.egress import make_rules, own_addresses, own_resolvers
 from pool.engine.image import prepare
 from pool.engine.ownership import labels
+from pool.engine.sources import bootstrap_command
 from pool.engine.spec import CA_BUNDLE, LABEL, LABEL_PROFILE, ContainerSpec, Limits
 from pool.language import PYTHON
-from pool.sources import bootstrap_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from aiohttp import HttpVersion11, web
 from pydantic_core import to_json
 
 from pgexec.http.record import GONE, RECORD
-from pool.protocol import Kind
+from pool.inside.protocol import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

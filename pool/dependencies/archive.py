@@ -1,8 +1,8 @@
 """The way of an installed layer out of the container of its installer, checked. Pure.
 
-A layer travels as records (`pool/layer_format.py`). They are read in one place, here, and each
-record that goes on is written anew from the values that were read, never copied. The installer's
-side is foreign code's.
+A layer travels as records (`pool/inside/layer_format.py`). They are read in one place, here, and
+each record that goes on is written anew from the values that were read, never copied. The
+installer's side is foreign code's.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pool import layer_format
 from pool.errors import PoolError
-from pool.layer_format import RECORD, Entry
+from pool.inside import layer_format
+from pool.inside.layer_format import RECORD, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,10 +17,10 @@ from pool.dependencies.archive import ArchiveError, Bounds, Inspector
 from pool.dependencies.pip_log import PipLog, classify
 from pool.engine.api import Engine
 from pool.engine.cleanup import see_through, until_removed
+from pool.engine.sources import program
 from pool.engine.spec import LAYERS_DIR, Limits, installer_document
 from pool.errors import EngineError, InstallError, InstallFailure
 from pool.language import PYTHON
-from pool.sources import program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -82,7 +82,7 @@ class Installer:
     def __init__(self, engine: CommandEngine, config: InstallerConfig) -> None:
         self.config = config
         self._engine = engine
-        self._source = program("collect")
+        self._source = program("pip_install")
 
     @contextlib.asynccontextmanager
     async def installed(

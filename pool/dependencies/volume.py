@@ -1,8 +1,9 @@
 """The volume on which the layers are kept, and the container that serves it.
 
-Only that container may write to the volume. It runs our own code alone (`pool/deposit.py`),
-without a network, and ends with its stdin. It is started when it is needed, and once it holds
-layers it stays, so that its lock on them tells other servers on this engine that they are taken.
+Only that container may write to the volume. It runs our own code alone
+(`pool/inside/volume_server.py`), without a network, and ends with its stdin. It is started when it
+is needed, and once it holds layers it stays, so that its lock on them tells other servers on this
+engine that they are taken.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from pool.engine.cleanup import see_through, until_removed
+from pool.engine.sources import program
 from pool.engine.spec import LAYERS_DIR, volume_document
 from pool.errors import ContainerLost, EngineError
+from pool.inside.layer_format import ABORT, CHUNK
 from pool.language import PYTHON
-from pool.layer_format import ABORT, CHUNK
-from pool.sources import program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -47,7 +48,7 @@ class Volume:
     ) -> None:
         self._engine = engine
         self._volume = volume
-        source = program("deposit")
+        source = program("volume_server")
         name = hashlib.sha256(owner.encode()).hexdigest()[:32]
         self._command = PYTHON.run_text(source, LAYERS_DIR, name, options=PYTHON.isolated)
         self._labels = labels

@@ -1,6 +1,6 @@
 """The rules for a guarded network: which addresses a container on it must not reach.
 
-Pure, but for reading the machine's own addresses and resolvers. `pool/guard.py` puts the
+Pure, but for reading the machine's own addresses and resolvers. `pool/inside/guard.py` puts the
 rules into effect, inside each container.
 """
 

@@ -14,10 +14,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pool.engine.sources import runner_files, source
 from pool.engine.spec import CA_BUNDLE, LAYERS_DIR, RUNNER_DIR, preparer_document
 from pool.errors import EngineError, ImageMissing
 from pool.language import PYTHON
-from pool.sources import runner_files, source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -54,7 +54,7 @@ async def prepare(
     """
     base_id = await _base_id(engine, base)
     files = runner_files() | ({CA_BUNDLE: ca_bundle} if ca_bundle else {})
-    made_of = [base_id, source("prepare"), directories, files]
+    made_of = [base_id, directories, files]
     tag = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:24]
     name = f"{REPOSITORY}:{tag}"
     if await engine.image_id(name):

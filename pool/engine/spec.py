@@ -32,7 +32,7 @@ CA_BUNDLE = f"{RUNNER_DIR}/ca.pem"
 
 CAPABILITIES = ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER")
 GUARD_CAPABILITIES = ("NET_ADMIN", "SETPCAP")
-"""Held by the runner while it boots, and dropped by `pool/guard.py`."""
+"""Held by the runner while it boots, and dropped by `pool/inside/guard.py`."""
 
 # Without System V IPC and message queues there is nothing in which to leave state, and a closed
 # connection's TIME_WAIT would hold its port, and show its peer, for a minute.

@@ -107,7 +107,7 @@ SYSTEM_CALLS = {
 FILES = {
     "the root": ("open('/left', 'w')", {"EROFS", "EACCES"}),
     "a password file": ("open('/etc/passwd', 'a')", {"EACCES", "EROFS"}),
-    "the runner": ("open('/opt/pgexec/pool/runner.py', 'a')", {"EACCES", "EROFS"}),
+    "the runner": ("open('/opt/pgexec/pool/inside/runner.py', 'a')", {"EACCES", "EROFS"}),
     "the interpreter": (
         "open(os.path.realpath(sys.executable), 'r+b')",
         {"EACCES", "EROFS", "ETXTBSY"},

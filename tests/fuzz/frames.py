@@ -14,9 +14,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["pool.container", "pool.protocol"]):
-    from pool import protocol
-    from pool.protocol import Kind, encode
+with atheris.instrument_imports(include=["pool.container", "pool.inside.protocol"]):
+    from pool.inside import protocol
+    from pool.inside.protocol import Kind, encode
     from tests.unit import test_hostile_runner as hostile
 
 MAX_PAYLOAD = 1 << 12

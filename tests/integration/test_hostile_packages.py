@@ -32,7 +32,7 @@ try:
     found["environment"] = sorted(name for name in os.environ if name.startswith("PGEXEC"))
     found["user"] = os.getuid()
     found["capabilities"] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")]
-    for path in ("/opt/pgexec/pool/runner.py", "/usr/evil", "/etc/evil", "/proc/1/mem"):
+    for path in ("/opt/pgexec/pool/inside/runner.py", "/usr/evil", "/etc/evil", "/proc/1/mem"):
         try:
             open(path, "r+b" if path.startswith("/proc") else "wb").close()
             found.setdefault("written", []).append(path)

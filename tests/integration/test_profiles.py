@@ -103,7 +103,7 @@ states = [r.RandomState(1), r.RandomState(r.PCG64(1))]
 seeds = r.SeedSequence(1)
 states[0].standard_normal()  # the other half of the pair is kept
 sys.path.insert(0, "/opt/pgexec")
-from pool import reseed
+from pool.inside import reseed
 reseed.prepare()
 for _ in range(2):
     reader, writer = os.pipe()

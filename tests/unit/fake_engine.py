@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pool.container import MAX_PAYLOAD_BYTES, Container
 from pool.engine.api import Owned
 from pool.errors import ContainerLost, EngineError
-from pool.protocol import (
+from pool.inside.protocol import (
     JOB_HEADER_SIZE,
     Decoder,
     Ending,

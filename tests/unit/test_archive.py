@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool.dependencies.archive import ArchiveError, Bounds, Inspector, record
-from pool.layer_format import RECORD, Entry
+from pool.inside.layer_format import RECORD, Entry
 
 ROOT = "/opt/layers/secret"
 END = record(Entry.END, "")

@@ -9,8 +9,8 @@ import pytest
 
 from pool.container import Container, State
 from pool.errors import ContainerLost, EngineError, PoolError, RunnerProtocolError
+from pool.inside.protocol import Kind, encode
 from pool.job import Job, Status
-from pool.protocol import Kind, encode
 from tests.unit.fake_engine import DOCUMENT, FakeContainer, FakeEngine
 from tests.unit.rig import quiet
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pool.dependencies.archive import record
-from pool.deposit import Aborted, Depot, Parts
-from pool.layer_format import ABORT, CHUNK, Entry
+from pool.inside.layer_format import ABORT, CHUNK, Entry
+from pool.inside.volume_server import Aborted, Depot, Parts
 
 ABOUT = {"key": "k", "used_at": 1.0}
 LAYER = (

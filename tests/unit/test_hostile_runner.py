@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pgexec.advise_clock import ClockLoop
 from pool.container import GRACE_S, Container
 from pool.errors import ContainerLost, EngineUnavailable, PoolError, RunnerProtocolError
+from pool.inside.protocol import HEADER, Ending, Exit, Kind, encode, encode_exit
 from pool.job import Job, Result
-from pool.protocol import HEADER, Ending, Exit, Kind, encode, encode_exit
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from pool.protocol import HEADER, JobHeader, Kind, encode, encode_job
+from pool.inside.protocol import HEADER, JobHeader, Kind, encode, encode_job
 from tests.unit.test_runner_versions import DEADLINE_S, Runner, _can_unshare, interpreters
 
 if TYPE_CHECKING:

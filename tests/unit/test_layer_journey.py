@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pool.dependencies.archive import ArchiveError, Bounds, Inspector
-from pool.layer_format import CHUNK
-from pool.sources import program
+from pool.engine.sources import program
+from pool.inside.layer_format import CHUNK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def base(tmp_path: Path) -> Path:
 
 def send(base: Path) -> bytes:
     work = {"do": "send", "base": str(base)}
-    sender = [sys.executable, "-IS", "-c", program("collect"), json.dumps(work)]
+    sender = [sys.executable, "-IS", "-c", program("pip_install"), json.dumps(work)]
     return subprocess.run(sender, stdout=subprocess.PIPE, check=True).stdout
 
 
@@ -53,7 +53,7 @@ def store(checked: bytes, volume: Path) -> dict[str, object]:
     publish = {"do": "publish", "name": "one", "about": {"key": "k"}}
     parts = [checked[start : start + 5000] for start in range(0, len(checked), 5000)]
     told = subprocess.run(
-        [sys.executable, "-IS", "-c", program("deposit"), str(volume), "me"],
+        [sys.executable, "-IS", "-c", program("volume_server"), str(volume), "me"],
         input=json.dumps(publish).encode()
         + b"\n"
         + b"".join(CHUNK.pack(len(part)) + part for part in parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pool
 from pool import errors
-from pool.engine.image import runner_files
+from pool.engine.sources import runner_files
 from pool.engine.spec import RUNNER_DIR
 
 ROOT = Path(pool.__file__).parent.parent

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pool import outbox
-from pool.outbox import AREA_BYTES, Outbox
-from pool.protocol import Decoder, Kind, encode
+from pool.inside import outbox
+from pool.inside.outbox import AREA_BYTES, Outbox
+from pool.inside.protocol import Decoder, Kind, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pool.protocol import Ending, Kind
+from pool.inside.protocol import Ending, Kind
 from tests.unit.test_runner_versions import Runner, interpreters
 from tests.unit.test_runner_versions import pytestmark as pytestmark  # noqa: PLC0414
 

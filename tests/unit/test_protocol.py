@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool.protocol import (
+from pool.inside.protocol import (
     HEADER,
     JOB_HEADER_SIZE,
     Decoder,

@@ -16,10 +16,10 @@ from pgexec.advise_replay import WARM_S, Costs, replay
 from pgexec.advise_trace import Request
 from pool.config import PoolConfig
 from pool.errors import PoolError
+from pool.inside.protocol import Ending
 from pool.job import Job
 from pool.manager import PoolManager
 from pool.observer import Rejection, Source
-from pool.protocol import Ending
 from pool.recycling import Outcome
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import Recorder

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from pool.engine.sources import runner_files
 from pool.engine.spec import RUNNER_DIR
-from pool.protocol import Decoder, Ending, Exit, JobHeader, Kind, decode_exit, encode_job
-from pool.sources import runner_files
+from pool.inside.protocol import Decoder, Ending, Exit, JobHeader, Kind, decode_exit, encode_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

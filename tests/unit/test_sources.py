@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from pool import sources
-from pool.engine import image
-from pool.sources import bootstrap_command, runner_files, source
+from pool.engine import image, sources
+from pool.engine.sources import bootstrap_command, runner_files, source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ def test_the_command_that_carries_the_runner_fits_what_linux_takes() -> None:
 
 
 async def test_the_prepared_image_is_another_one_as_soon_as_any_file_is(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class Engine:
         async def image_id(self, name: str) -> str:
@@ -52,12 +53,28 @@ async def test_the_prepared_image_is_another_one_as_soon_as_any_file_is(
         engine = cast("DockerEngine", Engine())
         return (await image.prepare(engine, "base", directories=("/home",))).name
 
-    texts: dict[str, Any] = {}
-    monkeypatch.setattr(sources, "source", lambda name: source(name) + texts.get(name, ""))
-    monkeypatch.setattr(image, "source", sources.source)
-    before = await name()
-    assert await name() == before
-    for changed in ("runner", "layer", "start", "prepare"):
-        texts[changed] = "\n"
-        assert await name() != before, changed
-        texts.clear()
+    room = tmp_path / "inside"
+    shutil.copytree(str(sources._ROOM), room, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sources, "_ROOM", room)
+    names = {await name()}
+    files = list(room.iterdir())
+    for file in files:
+        with file.open("a") as text:
+            text.write("\n")
+        names.add(await name())
+    assert len(names) == len(files) + 1 > 20
+    assert await name() in names
+
+
+def test_what_runs_inside_imports_the_standard_library_and_itself_alone() -> None:
+    imported = set()
+    for text in runner_files().values():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                imported |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                imported.add(node.module or "")
+    ours = {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert "pool.inside.protocol" in ours
+    assert {name for name in ours if not f"{name}.".startswith("pool.inside.")} == {"sitecustomize"}

@@ -15,7 +15,7 @@ from pgexec.http.errors import HTTP, POOL, RequestError
 from pgexec.http.parsing import RequestLimits, parse_run
 from pgexec.http.routes import PATHS
 from pgexec.settings.profiles import DEFAULT
-from pool.protocol import Kind
+from pool.inside.protocol import Kind
 from tests import sse
 from tests.unit.http.rig import make_result
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pgexec.http import sse as events
 from pgexec.http.sse import wants_events
 from pool import errors as pool
-from pool.protocol import Kind
+from pool.inside.protocol import Kind
 from tests import sse
 from tests.unit.http.rig import make_result
 

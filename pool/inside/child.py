@@ -15,7 +15,7 @@ import termios
 import time
 from typing import Iterable
 
-from pool import reset
+from pool.inside import reset
 
 JOB = struct.Struct("!BI")
 """What precedes a job on its pipe: the sizes of the layer's name and of the code."""

@@ -15,10 +15,10 @@ if "PGEXEC_RUNNER" in os.environ:
     # What is imported stays. A collection would no longer track tuples that are to be immortal,
     # and in the midst of a run it would unshare every page.
     gc.disable()
-    from pool import at_fork
+    from pool.inside import at_fork
 
     at_fork.import_threading()
-    from pool import runner
+    from pool.inside import runner
 
     runner.install()
 else:

@@ -2,7 +2,7 @@
 
 The child returns from the runner's path hook into an interpreter that then opens and runs
 the script by itself. What is left to do here is what surrounds that: privileges and
-standard streams, and (`leave`) a quick way out.
+standard streams, and (`fast_exit`) a quick way out.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -23,9 +23,9 @@ from os import fstat
 from time import monotonic, sleep
 from typing import Any
 
-from pool import at_fork, leave, reseed
-from pool.child import FAREWELL, JOB, NO_LAYER, Child
-from pool.layer import put_on_path
+from pool.inside import at_fork, fast_exit, reseed
+from pool.inside.child import FAREWELL, JOB, NO_LAYER, Child
+from pool.inside.user_site import put_on_path
 
 # A stream's `write` below runs in the midst of the snippet, which may have replaced these,
 # and also when the interpreter has already torn its modules down.
@@ -107,12 +107,12 @@ def prepare(warm_ups: int) -> None:
     stdout, stderr = _turns
     stdout.other, stderr.other = stderr, stdout
     stderr.end()
-    home = os.path.dirname(os.path.dirname(__file__))
+    home = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     for path in [path for path in sys.path_importer_cache if path.startswith(home)]:
         del sys.path_importer_cache[path]
     # To look for them in each child would touch the name of every module that there is.
     _own_modules.extend(name for name in sys.modules if name.partition(".")[0] == "pool")
-    leave.prepare()
+    fast_exit.prepare()
     gc.freeze()  # or each round would look at all that there is
     for _ in range(warm_ups):
         _warm_up()
@@ -124,7 +124,7 @@ def prepare(warm_ups: int) -> None:
 
 def _warm_up() -> None:
     exec(compile(WARM_UP, "<warm>", "exec"), {"__name__": "warm"})
-    leave.warm_up()
+    fast_exit.warm_up()
 
 
 def become(uid: int, child: Child) -> None:
@@ -143,9 +143,9 @@ def become(uid: int, child: Child) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    if leave.prctl is not None:
+    if fast_exit.prctl is not None:
         # Changing the user made /proc/self root's; a process may read its own entries.
-        leave.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+        fast_exit.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     for turn in _turns:
         turn.pipe = fstat(turn.fd).st_ino
     at_fork.in_child()
@@ -159,7 +159,7 @@ def await_job(child: Child, script: str, layers: str) -> None:
     waiting.register(child.job_r, select.POLLIN)
     if not waiting.poll(_BUSY_MS):  # where jobs come at once, nothing is gained by it
         _warm_up()
-    run = leave.begin(script)
+    run = fast_exit.begin(script)
     run.farewell = child.farewell
     layer_size, code_size = JOB.unpack(os.read(child.job_r, JOB.size))
     job = bytearray()

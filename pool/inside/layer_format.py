@@ -1,8 +1,8 @@
 """The one form in which a layer of dependencies travels.
 
-The installer sends records (`pool/collect.py`), the server checks them and writes them anew
-(`pool/archive.py`), and the volume's keeper makes files of them (`pool/deposit.py`). tar has five
-dialects in which to say where an entry goes; this form has one.
+The installer sends records (`pip_install`), the server checks them and writes them anew
+(`pool/dependencies/archive.py`), and the volume's keeper makes files of them (`volume_server`).
+tar has five dialects in which to say where an entry goes; this form has one.
 
 Runs inside containers, too: standard library only, any CPython since 3.8.
 """

@@ -1,7 +1,8 @@
 """Install requirements in a throw-away container, and send out what that made of its directory.
 
-Runs inside the installer's container as an unprivileged user, by `python3 -c` (`pool/sources.py`):
-standard library only, any CPython since 3.8. Nobody trusts what comes out (`pool/dependencies/archive.py`).
+Runs inside the installer's container as an unprivileged user, by `python3 -c`
+(`pool/engine/sources.py`): standard library only, any CPython since 3.8. Nobody trusts what comes
+out (`pool/dependencies/archive.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import stat
 import subprocess
 import sys
 
-from pool.layer_format import Entry, record
+from pool.inside.layer_format import Entry, record
 
 _KINDS = {stat.S_IFREG: Entry.FILE, stat.S_IFDIR: Entry.DIRECTORY, stat.S_IFLNK: Entry.LINK}
 _CHUNK = 1 << 18

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from pool.protocol import HEADER, Kind
+from pool.inside.protocol import HEADER, Kind
 
 AREA_BYTES = 256 * 1024
 READ_BYTES = 64 * 1024

@@ -27,10 +27,10 @@ import time
 import traceback
 from typing import TypedDict
 
-from pool import at_fork, callbacks, guard, immortal, leave, preimport, reset, snippet
-from pool.child import Child, OomCounter, Reaper
-from pool.outbox import AREA_BYTES, Outbox
-from pool.protocol import (
+from pool.inside import at_fork, callbacks, fast_exit, guard, immortal, preimport, reset, snippet
+from pool.inside.child import Child, OomCounter, Reaper
+from pool.inside.outbox import AREA_BYTES, Outbox
+from pool.inside.protocol import (
     HEADER,
     JOB_HEADER_SIZE,
     Ending,
@@ -41,7 +41,7 @@ from pool.protocol import (
     encode,
     encode_exit,
 )
-from pool.relay import HOST_IN, Relay
+from pool.inside.relay import HOST_IN, Relay
 
 CONFIG = "PGEXEC_RUNNER"
 _WARM_UPS = 6
@@ -78,7 +78,7 @@ def install() -> None:
     if os.getpid() != 1:
         os.write(2, b"the pgexec runner only runs as PID 1 of a container\n")
         os._exit(64)
-    leave.register()
+    fast_exit.register()
     config: Config = json.loads(os.environ.pop(CONFIG))
     home = os.environ.pop("PYTHONPATH")
     sys.path.remove(home)
@@ -139,7 +139,7 @@ class Runner:
         self.reaper.listen()
         os.chdir(os.path.dirname(self.script))
         if self.reused:
-            immortal.immortalize(leave.own_objects())
+            immortal.immortalize(fast_exit.own_objects())
         else:
             gc.freeze()
         self.baseline = reset.Baseline(self.mounts)

@@ -24,8 +24,8 @@ from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
 from typing import Any, Callable
 from weakref import CallableProxyType, ProxyType, ref
 
-from pool.callbacks import ctypes
-from pool.child import FAREWELL
+from pool.inside.callbacks import ctypes
+from pool.inside.child import FAREWELL
 
 try:
     from _ctypes import CFuncPtr

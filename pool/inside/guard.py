@@ -21,7 +21,7 @@ import os
 import struct
 from typing import Tuple
 
-from pool.callbacks import ctypes
+from pool.inside.callbacks import ctypes
 
 _NEW_ROUTE, _NEW_RULE = 24, 32
 _ERROR = 2

@@ -15,7 +15,7 @@ import sys
 from types import FunctionType
 from typing import Any
 
-from pool.callbacks import ctypes
+from pool.inside.callbacks import ctypes
 
 _COUNT_SIZE = 4
 

@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Iterable, Iterator
 
-from pool import layer, leave, reseed
+from pool.inside import fast_exit, reseed, user_site
 
 SETTLE_S = 0.2
 """How long a thread, or what else an import leaves behind, may take to go by itself."""
@@ -32,8 +32,8 @@ def use_layer(directory: str) -> list[str]:
     """Put a layer on the path and return what is in it. Raises `PreimportError`."""
     if not os.path.isdir(directory):
         raise PreimportError("the layer of dependencies is not there")
-    layer.put_on_path(directory)
-    return layer.installed()
+    user_site.put_on_path(directory)
+    return user_site.installed()
 
 
 def are_all_standard(names: Iterable[str]) -> bool:
@@ -73,8 +73,8 @@ def standard_streams_aside() -> Iterator[None]:
         yield
     finally:
         sys.stdout.flush()  # or each child would print it
-        if leave.fflush is not None:
-            leave.fflush(None)
+        if fast_exit.fflush is not None:
+            fast_exit.fflush(None)
         os.dup2(stdin, 0)
         os.dup2(stdout, 1)
         os.close(stdin)

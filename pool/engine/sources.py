@@ -1,22 +1,19 @@
 """The sources of what runs inside containers, in the three ways in which they get there.
 
-The prepared image holds them as files (`pool/engine/image.py`). Where no image can be prepared, they are
-arguments of a program that writes these files first (`pool/bootstrap.py`). Programs that are no
-part of the runner travel as the argument of `python3 -c`, to any image.
+The prepared image holds them as files (`pool/engine/image.py`). Where no image can be prepared,
+they are arguments of a program that writes these files first (`pool/inside/bootstrap.py`).
+Programs that are no part of the runner travel as the argument of `python3 -c`, to any image.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib.resources import files
 
 from pool.engine.spec import RUNNER_DIR
 from pool.language import PYTHON
 
-_MODULES = (
-    *("protocol", "child", "layer", "leave", "reseed", "snippet", "preimport", "reset"),
-    *("at_fork", "callbacks", "immortal", "guard", "outbox", "relay", "runner"),
-)
-_SHARED = "pool.layer_format"
+_ROOM = files("pool.inside")
+_SHARED = "pool.inside.layer_format"
 _PROGRAM = """\
 import sys, types
 shared = sys.modules[{name!r}] = types.ModuleType({name!r})
@@ -27,8 +24,9 @@ exec({main!r})
 
 def runner_files() -> dict[str, str]:
     """Return the files that make up the runner, by their path in the container."""
+    names = [file.name[: -len(".py")] for file in _ROOM.iterdir() if file.name.endswith(".py")]
     return {
-        **{f"{RUNNER_DIR}/pool/{name}.py": source(name) for name in _MODULES},
+        **{f"{RUNNER_DIR}/pool/inside/{name}.py": source(name) for name in sorted(names)},
         f"{RUNNER_DIR}/pool/__init__.py": "",
         f"{RUNNER_DIR}/sitecustomize.py": source("start"),
     }
@@ -43,8 +41,8 @@ def bootstrap_command(script: str) -> list[str]:
 def program(name: str) -> str:
     """Return a module as one program for `python3 -c`, in an image that may hold nothing of ours.
 
-    `pool.layer_format`, the one module that such a program imports, is made first, and is then
-    found where the interpreter looks before it searches: in `sys.modules`.
+    `pool.inside.layer_format`, the one module that such a program imports, is made first. It is
+    then found where the interpreter looks before it searches: in `sys.modules`.
     """
     shared = source(_SHARED.rpartition(".")[2])
     return _PROGRAM.format(name=_SHARED, shared=shared, main=source(name))
@@ -52,4 +50,4 @@ def program(name: str) -> str:
 
 def source(name: str) -> str:
     """Return the text of a module that runs inside containers."""
-    return (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+    return (_ROOM / f"{name}.py").read_text(encoding="utf-8")

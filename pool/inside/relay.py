@@ -9,10 +9,10 @@ import os
 import select
 import time
 
-from pool import reset
-from pool.child import Child, Reaper, unread_bytes
-from pool.outbox import READ_BYTES, Outbox
-from pool.protocol import Ending, JobHeader, Kind
+from pool.inside import reset
+from pool.inside.child import Child, Reaper, unread_bytes
+from pool.inside.outbox import READ_BYTES, Outbox
+from pool.inside.protocol import Ending, JobHeader, Kind
 
 HOST_IN = 0
 """The descriptor on which the server speaks to PID 1."""

@@ -1,8 +1,8 @@
 """Write the runner to a tmpfs and become it, where no image can be prepared.
 
-Runs as PID 1 by `python3 -c` (`pool/sources.py`): standard library only, any CPython since 3.8.
-The arguments are the script that the runner waits for, and then path and text of each file. They
-are many because Linux allows 128 KiB for one argument, and 2 MiB for all.
+Runs as PID 1 by `python3 -c` (`pool/engine/sources.py`): standard library only, any CPython since
+3.8. The arguments are the script that the runner waits for, and then path and text of each file.
+They are many because Linux allows 128 KiB for one argument, and 2 MiB for all.
 """
 
 from __future__ import annotations

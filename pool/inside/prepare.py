@@ -1,7 +1,8 @@
 """Write files and compile all that can be imported, in the container that becomes an image.
 
-Runs there by `python3 -c` (`pool/engine/image.py`): standard library only, any CPython since 3.8. A line
-of JSON on stdin says what to do; each line on stdout is progress, and the last one is `done`.
+Runs there by `python3 -c` (`pool/engine/image.py`): standard library only, any CPython since 3.8.
+A line of JSON on stdin says what to do; each line on stdout is progress, and the last one is
+`done`.
 """
 
 from __future__ import annotations

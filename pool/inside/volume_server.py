@@ -1,8 +1,8 @@
 """Keep layers on the volume: publish, check and remove them, and take over a dead server's.
 
-Runs inside the keeper's container, by `python3 -c` (`pool/sources.py`), and nothing else may write
-to the volume: standard library only, any CPython since 3.8. Requests are lines of JSON on stdin,
-each answered by one. It ends when stdin does.
+Runs inside the keeper's container, by `python3 -c` (`pool/engine/sources.py`), and nothing else
+may write to the volume: standard library only, any CPython since 3.8. Requests are lines of JSON
+on stdin, each answered by one. It ends when stdin does.
 
 On the volume there are the layers themselves, under names that nobody can guess in a directory
 that nobody but root can list, and `.owners`, with a directory for each server that keeps layers
@@ -23,7 +23,7 @@ import sys
 import time
 from typing import Any, Iterator
 
-from pool.layer_format import ABORT, CHUNK, RECORD, Entry
+from pool.inside.layer_format import ABORT, CHUNK, RECORD, Entry
 
 _BLOCK = 4096
 _READ = 1 << 18
