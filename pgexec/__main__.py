@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -34,13 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Prometheus that scrapes it, a trace (CSV), or the server's log",
     )
     advise.add_argument("--window", default="7d", help="of Prometheus, such as 12h; 7d by default")
+    advise.add_argument(
+        "--key",
+        default=os.environ.get("PGEXEC_API_KEY", ""),
+        help="for the /metrics of a server with API keys; by default PGEXEC_API_KEY's",
+    )
     advise.add_argument("--json", action="store_true", help="print the advice for machines")
     options = parser.parse_args(arguments)
     match options.command:
         case "doctor":
             return doctor_command(as_json=options.json)
         case "advise":
-            return advise_command(options.source, options.window, as_json=options.json)
+            return advise_command(options.source, options.window, options.key, as_json=options.json)
         case _:
             return serve_command()
 
@@ -85,7 +91,7 @@ def doctor_command(*, as_json: bool) -> int:
     return status
 
 
-def advise_command(source: str, window: str, *, as_json: bool) -> int:
+def advise_command(source: str, window: str, key: str, *, as_json: bool) -> int:
     """Print what to change."""
     from pgexec import advise
     from pgexec.advise_sources import SourceError, evidence_of
@@ -93,7 +99,7 @@ def advise_command(source: str, window: str, *, as_json: bool) -> int:
 
     try:
         settings, _ = load_settings()
-        advice = advise.advise(evidence_of(source, window, settings))
+        advice = advise.advise(evidence_of(source, window, settings, key))
     except SettingsError as error:
         return _fail(EXIT_MISCONFIGURED, str(error))
     except SourceError as error:

@@ -40,6 +40,7 @@ START_S = 0.3
 BY_POOL = ("profile", "language")
 OWN = {DEFAULT, None}
 """Of these labels: the pool that the settings are about. Profiles have sizes of their own."""
+_WINDOW = re.compile(r"(?=[1-9])([0-9]+(ms|[smhdwy]))+")
 _URL_WITHOUT_SCHEME = re.compile(r"(\w+://|[\w.-]+:\d+(/|$))")
 
 
@@ -47,17 +48,22 @@ class SourceError(Exception):
     """There is no evidence to be had there; the sentence says why."""
 
 
-def evidence_of(source: str, window: str, settings: Settings) -> Evidence:
+def evidence_of(source: str, window: str, settings: Settings, key: str = "") -> Evidence:
     """Get the evidence from a URL, a file, or standard input (`-`).
 
     A URL whose path ends in /metrics is a server's, another one that of a Prometheus, which is
-    asked for `window`, a duration as Prometheus spells it. A trace is replayed with the
-    settings of this machine. Raises `SourceError`.
+    asked for `window`, a duration as Prometheus spells it. A server, and nobody else, is
+    sent `key`, if there is one, as a bearer token. A trace is replayed with the settings of this
+    machine. Raises `SourceError`.
     """
+    if not _WINDOW.fullmatch(window):
+        raise SourceError(
+            f"--window is {window!r}, but must be a number with its unit, such as 30m, 12h or 7d"
+        )
     try:
         if source.startswith(("http://", "https://")):
             if urlsplit(source).path.endswith("/metrics"):
-                return of_metrics(in_text(_fetch(source)))
+                return of_metrics(in_text(_fetch(source, key)))
             return of_metrics(in_prometheus(source, window))
         if source == "-":
             return of_metrics(in_text(sys.stdin.read()))
@@ -134,7 +140,7 @@ def in_prometheus(url: str, window: str) -> Find:
             own = ", ".join(f'{one}=~"|{DEFAULT}"' for one in BY_POOL)
             query = f"sum by ({label}) (increase({name}{{{own}}}[{window}]))"
         api = f"{url.rstrip('/')}/api/v1/query"
-        answer = _fetch(f"{api}?{urlencode({'query': query})}", api)
+        answer = _fetch(f"{api}?{urlencode({'query': query})}", name=api)
         try:
             result = json.loads(answer)["data"]["result"]
             return {one["metric"].get(label, ""): float(one["value"][1]) for one in result}
@@ -158,11 +164,16 @@ def _counts(buckets: Mapping[str, float]) -> Counts:
     return counts
 
 
-def _fetch(url: str, name: str = "") -> str:
-    """Get a text; errors call its place by `name`, else by the URL."""
+def _fetch(url: str, key: str = "", name: str = "") -> str:
+    """Get a text; errors call its place by `name`, else by the URL, and never name the `key`."""
     name = name or url
+    request = urllib.request.Request(url)  # noqa: S310  # see `evidence_of`
+    if not (key.isascii() and key.isprintable()):
+        raise SourceError("the API key has characters that no key of a server has")
+    if key:  # not to where the answer may redirect
+        request.add_unredirected_header("Authorization", f"Bearer {key}")
     try:
-        with urllib.request.urlopen(url, timeout=FETCH_S) as answer:  # noqa: S310  # see `evidence_of`
+        with urllib.request.urlopen(request, timeout=FETCH_S) as answer:  # noqa: S310
             text: str = answer.read().decode()
             return text
     except urllib.error.HTTPError as error:

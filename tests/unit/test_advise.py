@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +26,7 @@ from pool.recycling import Outcome
 from tests.prometheus import promtool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CALM = Evidence(
@@ -183,9 +187,66 @@ def test_what_is_no_server_of_ours_is_said_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", ["<html>", "[]", '{"data": null}', '{"data": {"result": [1]}}'])
 def test_what_is_no_prometheus_is_said_so(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
-    monkeypatch.setattr("pgexec.advise_sources._fetch", lambda *_: answer)
+    monkeypatch.setattr("pgexec.advise_sources._fetch", lambda *_, **__: answer)
     with pytest.raises(SourceError, match="host/api/v1/query does not answer as a Prometheus"):
         evidence_of("http://host", "7d", Settings.of())
+
+
+@pytest.mark.parametrize("window", ["7", "", "d", "0d", "-1d", "7 d", "7d]", "1.5h", "week"])
+def test_a_window_that_prometheus_does_not_know_is_refused_in_one_sentence(
+    window: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["advise", "http://127.0.0.1:1", f"--window={window}"]) == 1
+    said = "must be a number with its unit, such as 30m, 12h or 7d"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"pgexec: --window is {window!r}, but {said}"]
+    for known in ("30m", "7d", "1d12h"):
+        with pytest.raises(SourceError, match="does not answer"):
+            evidence_of("http://127.0.0.1:1", known, Settings.of())
+
+
+@contextlib.contextmanager
+def locked(key: str) -> Iterator[str]:
+    """Serve metrics to those who have a key, as a server with API keys does; yield the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            allowed = self.headers["Authorization"] == f"Bearer {key}"
+            self.send_response(200 if allowed else 401)
+            self.end_headers()
+            self.wfile.write(exposition().encode() if allowed else b"no key")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/metrics"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_server_with_keys_is_sent_one_that_is_never_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked("s3cret") as url:
+        assert main(["advise", url]) == 1
+        assert "answers 401: no key" in capsys.readouterr().err
+        assert main(["advise", "--key", "s3cret", url]) == 0
+        monkeypatch.setenv("PGEXEC_API_KEY", "s3cret")
+        assert main(["advise", url]) == 0
+        assert "200 leases" in capsys.readouterr().out
+        for wrong in ("wr0ng", "wr0ng\r\nX: y", "wr0ngä"):
+            assert main(["advise", "--key", wrong, url]) == 1
+            printed = "".join(capsys.readouterr())
+            assert "wr0ng" not in printed
+            assert "s3cret" not in printed
+        with pytest.raises(SystemExit):
+            main(["advise", "--help"])
+        assert "s3cret" not in capsys.readouterr().out
 
 
 # --- from traces --------------------------------------------------------------------------------
