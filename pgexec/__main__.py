@@ -1,4 +1,4 @@
-"""The command line: `pgexec serve`, `pgexec doctor` and `pgexec advise`."""
+"""Run code snippets in warm containers. `pgexec COMMAND --help` says more of a command."""
 
 # Each command imports what it needs when it is called: `--help` loads neither the server nor the
 # settings, which take a second on a small machine.
@@ -10,8 +10,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from pgexec import __version__
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pgexec.app import Backend
     from pgexec.settings import Settings
@@ -22,10 +24,35 @@ EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the process's exit status."""
+    """Run a command and return the process's exit status; without a command, print the help."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    match options.command:
+        case "serve":
+            given = {"host": options.host, "port": options.port}
+            return serve_command({name: text for name, text in given.items() if text is not None})
+        case "settings":
+            return settings_command(as_json=options.json)
+        case "doctor":
+            return doctor_command(as_json=options.json)
+        case "advise":
+            return advise_command(options.source, options.window, options.key, as_json=options.json)
+        case _:
+            parser.print_help()
+            return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pgexec", description=__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="command")
-    commands.add_parser("serve", help="serve over HTTP in the foreground (the default)")
+    parser.add_argument("--version", action="version", version=f"pgexec {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve over HTTP in the foreground")
+    serve.add_argument("--host", help="the address to listen on, in place of PGEXEC_HOST")
+    serve.add_argument("--port", help="the TCP port, in place of PGEXEC_PORT; 0 for any free one")
+    settings = commands.add_parser(
+        "settings", help="print every setting: value, where it comes from, default, advice"
+    )
+    settings.add_argument("--json", action="store_true", help="print them for machines")
     doctor = commands.add_parser("doctor", help="check what the server stands on, by trying it")
     doctor.add_argument("--json", action="store_true", help="print findings for machines")
     advise = commands.add_parser("advise", help="say which settings to change, and why")
@@ -41,27 +68,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="for the /metrics of a server with API keys; by default PGEXEC_API_KEY's",
     )
     advise.add_argument("--json", action="store_true", help="print the advice for machines")
-    options = parser.parse_args(arguments)
-    match options.command:
-        case "doctor":
-            return doctor_command(as_json=options.json)
-        case "advise":
-            return advise_command(options.source, options.window, options.key, as_json=options.json)
-        case _:
-            return serve_command()
+    return parser
 
 
-def serve_command() -> int:
-    """Serve until told to stop."""
+def serve_command(options: Mapping[str, str]) -> int:
+    """Serve until told to stop; `options` win over the settings of the same names."""
     from pgexec.backend.docker import DockerBackend
 
-    return run_server(DockerBackend)
+    return run_server(DockerBackend, options)
+
+
+def settings_command(*, as_json: bool) -> int:
+    """Print every setting, and then what is wrong with them; the status is 2 if anything is."""
+    from pgexec.settings import SettingsError, listing, load_settings
+
+    try:
+        listed = listing.entries()
+        print(listing.render_json(listed) if as_json else listing.render(listed), flush=True)
+        _, warnings = load_settings()
+    except BrokenPipeError:
+        return _stop_printing()
+    except (OSError, UnicodeError) as error:
+        return _fail(EXIT_MISCONFIGURED, f"the settings cannot be read: {error}")
+    except SettingsError as error:
+        return _fail(EXIT_MISCONFIGURED, str(error))
+    for warning in warnings:
+        print(f"pgexec: {warning}", file=sys.stderr)
+    return 0
 
 
 def doctor_command(*, as_json: bool) -> int:
     """Print a finding for each check; the status is 0 unless one of them failed."""
     import asyncio
-    import os
 
     from pgexec.doctor.examination import examine
     from pgexec.doctor.findings import Finding, exit_status, fail, render, render_json
@@ -82,9 +120,8 @@ def doctor_command(*, as_json: bool) -> int:
             findings = asyncio.run(examine(settings, warnings, tell))
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
-        except BrokenPipeError:  # the reader of the findings has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return EXIT_FAILED
+        except BrokenPipeError:
+            return _stop_printing()
         status = exit_status(findings)
     if as_json:
         print(render_json(findings))
@@ -108,7 +145,9 @@ def advise_command(source: str, window: str, key: str, *, as_json: bool) -> int:
     return 0
 
 
-def run_server(backend: Callable[[Settings], Backend]) -> int:
+def run_server(
+    backend: Callable[[Settings], Backend], options: Mapping[str, str] | None = None
+) -> int:
     """Read the settings, start the log, and serve; what goes wrong is one sentence."""
     import logging
 
@@ -120,7 +159,7 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
     from pgexec.telemetry.log import start_logging
 
     try:
-        settings, warnings = load_settings()
+        settings, warnings = load_settings(**(options or {}))
     except SettingsError as error:
         return _fail(EXIT_MISCONFIGURED, str(error))
     file = settings.log_file if settings.generate_log_file else None
@@ -154,6 +193,14 @@ def run_server(backend: Callable[[Settings], Backend]) -> int:
     finally:
         flush()
     return 0
+
+
+def _stop_printing() -> int:
+    """Have nothing more written to a standard output whose reader has gone, at exit neither."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_FAILED
 
 
 def _fail(status: int, sentence: str) -> int:

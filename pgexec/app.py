@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from pgexec.doctor.canary import Canary
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgexec")
 
 OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+WARM_POLL_S = 0.2
 CLEAN_UP_S = 2.0
 """How long what attends the engine may take to clean up; where that is away, it never would."""
 
@@ -117,6 +119,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
             attendant = asyncio.create_task(backend.attend(pools), name="attend the engine")
             lag = asyncio.create_task(sample_lag(metrics.lagged), name="sample the loop's lag")
             probing = asyncio.create_task(canary.attend(), name="probe the isolation")
+            warming = asyncio.create_task(_tell_when_warm(service), name="tell when all is warm")
             try:
                 await asyncio.sleep(0)  # the attendant may pause the pools before they start
                 for pool in pools.values():
@@ -126,11 +129,12 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
                 event(logger, logging.INFO, "draining", {"timeout_s": settings.drain_timeout_s})
                 server.stop_listening()
                 probing.cancel()
+                warming.cancel()
                 backend.stop_installing()
                 await asyncio.gather(*(pool.drain() for pool in pools.values()))
                 attendant.cancel()
                 lag.cancel()
-                await asyncio.wait([attendant, lag, probing], timeout=CLEAN_UP_S)
+                await asyncio.wait([attendant, lag, probing, warming], timeout=CLEAN_UP_S)
         finally:
             await server.close()
             await backend.close()
@@ -159,13 +163,33 @@ async def _listen(server: HttpServer, settings: Settings) -> None:
         else:
             sentence = f"cannot listen on {where}: {error.strerror or error}"
         raise ListenError(sentence) from error
-    event(logger, logging.INFO, "listening", {"host": settings.host, "port": port})
+    fields: dict[str, object] = {"host": settings.host, "port": port}
+    if settings.page:
+        fields["page"] = f"http://{_host_for_people(settings.host)}:{port}/"
+    event(logger, logging.INFO, "listening", fields)
     if settings.exposed:
         logger.warning(
             "anyone who can reach %s may run code here: set PGEXEC_API_KEYS, or PGEXEC_HOST "
             "to 127.0.0.1",
             settings.host,
         )
+
+
+def _host_for_people(host: str) -> str:
+    """Return a host that a browser on this machine can open, in a URL's form."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # compared, not bound
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+async def _tell_when_warm(service: PoolService) -> None:
+    """Log once that every pool has been filled for the first time, and how long that took."""
+    began = time.monotonic()
+    while service.unready() is not None:  # noqa: ASYNC110  # ends with the start
+        await asyncio.sleep(WARM_POLL_S)
+    idle = {name: pool.idle for name, pool in service.pools().items()}
+    fields = {"took_s": round(time.monotonic() - began, 3), "idle": idle}
+    event(logger, logging.INFO, "warm", fields)
 
 
 def _tracer() -> Tracer | None:

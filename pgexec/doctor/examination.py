@@ -49,6 +49,7 @@ OF_THE_ENGINE: Sequence[Check[EngineReport]] = (
     Check("containerd", machine.containerd),
     Check("kernel", machine.kernel),
     Check("cgroup", machine.cgroup),
+    Check("memory", machine.memory),
 )
 OF_A_CONTAINER: Sequence[Check[Sandbox]] = (
     Check("seccomp", trials.seccomp),

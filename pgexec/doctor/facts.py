@@ -49,6 +49,7 @@ class Info(_Engine):
 
     driver: str = ""
     cgroup_version: str = "1"
+    mem_total: int = 0
     memory_limit: bool = False
     swap_limit: bool = False
     pids_limit: bool = False

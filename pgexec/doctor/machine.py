@@ -52,9 +52,9 @@ class EngineReport:
 
 
 async def settings(machine: Machine) -> Observation:
-    """Name what is no setting; wrong values have ended the program before."""
+    """Name unknown and doubtful settings; wrong values have ended the program before."""
     if machine.warnings:
-        return warn("; ".join(machine.warnings), "correct or remove these names")
+        return warn("; ".join(machine.warnings), "correct or remove these settings")
     return ok("every name is known and every value is allowed")
 
 
@@ -180,6 +180,26 @@ async def cgroup(report: EngineReport) -> Observation:
         finding += ", without swap accounting: snippets may swap past their memory limit"
         return warn(finding, "boot with swapaccount=1, or switch swap off")
     return ok(f"{finding}, with limits on memory, swap, pids and CPU")
+
+
+async def memory(report: EngineReport) -> Observation:
+    """Compare what all containers may take together with what the engine's machine has."""
+    profiles = [profile.settings for profile in report.settings.by_language.values()]
+    most = sum(one.pool_max_containers * one.memory_limit for one in profiles)
+    has = report.info.mem_total
+    if not has:
+        return ok(f"containers may take {_mebibytes(most)}; the engine does not say what there is")
+    finding = f"containers may take {_mebibytes(most)} of the machine's {_mebibytes(has)}"
+    if most <= has:
+        return ok(finding)
+    return warn(
+        f"{finding}: enough of them at their limit leave it none",
+        "lower PGEXEC_MEMORY_LIMIT or PGEXEC_POOL_MAX_CONTAINERS (a profile's are its own)",
+    )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size >> 20} MiB"
 
 
 def _log_directory(settings: Settings) -> Path:

@@ -6,15 +6,17 @@ import difflib
 import math
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from pgexec.settings.model import ENGINE_ADDRESS, ENGINE_ADDRESSES, PREFIX, Settings
+from pgexec.settings.model import ENGINE_ADDRESS, ENGINE_ADDRESSES, Settings
+from pgexec.settings.sources import OF_CLIENTS, PREFIX, find_files, read_file
 
-FILES = ("settings.env", "settings.local.env")
-_SECRET = frozenset(
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SECRETS = frozenset(
     {
         "api_keys",
         "dependency_index_url",
@@ -28,41 +30,49 @@ class SettingsError(ValueError):
     """A setting has a wrong value; the sentence says which, what it is, and what is allowed."""
 
 
-def load_settings() -> tuple[Settings, list[str]]:
-    """Read files and environment; return the settings and warnings about unknown names.
+def load_settings(**options: str) -> tuple[Settings, list[str]]:
+    """Read files and environment; return the settings and warnings about them.
 
     A file is looked up in the current directory, else beside the package; later files win over
-    earlier ones, and the environment wins over files. Raises `SettingsError`.
+    earlier ones, the environment wins over files, and `options` of the command line, by the names
+    of fields, win over all. Raises `SettingsError`.
     """
-    files = [path for path in map(_find, FILES) if path is not None]
+    files = find_files()
     names = [name for name in os.environ if name.upper().startswith(PREFIX)]
     try:
         for path in files:
-            names += dotenv_values(path, interpolate=False)
-        settings = Settings(_env_file=files)  # type: ignore[call-arg]
+            names += read_file(path)
+        settings = Settings(_env_file=files, **options)  # type: ignore[call-arg, arg-type]
     except ValidationError as error:
-        raise SettingsError(_sentence(error)) from None
+        raise SettingsError(_sentence(error, options)) from None
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"the settings cannot be read: {error}") from error
     host = os.environ.get("DOCKER_HOST", "")
     if not settings.docker_host and not re.match(ENGINE_ADDRESS, host):
         raise SettingsError(f"DOCKER_HOST is {host!r}, but must be {ENGINE_ADDRESSES}")
-    return settings, _unknown(names)
+    return settings, [*_unknown(names), *_doubtful(settings)]
 
 
-def _find(name: str) -> Path | None:
-    for directory in (Path.cwd(), Path(__file__).resolve().parents[2]):
-        if (directory / name).is_file():
-            return directory / name
-    return None
+def _doubtful(settings: Settings) -> list[str]:
+    """Warn of what is allowed and hardly meant."""
+    drain_s, run_s = settings.drain_timeout_s, settings.run_timeout_s
+    if drain_s >= run_s:
+        return []
+    sentence = (
+        f"PGEXEC_DRAIN_TIMEOUT_S is {drain_s:g}, less than PGEXEC_RUN_TIMEOUT_S, which is "
+        f"{run_s:g}: a stop may cut off runs"
+    )
+    return [sentence]
 
 
 def _unknown(names: list[str]) -> list[str]:
     known = [name.upper() for name in Settings.model_fields]
     warnings = []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(name for name in names if name not in OF_CLIENTS):
         own = name.upper().removeprefix(PREFIX)
         if own in known:
+            if not name.isupper() and name.upper() in names:
+                warnings.append(f"{name} does not count beside {name.upper()}")
             continue
         nearest = difflib.get_close_matches(own, known, n=1)
         hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ""
@@ -70,16 +80,16 @@ def _unknown(names: list[str]) -> list[str]:
     return warnings
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, options: Mapping[str, str]) -> str:
     first = error.errors(include_url=False)[0]
     if not first["loc"]:
         return str(first["msg"]).removeprefix("Value error, ")
     name = str(first["loc"][0])
     allowed = Settings.model_fields[name].description
-    variable = PREFIX + name.upper()
+    variable = f"--{name}" if name in options else PREFIX + name.upper()
     if name == "profiles" and str(first["msg"]).startswith("Value error, "):
         return f"{variable}: {str(first['msg']).removeprefix('Value error, ')}"
-    if name in _SECRET:
+    if name in SECRETS:
         reason = str(first["msg"]).removeprefix("Value error, ")
         return f"{variable} must be {allowed}: {reason}"
     value = first["input"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 
-from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -40,13 +39,11 @@ from pgexec.settings.fields import (
 )
 from pgexec.settings.keys import Keyring
 from pgexec.settings.sizes import format_size
+from pgexec.settings.sources import PREFIX, Environment, Files
 from pool.engine.spec import LAYERS_DIR, RUNNER_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
-
-PREFIX = "PGEXEC_"
 
 _TAKEN = (
     *("/tmp", "/dev", RUNNER_DIR, LAYERS_DIR),  # noqa: S108  # mounts of our own
@@ -68,14 +65,6 @@ class Profile:
     name: str
     settings: Settings
     dependencies: tuple[str, ...] = ()
-
-
-class _Files(DotEnvSettingsSource):
-    """pydantic-settings' files without `${NAME}`: a `$` in a value is a `$`."""
-
-    def _read_env_file(self, file_path: Path) -> dict[str, str | None]:
-        values = dotenv_values(file_path, interpolate=False, encoding="utf-8")
-        return {name.lower(): value for name, value in values.items()}
 
 
 class Settings(BaseSettings):
@@ -274,14 +263,16 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # `Environment` in its place
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read files as they are written; see `_Files`."""
+        """Read files as they are written, and names in capitals first; see `sources`."""
         given = cast("DotEnvSettingsSource", dotenv_settings)
-        files = _Files(settings_cls, env_file=given.env_file, env_prefix=given.env_prefix)
-        return init_settings, env_settings, files, file_secret_settings
+        prefix = given.env_prefix
+        environment = Environment(settings_cls, env_prefix=prefix)
+        files = Files(settings_cls, env_file=given.env_file, env_prefix=prefix)
+        return init_settings, environment, files, file_secret_settings
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

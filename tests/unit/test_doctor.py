@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,7 @@ from pgexec.doctor.findings import (
 )
 from pgexec.doctor.machine import EngineReport, Machine
 from pgexec.doctor.versions import CONTAINERD_FIXES, RUNC_FIXES, open_escapes, parse
-from pgexec.settings import Settings
+from pgexec.settings import Settings, load_settings
 from pool.errors import EngineError
 
 if TYPE_CHECKING:
@@ -226,6 +227,30 @@ async def test_a_missing_controller_fails_and_missing_swap_accounting_warns() ->
     assert (await machine.cgroup(report(**every))).status is CheckStatus.OK
     assert (await machine.cgroup(report(**every | {"SwapLimit": False}))).status is CheckStatus.WARN
     assert (await machine.cgroup(report(**every | {"PidsLimit": False}))).status is CheckStatus.FAIL
+
+
+async def test_containers_that_may_take_more_than_the_machine_has_are_a_warning() -> None:
+    profile = {"memory_limit": "1GiB", "min_idle": 1, "max_containers": 2}
+    settings = Settings.of(pool_max_containers=8, profiles=json.dumps({"large": profile}))
+
+    def has(mebibytes: int) -> EngineReport:
+        return replace(report(MemTotal=mebibytes << 20), settings=settings)
+
+    assert (await machine.memory(has(4096))).status is CheckStatus.OK
+    short = await machine.memory(has(4095))
+    assert short.status is CheckStatus.WARN
+    assert "4096 MiB of the machine's 4095 MiB" in short.finding
+    assert (await machine.memory(has(0))).status is CheckStatus.OK
+
+
+async def test_a_drain_that_is_shorter_than_a_run_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGEXEC_DRAIN_TIMEOUT_S", "29.5")
+    settings, warnings = load_settings()
+    observation = await machine.settings(Machine(settings, warnings, NOWHERE))
+    assert observation.status is CheckStatus.WARN
+    assert "PGEXEC_DRAIN_TIMEOUT_S is 29.5, less than PGEXEC_RUN_TIMEOUT_S" in observation.finding
 
 
 async def test_a_check_that_raises_fails_with_its_sentence() -> None:

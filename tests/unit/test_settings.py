@@ -77,7 +77,7 @@ def test_single_use_starts_twice_as_many_at_once(said: str, wanted: int) -> None
 
 
 def test_missing_files_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgexec.settings.loading.FILES", ("no-such-file",))
+    monkeypatch.setattr("pgexec.settings.sources.FILES", ("no-such-file",))
     assert load_settings()[0] == Settings.of()
 
 

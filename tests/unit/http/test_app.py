@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import logging
 import os
 import signal
 import socket
@@ -160,6 +161,18 @@ async def app() -> AsyncIterator[App]:
             await task
     assert backend.closed
     assert not backend.engine.containers
+
+
+async def test_it_tells_once_that_the_pool_is_warm_and_how_long_that_took(
+    caplog: pytest.LogCaptureFixture, app: App
+) -> None:
+    caplog.set_level(logging.INFO, "pgexec")
+    async with asyncio.timeout(20):
+        while not (told := [one for one in caplog.records if one.getMessage() == "warm"]):
+            await app.until_ready()
+    (warm,) = told
+    assert warm.__dict__["fields"]["idle"] == {"python": 1}
+    assert 0 <= warm.__dict__["fields"]["took_s"] < 20
 
 
 async def test_a_run_goes_through_the_pool(app: App) -> None:
@@ -435,11 +448,10 @@ def test_sigterm_ends_the_process_with_success_and_a_log(process: Start, tmp_pat
     until(one, "listening")
     one.send_signal(signal.SIGTERM)
     assert one.wait(timeout=60) == 0
-    events = [
-        json.loads(line)["event"] for line in (tmp_path / "logs.txt").read_text().splitlines()
-    ]
-    assert events[0] == "listening"
-    assert events[-1] == "stopped"
+    lines = [json.loads(line) for line in (tmp_path / "logs.txt").read_text().splitlines()]
+    assert lines[0]["event"] == "listening"
+    assert lines[0]["page"] == f"http://127.0.0.1:{lines[0]['port']}/"
+    assert lines[-1]["event"] == "stopped"
 
 
 def test_a_second_signal_ends_the_process_at_once(process: Start) -> None:

@@ -1,0 +1,75 @@
+"""What `pgexec settings` prints: every setting, its value, and where that comes from."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from pgexec.settings.loading import SECRETS
+from pgexec.settings.sources import DEFAULT, PREFIX, Given, given, shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HIDDEN = "***"
+_WIDTH = 100
+_INDENT = "    "
+_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A setting with the text of its value; a secret's is `***`, wherever it has one.
+
+    `source` is `default`, `environment` or the path of a file.
+    """
+
+    name: str
+    value: str
+    default: str
+    source: str
+    advice: str
+
+
+def entries() -> list[Entry]:
+    """List every setting, also where its value is wrong. Raises `OSError` and `UnicodeError`."""
+    values = given()
+    listed = []
+    for name, default, advice in shipped():
+        found = values.get(name, Given(default, DEFAULT))
+        source = DEFAULT if found.value == default else found.source
+        listed.append(Entry(name, _shown(name, found.value), default, source, advice))
+    return listed
+
+
+def render(listed: Sequence[Entry]) -> str:
+    """Return the settings for people: a line for each, its advice indented below."""
+    return "\n".join(_paragraph(entry) for entry in listed)
+
+
+def render_json(listed: Sequence[Entry]) -> str:
+    """Return the settings for machines: a list of objects with the fields of `Entry`."""
+    return json.dumps([asdict(entry) for entry in listed], indent=1)
+
+
+def _paragraph(entry: Entry) -> str:
+    origin = entry.source
+    if origin != DEFAULT:
+        origin = f"{origin}; default {entry.default or 'empty'}"
+    advice = textwrap.fill(
+        entry.advice,
+        _WIDTH,
+        initial_indent="    ",
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+    )
+    return f"{entry.name}={entry.value}  ({origin})\n{advice}"
+
+
+def _shown(name: str, value: str) -> str:
+    if value and name.removeprefix(PREFIX).lower() in SECRETS:
+        return HIDDEN
+    return _USERINFO.sub(f"{HIDDEN}@", value)
