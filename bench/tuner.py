@@ -16,15 +16,15 @@ from bench.tuner_chance import worth
 from bench.tuner_plot import draw
 from bench.tuner_points import Compared, Point
 from bench.tuner_traces import BURSTY, SHAPES, trace
-from pgexec.advise_replay import replay
-from pgexec.advise_trace import TraceError, read_trace
+from pgexec.advise.replay import replay
+from pgexec.advise.traces import TraceError, read_trace
 from pool.config import PoolConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pgexec.advise_replay import Replayed
-    from pgexec.advise_trace import Request
+    from pgexec.advise.replay import Replayed
+    from pgexec.advise.traces import Request
 
 PLOT = Path(__file__).resolve().parent.parent / "docs" / "tuner.svg"
 MOST = 16

@@ -18,12 +18,12 @@ from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from pgexec.advise_replay import replay
+from pgexec.advise.replay import replay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgexec.advise_trace import Request
+    from pgexec.advise.traces import Request
     from pool.config import PoolConfig
 
 QUIET_S = 5.0

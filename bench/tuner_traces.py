@@ -6,8 +6,8 @@ import math
 import random
 from typing import TYPE_CHECKING
 
-from pgexec.advise_trace import Request
-from pool.recycling import Outcome
+from pgexec.advise.traces import Request
+from pool.sizing.recycling import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -130,18 +130,18 @@ def doctor_command(*, as_json: bool) -> int:
 
 def advise_command(source: str, window: str, key: str, *, as_json: bool) -> int:
     """Print what to change."""
-    from pgexec import advise
-    from pgexec.advise_sources import SourceError, evidence_of
+    from pgexec.advise.advice import advise, render, render_json
+    from pgexec.advise.sources import SourceError, evidence_of
     from pgexec.settings import SettingsError, load_settings
 
     try:
         settings, _ = load_settings()
-        advice = advise.advise(evidence_of(source, window, settings, key))
+        advice = advise(evidence_of(source, window, settings, key))
     except SettingsError as error:
         return _fail(EXIT_MISCONFIGURED, str(error))
     except SourceError as error:
         return _fail(EXIT_FAILED, str(error))
-    print(advise.render_json(advice) if as_json else advise.render(advice))
+    print(render_json(advice) if as_json else render(advice))
     return 0
 
 

@@ -15,12 +15,12 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from pool import planning
 from pool.container import State
 from pool.engine.cleanup import backoff, until_removed
 from pool.errors import EngineError, EngineUnavailable, PoolError
 from pool.observer import Snapshot
-from pool.recycling import Reason
+from pool.sizing import planning
+from pool.sizing.recycling import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pool.job import ResetReport
     from pool.lease import Launcher, Lease
     from pool.observer import Observer
-    from pool.tuning import Demand
+    from pool.sizing.target import Demand
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pool.demand import DemandMeter
     from pool.fleet import Fleet
+    from pool.sizing.demand import DemandMeter
     from pool.waiting import Queue
 
 STANDING_S = 1.0

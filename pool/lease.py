@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from pool.errors import PoolError, RunnerProtocolError
 from pool.observer import Source
-from pool.recycling import Outcome
+from pool.sizing.recycling import Outcome
 
 if TYPE_CHECKING:
     from types import TracebackType

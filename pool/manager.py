@@ -17,10 +17,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Self
 
-from pool import planning
 from pool.alarm import Alarm
 from pool.container import State
-from pool.demand import DemandMeter
 from pool.errors import (
     ContainerLost,
     EngineUnavailable,
@@ -34,8 +32,10 @@ from pool.forecast import Forecast
 from pool.lease import Launcher, Lease
 from pool.observer import Observer, Rejection, Source
 from pool.readiness import Readiness
-from pool.recycling import Outcome, Reason, Use, verdict
-from pool.tuning import target
+from pool.sizing import planning
+from pool.sizing.demand import DemandMeter
+from pool.sizing.recycling import Outcome, Reason, Use, verdict
+from pool.sizing.target import target
 from pool.waiting import Queue, Quota
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
     from pool.config import PoolConfig
     from pool.container import Container
-    from pool.demand import DemandReport
     from pool.job import ResetReport
     from pool.lease import OnQueued
     from pool.observer import Snapshot
-    from pool.tuning import Demand
+    from pool.sizing.demand import DemandReport
+    from pool.sizing.target import Demand
 
 NO_LEASES = "the pool takes no new leases"
 

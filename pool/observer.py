@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pool.errors import InstallFailure
     from pool.job import ResetReport
-    from pool.recycling import Reason
+    from pool.sizing.recycling import Reason
 
 
 class Source(StrEnum):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from pgexec.settings import Settings
-    from pool.demand import DemandReport
+    from pool.sizing.demand import DemandReport
 
     Report = Callable[[], DemandReport]
 

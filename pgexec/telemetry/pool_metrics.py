@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from pgexec.telemetry.labels import START_FAILURES, known
 from pool.container import State
 from pool.observer import Observer, Rejection, Source
-from pool.recycling import Reason
+from pool.sizing.recycling import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

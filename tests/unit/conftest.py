@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 
-from pgexec.advise_clock import ClockLoop
+from pgexec.advise.clock import ClockLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

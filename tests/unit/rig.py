@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pool.job import ResetReport, Result
     from pool.lease import OnQueued
     from pool.observer import Rejection, Source
-    from pool.recycling import Reason
+    from pool.sizing.recycling import Reason
 
 
 @dataclass

@@ -14,15 +14,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pgexec.__main__ import main
-from pgexec.advise import Evidence, advise, least, render, render_json
-from pgexec.advise_sources import SourceError, evidence_of, in_text, of_metrics, of_trace
-from pgexec.advise_trace import Request, TraceError, read_trace
+from pgexec.advise.advice import Evidence, advise, least, render, render_json
+from pgexec.advise.sources import SourceError, evidence_of, in_text, of_metrics, of_trace
+from pgexec.advise.traces import Request, TraceError, read_trace
 from pgexec.settings import Settings
 from pgexec.telemetry.metrics import Metrics
-from pool.demand import DemandReport
 from pool.job import Status
 from pool.observer import Source
-from pool.recycling import Outcome
+from pool.sizing.demand import DemandReport
+from pool.sizing.recycling import Outcome
 from tests.prometheus import promtool
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def test_what_is_no_server_of_ours_is_said_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", ["<html>", "[]", '{"data": null}', '{"data": {"result": [1]}}'])
 def test_what_is_no_prometheus_is_said_so(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
-    monkeypatch.setattr("pgexec.advise_sources._fetch", lambda *_, **__: answer)
+    monkeypatch.setattr("pgexec.advise.sources._fetch", lambda *_, **__: answer)
     with pytest.raises(SourceError, match="host/api/v1/query does not answer as a Prometheus"):
         evidence_of("http://host", "7d", Settings.of())
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgexec.advise_clock import ClockLoop
+from pgexec.advise.clock import ClockLoop
 from pool.errors import ContainerLost, EngineError, PoolClosed, PoolError, TenantSaturated
 from pool.job import Job, Status
 from pool.observer import Source
-from pool.recycling import Reason
+from pool.sizing.recycling import Reason
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import Rig, quiet, rig
 

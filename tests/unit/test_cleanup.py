@@ -11,7 +11,7 @@ import pytest
 
 from pool.engine.cleanup import backoff, until_removed
 from pool.errors import EngineError, PoolError
-from pool.recycling import Reason
+from pool.sizing.recycling import Reason
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import rig
 

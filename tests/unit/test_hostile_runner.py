@@ -12,7 +12,7 @@ import pytest
 from hypothesis import currently_in_test_context, event, given
 from hypothesis import strategies as st
 
-from pgexec.advise_clock import ClockLoop
+from pgexec.advise.clock import ClockLoop
 from pool.container import GRACE_S, Container
 from pool.errors import ContainerLost, EngineUnavailable, PoolError, RunnerProtocolError
 from pool.inside.protocol import HEADER, Ending, Exit, Kind, encode, encode_exit

@@ -24,7 +24,7 @@ from pool.errors import (
 from pool.job import Job, Status
 from pool.manager import NO_LEASES
 from pool.observer import Rejection, Source
-from pool.recycling import Reason
+from pool.sizing.recycling import Reason
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import quiet, rig
 

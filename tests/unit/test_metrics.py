@@ -17,7 +17,7 @@ from pool.errors import EngineError, PoolError, RunnerProtocolError
 from pool.fleet import _kind
 from pool.job import ResetReport, Status
 from pool.observer import Rejection, Snapshot, Source
-from pool.recycling import Reason
+from pool.sizing.recycling import Reason
 from tests.unit.rig import rig
 
 

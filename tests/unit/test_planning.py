@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool.config import PoolConfig
-from pool.planning import (
+from pool.sizing.planning import (
     LINGER_S,
     View,
     pick,
     plan,
 )
-from pool.recycling import Reason
+from pool.sizing.recycling import Reason
 
 CONFIG = PoolConfig(max_uses=10, max_age_s=100, min_idle=2, max_containers=4, start_concurrency=2)
 

@@ -8,7 +8,7 @@ import pytest
 
 from pool.config import PoolConfig
 from pool.job import ResetReport, Status
-from pool.recycling import Outcome, Reason, Use, verdict
+from pool.sizing.recycling import Outcome, Reason, Use, verdict
 
 CONFIG = PoolConfig(max_uses=10, max_age_s=100)
 CLEAN = ResetReport(clean=True, detail="{}")

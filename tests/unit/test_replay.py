@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgexec.advise_clock import ClockLoop
-from pgexec.advise_replay import WARM_S, Costs, replay
-from pgexec.advise_trace import Request
+from pgexec.advise.clock import ClockLoop
+from pgexec.advise.replay import WARM_S, Costs, replay
+from pgexec.advise.traces import Request
 from pool.config import PoolConfig
 from pool.errors import PoolError
 from pool.inside.protocol import Ending
 from pool.job import Job
 from pool.manager import PoolManager
 from pool.observer import Rejection, Source
-from pool.recycling import Outcome
+from pool.sizing.recycling import Outcome
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import Recorder
 

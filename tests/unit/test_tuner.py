@@ -9,8 +9,8 @@ from bench.tuner_chance import worth
 from bench.tuner_plot import draw
 from bench.tuner_points import frontier
 from bench.tuner_traces import BURSTY, trace
-from pgexec.advise_replay import replay
-from pgexec.advise_trace import Request
+from pgexec.advise.replay import replay
+from pgexec.advise.traces import Request
 from pool.config import PoolConfig
 
 pytestmark = pytest.mark.slow  # each replays traces of hours

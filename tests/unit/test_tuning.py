@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool import tuning
 from pool.config import PoolConfig
-from pool.demand import DemandMeter
-from pool.planning import View, plan
-from pool.tuning import MEMORY_S, Demand, target
+from pool.sizing import target as tuning
+from pool.sizing.demand import DemandMeter
+from pool.sizing.planning import View, plan
+from pool.sizing.target import MEMORY_S, Demand, target
 from tests.unit.rig import rig
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pool.errors import EngineError, LeaseTimeout, PoolSaturated, TenantSaturated
 from pool.job import Job, Status
 from pool.observer import Rejection, Source
-from pool.recycling import Reason
+from pool.sizing.recycling import Reason
 from pool.waiting import Queue, Quota
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import quiet, rig

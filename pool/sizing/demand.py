@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pool import tuning
-from pool.tuning import BEFORE_S, MEMORY_S, Demand
+from pool.sizing import target as tuning
+from pool.sizing.target import BEFORE_S, MEMORY_S, Demand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,17 +14,17 @@ from urllib.parse import urlencode, urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from pgexec.advise import Counts, Evidence
-from pgexec.advise_replay import Costs, replay
-from pgexec.advise_trace import TraceError, read_trace
+from pgexec.advise.advice import Counts, Evidence
+from pgexec.advise.replay import Costs, replay
+from pgexec.advise.traces import TraceError, read_trace
 from pgexec.settings.pool import pool_config
 from pgexec.settings.profiles import DEFAULT
-from pool.recycling import Outcome
+from pool.sizing.recycling import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pgexec.advise_trace import Request
+    from pgexec.advise.traces import Request
     from pgexec.settings import Settings
 
     Find = Callable[[str, str], dict[str, float]]

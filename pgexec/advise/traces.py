@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pool.recycling import Outcome
+from pool.sizing.recycling import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

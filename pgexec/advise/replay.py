@@ -13,18 +13,18 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pgexec.advise_clock import ClockLoop
+from pgexec.advise.clock import ClockLoop
 from pool.container import Container, State
 from pool.errors import PoolError
 from pool.job import ResetReport
 from pool.manager import PoolManager
 from pool.observer import Observer, Source
-from pool.recycling import Outcome, Reason
+from pool.sizing.recycling import Outcome, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgexec.advise_trace import Request
+    from pgexec.advise.traces import Request
     from pool.config import PoolConfig
     from pool.observer import Rejection
 
@@ -49,7 +49,7 @@ class Replayed:
     the others' waits, and `ready` how many containers each found idle; `ready_s` is for how
     many seconds so many were. `container_s` is the time that containers existed, summed, from the
     engine's create to the end of their removal. `levels` and `rises` are those of
-    `pool.demand.DemandReport`.
+    `pool.sizing.demand.DemandReport`.
     """
 
     requests: int = 0

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from pool.demand import COLD_SHARE
+from pool.sizing.demand import COLD_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Evidence:
     """What a server has seen, over some time; sizes are bytes.
 
     `waited` counts the leases that got no container at once, `refused` those that got none.
-    `levels` and `rises` are those of `pool.demand.DemandReport`; `peaks` is the snippets'
+    `levels` and `rises` are those of `pool.sizing.demand.DemandReport`; `peaks` is the snippets'
     highest memory, empty where it is not known.
     """
 

@@ -9,14 +9,14 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from pool import tuning
-from pool.recycling import Reason
+from pool.sizing import target as tuning
+from pool.sizing.recycling import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pool.config import PoolConfig
-    from pool.tuning import Demand
+    from pool.sizing.target import Demand
 
 LINGER_S = 1.0
 """How long an idle container is kept for its tenant from one that has its share and wants more."""

@@ -1,0 +1,1 @@
+"""Pure decisions: recycle or destroy, whom to serve, how many to start and to keep."""
