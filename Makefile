@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv run check test chaos lint lock bench fuzz clean
+.PHONY: help setup venv run check test pythons chaos lint lock bench fuzz clean
 
 BIN := .venv/bin
 
@@ -28,10 +28,18 @@ check: lint ## lint, types, import contracts and the fast unit tests with their 
 
 test: setup ## set up, lint, then every test against every test image
 	@deploy/setup/image.sh --stand-in
+	@deploy/setup/image.sh --newest
 	@deploy/setup/prometheus.sh
 	@deploy/setup/chromium.sh
 	@$(MAKE) --no-print-directory lint
 	@exec $(BIN)/pytest
+
+pythons: setup ## the tests that the interpreter's version matters to, on every CPython at hand since 3.8
+	@deploy/setup/image.sh --stand-in
+	@deploy/setup/image.sh --newest
+	@images=$$(deploy/setup/image.sh --each) && \
+	  PGEXEC_TEST_EVERY_PYTHON=1 PGEXEC_TEST_IMAGES=$$images exec $(BIN)/pytest \
+	  tests/unit/test_runner_versions.py tests/unit/test_preimport.py tests/differential
 
 chaos: setup ## break engine and server in every way we know; PGEXEC_CHAOS_SOAK_MINUTES=30 for longer
 	@exec $(BIN)/pytest tests/chaos

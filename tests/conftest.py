@@ -25,21 +25,24 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ("python:alpine", "pgexec-python:debian")
+NEWEST = "pgexec-python:newest"
+"""The newest CPython of Debian's suites: what is compared with the interpreter is so there, too."""
 PREIMPORT = ("collections", "datetime", "functools", "itertools", "json", "math", "random", "re")
 
 
-def available_images() -> list[str]:
+def available_images(names: tuple[str, ...] = IMAGES) -> list[str]:
     """Return the test images that the engine has: `make test` sees to it that one is there."""
     if named := os.environ.get("PGEXEC_TEST_IMAGES"):
         return named.split(",")
     has = [sys.executable, str(ROOT / "deploy/setup/engine_api.py"), "has"]
-    return [name for name in IMAGES if subprocess.run([*has, name], check=False).returncode == 0]
+    return [name for name in names if subprocess.run([*has, name], check=False).returncode == 0]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for `image` against every image, and fail where there is none at all."""
     if "image" in metafunc.fixturenames:
-        images = available_images()
+        compares = "differential" in metafunc.definition.path.parts
+        images = available_images((*IMAGES, NEWEST) if compares else IMAGES)
         assert images, "no test image: run make setup"
         metafunc.parametrize("image", images, indirect=True, scope="session")
 

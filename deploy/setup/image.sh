@@ -2,6 +2,9 @@
 # Make sure that the engine has the image that the settings name.
 #   image.sh              import or pull it; if python:alpine cannot be had, a stand-in takes its place
 #   image.sh --stand-in   build the stand-in only, for the tests, and leave the settings alone
+#   image.sh --newest     build, for the tests, an image with the newest CPython of Debian's suites, and unpack
+#                         its root with all CPythons of that suite into .tools/pythons
+#   image.sh --each       make an image of each of those, too, and print the names of all test images
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -10,6 +13,11 @@ stand_in=pgexec-python:debian
 # The last two are in the official Debian-based images, so that wheels rely on them: numpy, for one.
 stand_in_packages='python3 python3-pip ca-certificates libstdc++6 libgomp1'
 stand_in_label="pgexec.stand-in=$stand_in_packages"
+newest=pgexec-python:newest
+newest_root=.tools/pythons/newest
+# shellcheck disable=SC2016  # mmdebstrap's own $1
+name_newest='cd "$1/usr/bin" && for name in python3 python; do
+  ln -sf "$(printf "%s\n" python3.* | grep -x "python3\.[0-9]*" | sort -V | tail -n 1)" "$name"; done'
 rootfs=${PGEXEC_ROOTFS:-../shared/images/python-alpine-rootfs.tar.xz}
 
 unxz_file() {
@@ -40,40 +48,69 @@ host_sources() {
     sort -u | grep -E " $1(-updates|-security)? (main|universe)$"
 }
 
-# stand_in_root DIRECTORY: write a root file system as a plain tar to stdout.
-stand_in_root() {
-  local release work=$1 path
-  release=$(. /etc/os-release && echo "$VERSION_CODENAME") &&
-    host_sources "$release" >"$work/sources.list" || return 1
+release() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
+
+# debian_root WORK SUITE PACKAGES OPTION…: write a root file system as a plain tar to stdout, of what
+# WORK/sources.list names.
+debian_root() {
+  local work=$1 suite=$2 path
   # Proxies and certificates that the host's apt uses.
   apt-config dump --format '%f "%v";%n' Acquire | grep -E '^Acquire::https?::' >"$work/apt.conf" || true
-  local options=(--mode=root --variant=essential --include="$stand_in_packages")
+  local options=(--mode=root --variant=essential --include="$3")
   for path in /usr/share/keyrings/{debian,ubuntu}-archive-keyring.gpg /etc/apt/trusted.gpg.d; do
     [[ ! -e $path ]] || options+=(--keyring="$path")
   done
   for path in /usr/share/{doc,man,info,locale,lintian}; do
     options+=(--dpkgopt="path-exclude=$path/*")
   done
-  # As in the official images: `python` is there, and pip may install.
-  # shellcheck disable=SC2016  # mmdebstrap's own $1
-  timeout 900 mmdebstrap "${options[@]}" --aptopt="$work/apt.conf" --format=tar \
-    --customize-hook='ln -s python3 "$1/usr/bin/python"' \
-    --customize-hook='rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED' \
-    "$release" - "$work/sources.list"
+  timeout 900 mmdebstrap "${options[@]}" --aptopt="$work/apt.conf" --format=tar "${@:4}" \
+    "$suite" - "$work/sources.list"
+}
+
+# import_debian NAME CHANGE… <TAR
+import_debian() {
+  engine import "$1" 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+    'CMD ["python3"]' "${@:2}"
+}
+
+can_build() {
+  can_install || { say "$1 can be built by root on Debian or Ubuntu only"; return 1; }
+  type -P mmdebstrap >/dev/null || install_packages mmdebstrap
 }
 
 build_stand_in() {
-  local work
-  can_install || { say "$stand_in can be built by root on Debian or Ubuntu only"; return 1; }
-  type -P mmdebstrap >/dev/null || install_packages mmdebstrap || return 1
+  local work status=1
+  can_build "$stand_in" || return 1
   say "building $stand_in from this system's packages (a minute or two)"
   work=$(mktemp -d)
-  stand_in_root "$work" >"$work/root.tar" && engine import "$stand_in" \
-    'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
-    'CMD ["python3"]' "LABEL \"${stand_in_label/=/\"=\"}\"" <"$work/root.tar" &&
-    rm -rf "$work" && return
+  # As in the official images: `python` is there, and pip may install.
+  # shellcheck disable=SC2016  # mmdebstrap's own $1
+  host_sources "$(release)" >"$work/sources.list" &&
+    debian_root "$work" "$(release)" "$stand_in_packages" \
+      --customize-hook='ln -s python3 "$1/usr/bin/python"' \
+      --customize-hook='rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED' >"$work/root.tar" &&
+    import_debian "$stand_in" "LABEL \"${stand_in_label/=/\"=\"}\"" <"$work/root.tar" && status=0
   rm -rf "$work"
-  return 1
+  return $status
+}
+
+# The suite comes from where the host's own release does. A mirror's Release of it may be past its
+# date, which no test depends on; its signature counts.
+build_newest() {
+  local work suite=sid status=1
+  can_build "$newest" || return 1
+  [[ $(. /etc/os-release && echo "$ID") != ubuntu ]] || suite=devel
+  say "building $newest from the packages of $suite (half a minute)"
+  work=$(mktemp -d)
+  host_sources "$(release)" | sed -n "s/ $(release) main$/ $suite main/p" >"$work/sources.list"
+  rm -rf "$newest_root" && mkdir -p "$newest_root" &&
+    debian_root "$work" "$suite" '^python3\.[0-9]+$ ca-certificates libstdc++6 libgomp1' \
+      --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Check-Valid-Until "false"' \
+      --customize-hook="$name_newest" >"$work/root.tar" &&
+    import_debian "$newest" <"$work/root.tar" && tar -xpf "$work/root.tar" -C "$newest_root" && status=0
+  ((status == 0)) || rm -rf "$newest_root"
+  rm -rf "$work"
+  return $status
 }
 
 ensure_stock() {
@@ -90,6 +127,29 @@ ensure_stock() {
 # A stand-in that an earlier version of this script made of other packages is built anew.
 if [[ ${1-} == --stand-in ]]; then
   engine has "$stand_in" "$stand_in_label" || build_stand_in || say "the tests go on without $stand_in"
+  exit
+fi
+
+if [[ ${1-} == --each ]]; then
+  names=()
+  for path in "$newest_root"/usr/bin/python3.*; do
+    python=${path##*/}
+    [[ $python =~ ^python3\.[0-9]+$ ]] || continue
+    names+=("pgexec-python:${python#python}")
+    engine has "${names[-1]}" || {
+      ln -sf "$python" "$newest_root/usr/bin/python3" && ln -sf "$python" "$newest_root/usr/bin/python" &&
+        tar -C "$newest_root" -c . | import_debian "${names[-1]}" >&2
+    }
+  done
+  for name in "$stock" "$stand_in"; do
+    ! engine has "$name" || names+=("$name")
+  done
+  (IFS=, && printf '%s\n' "${names[*]}")
+  exit
+fi
+
+if [[ ${1-} == --newest ]]; then
+  { engine has "$newest" && [[ -d $newest_root ]]; } || build_newest || say "the tests go on without $newest"
   exit
 fi
 

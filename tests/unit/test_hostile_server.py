@@ -16,7 +16,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from pool.inside.protocol import HEADER, JobHeader, Kind, encode, encode_job
-from tests.unit.test_runner_versions import DEADLINE_S, Runner, _can_unshare, interpreters
+from tests.unit.pythons import Python, interpreters
+from tests.unit.test_runner_versions import DEADLINE_S, Runner, _can_unshare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ JOB_LIMIT = 1 << 20
 ENDS = {0, 70, 71, 72}
 """Its stdin has ended; a JOB is malformed; its child has died; what came is no JOB."""
 EXAMPLES = 25
-PYTHON = next(iter(interpreters()), sys.executable)
+PYTHON = next(iter(interpreters()), Python("", sys.executable))
 
 
 def job(code: bytes = b"print(1)", stdin: bytes = b"") -> bytes:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes.util
 import json
-import os
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pool.inside.protocol import Ending, Kind
-from tests.unit.test_runner_versions import Runner, interpreters
+from tests.unit.pythons import interpreters
+from tests.unit.test_runner_versions import Runner
 from tests.unit.test_runner_versions import pytestmark as pytestmark  # noqa: PLC0414
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     Start = Callable[..., AbstractContextManager[Runner]]
-
-TELL_VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 REFUSED = {
     "missing_one": ("import no_such_module", "No module named 'no_such_module'"),
@@ -83,11 +80,10 @@ def directory() -> Iterator[Path]:
         yield directory
 
 
-@pytest.fixture(params=interpreters(), ids=os.path.basename)
+@pytest.fixture(params=interpreters(), ids=str)
 def start(request: pytest.FixtureRequest, directory: Path) -> Start:
     """Start runners that find a module of the given source; see each one leave."""
-    version = subprocess.check_output([request.param, "-c", TELL_VERSION], text=True).strip()
-    packages = directory / f"layers/base/lib/python{version}/site-packages"
+    packages = directory / f"layers/base/lib/{request.param.directory}/site-packages"
     packages.mkdir(parents=True)
 
     @contextlib.contextmanager

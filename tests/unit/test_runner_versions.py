@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -17,32 +16,15 @@ import pytest
 from pool.engine.sources import runner_files
 from pool.engine.spec import RUNNER_DIR
 from pool.inside.protocol import Decoder, Ending, Exit, JobHeader, Kind, decode_exit, encode_job
+from tests.unit.pythons import interpreters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-NAMES = ("python3", *(f"python3.{minor}" for minor in range(8, 16)))
+    from tests.unit.pythons import Python
+
 DEADLINE_S = 20
-
-
-def interpreters() -> list[str]:
-    """Return one interpreter for each version that starts, and that any user may run."""
-    found: dict[str, str] = {}
-    tell = (
-        "import sys; print(sys.version_info[:2] >= (3, 8) and sys.executable, sys.version_info[:2])"
-    )
-    names = [*NAMES, "/usr/bin/python3"]
-    candidates = [sys.executable, *(path for name in names if (path := shutil.which(name)))]
-    for path in candidates:
-        told = subprocess.run([path, "-c", tell], capture_output=True, text=True, check=False)
-        executable, _, version = told.stdout.strip().partition(" ")
-        if told.returncode == 0 and executable not in ("False", "") and _is_public(executable):
-            found.setdefault(version, os.path.realpath(executable))
-    return list(found.values())
-
-
-def _is_public(executable: str) -> bool:
-    return all(parent.stat().st_mode & 0o001 for parent in Path(executable).resolve().parents)
 
 
 class Ran(NamedTuple):
@@ -59,7 +41,7 @@ class Runner:
 
     def __init__(
         self,
-        python: str,
+        python: Python,
         directory: Path,
         preimport: Sequence[str] = ("json", "random"),
         preload: str = "",
@@ -86,11 +68,11 @@ class Runner:
             "reused": reused,
         }
         directory.chmod(0o755)
-        mount = 'mount -t tmpfs -o mode=1777,size=8m tmpfs "$1" && exec "$2" "$1/Main.py"'
+        mount = f"mount -t tmpfs -o mode=1777,size=8m tmpfs {code}"
         self.process = subprocess.Popen(
             [
                 *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"),
-                *("sh", "-c", mount, "sh", str(code), python),
+                *("sh", "-c", f"{mount} && {python.script(directory)}", "sh", f"{code}/Main.py"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -152,7 +134,7 @@ def _can_unshare() -> bool:
 pytestmark = pytest.mark.skipif(not _can_unshare(), reason="namespaces need root on Linux")
 
 
-@pytest.fixture(params=interpreters(), ids=os.path.basename, scope="module")
+@pytest.fixture(params=interpreters(), ids=str, scope="module")
 def runner(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runner]:
