@@ -1,4 +1,4 @@
-"""What PID 1 knows of the child that waits for a job: its pid, its pipes, its end, its kills.
+"""The child as PID 1 knows it: its process id, its pipes, how it ended, and how to kill it.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -18,17 +18,18 @@ from typing import Iterable
 from pool.inside import reset
 
 JOB = struct.Struct("!BI")
-"""What precedes a job on its pipe: the sizes of the layer's name and of the code."""
+"""The head of a job on its pipe: the sizes in bytes of the layer's name and of the code."""
 
 FAREWELL = struct.Struct("=iiQQ")
-"""What a child says just before it ends: that it does, its exit status, the microseconds of
-processor time that it took, and its largest resident set in KiB."""
+"""A child's last words, written just before it ends: 1, its exit status, its processor time in
+microseconds, and its largest resident set in KiB."""
 
 _BELIEVED = 1 << 40
-"""What is said beyond that many microseconds (twelve days) or KiB (a PiB) is taken for that."""
+"""The largest number of microseconds (twelve days) or KiB (a PiB) that last words may claim; a
+larger one counts as this one."""
 
 NO_LAYER = 2
-"""Said in place of that a child ends, by one whose layer of dependencies is not there."""
+"""The first word, in place of 1, of a child whose layer of dependencies is not there."""
 
 _COUNT = struct.Struct("i")
 
@@ -39,9 +40,9 @@ class Child:
     def __init__(self) -> None:
         self.pid = 0
         self.exited: tuple[int, float, int] | None = None
-        """Wait status, CPU seconds and peak bytes, once the child or the kernel has told them."""
+        """Wait status, CPU seconds and peak bytes, as the child or the kernel has told them."""
         self.reaped = False
-        """Whether the kernel has told; a child may have told before (`hear_last_words`)."""
+        """True once the kernel has told; the child may have told earlier (`hear_last_words`)."""
         self.farewell = mmap.mmap(-1, mmap.PAGESIZE)
         self.job_r, self.job_w = os.pipe()
         self.stdin_r, self.stdin_w = os.pipe()
@@ -54,20 +55,21 @@ class Child:
         self._ours = {self.job_w, self.stdin_w, self.stdout_r, self.stderr_r}
         theirs = {self.job_r, self.stdin_r, self.stdout_w, self.stderr_w}
         self.highest = max(self._ours | theirs)
-        """The highest descriptor in use: those of the runner itself are older, and lower."""
+        """The highest descriptor in use. The runner's own are older, and their numbers lower."""
 
     def fork(self) -> bool:
-        """Fork; True in the child. The parent keeps only its own ends of the pipes."""
+        """Fork; True in the child. PID 1 keeps only its own ends of the pipes."""
         self.pid = os.fork()
         if self.pid == 0:
             return True
+        # If PID 1 held a writing end of stdout or stderr, it would never see the pipe's end.
         _close((self.job_r, self.stdin_r, self.stdout_w, self.stderr_w))
         return False
 
     def deliver(self, layer_size: int, job: memoryview) -> None:
-        """Send the job, which is the layer's name and the code.
+        """Send the job: the layer's name, then the code. Raises nothing if the child has died.
 
-        A child that has died is noticed elsewhere.
+        The relay notices that death by SIGCHLD.
         """
         head = JOB.pack(layer_size, len(job) - layer_size)
         try:
@@ -83,11 +85,14 @@ class Child:
         self._close_ours(self.stdin_w)
 
     def hear_last_words(self) -> None:
-        """Set `exited` where the child has said how it is about to end.
+        """Set `exited` if the child has written its last words.
 
-        It closes its streams and says so in a page of shared memory, because the kernel takes
-        longer to dismantle its memory than the snippet took to run. A snippet that writes there
-        lies about itself alone, and is killed for it.
+        A child that ends writes them to a page that it shares with PID 1, and then closes its
+        streams. PID 1 answers the server at once: the kernel needs longer to dismantle a small
+        process than the process needed to run. Example: `print(1)` ends 0.5 ms earlier.
+
+        A snippet may write to this page, too. It can only lie about its own end, and PID 1 then
+        kills it.
         """
         said, status, cpu_us, peak_kib = FAREWELL.unpack_from(self.farewell)
         if said:
@@ -96,14 +101,14 @@ class Child:
             self.exited = (status & 0xFF) << 8, cpu_us / 1e6, peak_kib * 1024
 
     def misses_its_layer(self) -> bool:
-        """Whether the child ended because its layer is not there, and before its snippet began.
+        """Return True if the child says that its layer was missing, so that no snippet ran.
 
-        A snippet that says so itself is believed by nobody but its own server, which looks.
+        A snippet can feign this. The server therefore checks the layer before it believes it.
         """
         return bool(FAREWELL.unpack_from(self.farewell)[0] == NO_LAYER)
 
     def close(self) -> None:
-        """Close what is still open of our ends."""
+        """Close the ends that PID 1 still has open."""
         self.farewell.close()
         _close(self._ours)
         self._ours.clear()
@@ -119,7 +124,7 @@ def unread_bytes(fd: int) -> int:
 
 
 class Reaper:
-    """Notices that processes have ended: each end writes a byte to a pipe, which ends a poll."""
+    """Notices the end of processes: each SIGCHLD writes a byte to the pipe `wake`, for `poll`."""
 
     def __init__(self) -> None:
         self.wake, self._wake_writer = os.pipe()
@@ -127,10 +132,10 @@ class Reaper:
         self._ends.register(self.wake, select.POLLIN)
 
     def listen(self) -> None:
-        """Have the kernel's SIGCHLD write to the pipe.
+        """Let each SIGCHLD write a byte to the pipe.
 
-        Must come after all imports: one of them may have set a handler of its own, and PID 1
-        would then sleep through the end of each run until its time is up.
+        Call this after all imports. An import may set a handler of its own; PID 1 would then not
+        notice that a run has ended, and sleep until the run's deadline.
         """
         for fd in (self.wake, self._wake_writer):
             os.set_blocking(fd, False)
@@ -138,9 +143,9 @@ class Reaper:
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
 
     def reap(self, child: Child) -> None:
-        """Collect every process that has ended; note it when it was the child."""
-        # The pipe first: a process that ends after the last wait then leaves a byte for the next
-        # poll. In the other order that byte would be lost, and the end not noticed.
+        """Collect every process that has ended. If `child` is one of them, set its `exited`."""
+        # Read the pipe first, then wait: a process that ends after the last wait leaves a byte for
+        # the next poll. In the other order this byte could be lost, and the end not noticed.
         try:
             while os.read(self.wake, 4096):
                 pass
@@ -159,9 +164,10 @@ class Reaper:
             pass
 
     def end(self, child: Child, deadline: float) -> None:
-        """Kill every other process of the container and wait for the child's end.
+        """Kill every other process of the container and wait until the child has ended.
 
-        `deadline`, of the monotonic clock in seconds, bounds the wait.
+        `deadline` is a time of the monotonic clock, in seconds. After it, the child may still run
+        (`reaped` is then False).
         """
         reset.kill_all()
         while not child.reaped and time.monotonic() < deadline:
@@ -170,7 +176,10 @@ class Reaper:
 
 
 class OomCounter:
-    """The out-of-memory kills in the container's own cgroup, version 2 or 1, if it shows any."""
+    """Counts the out-of-memory kills in the container's own cgroup, of version 2 or 1.
+
+    If the container shows neither file, the count stays 0.
+    """
 
     FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
@@ -185,11 +194,11 @@ class OomCounter:
                 continue
 
     def mark(self) -> None:
-        """Remember the count from which `risen` counts."""
+        """Remember the present count, for `risen`."""
         self._marked = self._count()
 
     def risen(self) -> bool:
-        """Whether something was killed for want of memory since the mark."""
+        """Return True if the kernel has killed a process for lack of memory since `mark`."""
         return self._count() > self._marked
 
     def _count(self) -> int:

@@ -1,8 +1,8 @@
-"""What PID 1 has to say to the server: the output of a run that was read, and then frames.
+"""Send the output of a run, and frames, from PID 1 to the server.
 
-Output goes from a child's pipe into a piece of memory that the runner empties before each fork,
-and from there to the server. It never becomes an object of Python: the next child is a copy of
-PID 1, and would find it there.
+Output goes from a child's pipe into a piece of memory, and from there to the server; the runner
+empties this memory before each fork. Output never becomes a Python object: the next child is a
+copy of PID 1 and would find it there.
 
 Runs inside the container, in PID 1: standard library only, any CPython since 3.8.
 """
@@ -15,7 +15,7 @@ from pool.inside.protocol import HEADER, Kind
 
 AREA_BYTES = 256 * 1024
 READ_BYTES = 64 * 1024
-"""The most that one read takes; as soon as that much is pending, it is worth a write."""
+"""One read takes at most so many bytes; the relay sends as soon as so many bytes wait."""
 
 _HOST_OUT = 1
 _MAX_SEGMENTS = 512
@@ -23,18 +23,19 @@ _MAX_BUFFERS = 64
 
 
 class Outbox:
-    """Keeps output in `area`, of `AREA_BYTES`, until it is sent; in the order in which it came."""
+    """Keeps output in `area`, of `AREA_BYTES` bytes, in the order of arrival, until it is sent."""
 
     def __init__(self, area: memoryview) -> None:
         self.used = 0
         self._area = area
         self._segments: list[tuple[Kind, int, int]] = []
-        """Kind, start and end of each piece of `area` that one frame is to carry."""
+        """Kind, start and end of each piece of `area`; each piece becomes one frame."""
 
     def read(self, kind: Kind, fd: int, limit: int) -> int:
-        """Move at most `limit` bytes, of `READ_BYTES` at most, from a pipe into the area.
+        """Move at most `limit` bytes from the pipe `fd` into the area.
 
-        Return how many there were: 0 at the pipe's end, -1 where there is nothing to read yet.
+        `limit` is `READ_BYTES` at most. Returns the number of bytes: 0 at the pipe's end, -1 if
+        the pipe is empty but still open.
         """
         if self.used + READ_BYTES > len(self._area) or len(self._segments) >= _MAX_SEGMENTS:
             self.send()
@@ -58,7 +59,7 @@ class Outbox:
         self.used -= 1
 
     def send(self, frame: bytes = b"") -> None:
-        """Write the output that is pending, and then the frame, to the server."""
+        """Write the output that is pending, and then `frame`, to the server."""
         buffers: list[bytes | memoryview] = []
         for kind, start, end in self._segments:
             buffers += (HEADER.pack(kind, end - start), self._area[start:end])

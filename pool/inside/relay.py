@@ -15,9 +15,9 @@ from pool.inside.outbox import READ_BYTES, Outbox
 from pool.inside.protocol import Ending, JobHeader, Kind
 
 HOST_IN = 0
-"""The descriptor on which the server speaks to PID 1."""
+"""PID 1 reads the server's frames from this descriptor, its stdin."""
 _COALESCE_MS = 2
-"""Output waits this long for more, or for the EXIT, so that they travel in one write."""
+"""Output waits so many milliseconds for more output, or for EXIT: one write then carries both."""
 
 
 class Relay:
@@ -43,9 +43,10 @@ class Relay:
             child.close_stdin()
 
     def until(self, deadline: float) -> Ending:
-        """Relay until the child has exited or a limit is reached, and everything is out.
+        """Relay until the child has exited or has reached a limit. Returns how the run ended.
 
-        `deadline` is a time of the monotonic clock, in seconds.
+        `deadline` is a time of the monotonic clock, in seconds. Some output may still be in the
+        outbox: it travels with the EXIT frame.
         """
         child, outbox = self._child, self._outbox
         ending = Ending.EXITED
@@ -62,7 +63,7 @@ class Relay:
                 self._on_ready(fd)
             if not self._streams and child.exited is None:
                 child.hear_last_words()
-        # What the child wrote last may have come after the last poll, or together with its end.
+        # The child may have written after the last poll: without this, that output would be lost.
         for fd in list(self._streams):
             self._drain(fd)
         if self.truncated and ending is Ending.EXITED:
@@ -75,22 +76,27 @@ class Relay:
         elif fd == self._reaper.wake:
             self._reaper.reap(self._child)
         elif fd == HOST_IN:
-            os._exit(0)  # the server has gone, or talks out of turn; the kernel kills the rest
+            # The server has gone, or breaks the protocol. The kernel kills all processes of a
+            # container whose PID 1 ends; else the snippet would run on until its timeout.
+            os._exit(0)
         else:
             self._feed()
 
     def _drain(self, fd: int) -> None:
         """Read the bytes that a pipe holds now, and no more.
 
-        A process that outlives the child may write for ever; reading to the end of the pipe
-        would then never end.
+        A process that the snippet has started may outlive it and write for ever: a read to the
+        end of the pipe would then never return.
         """
         left = unread_bytes(fd)
         while left > 0 and fd in self._streams and not self.truncated:
             left -= self._pull(fd)
 
     def _pull(self, fd: int) -> int:
-        """Read once from one stream; a byte past the limit truncates and ends the run."""
+        """Read once from the stream `fd`; return what `Outbox.read` returned.
+
+        The first byte over the limit is dropped, sets `truncated`, and so ends the run.
+        """
         size = self._outbox.read(self._streams[fd], fd, min(READ_BYTES, self._room + 1))
         if size == 0:
             self._poller.unregister(fd)
@@ -112,6 +118,6 @@ class Relay:
         except BlockingIOError:
             return
         except BrokenPipeError:
-            pass  # the child reads no more; that is no error of the run
+            pass  # the child has closed its stdin: that is no error of the run
         self._poller.unregister(child.stdin_w)
         child.close_stdin()

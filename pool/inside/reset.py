@@ -13,23 +13,23 @@ import time
 
 TIMEOUT_S = 4.0
 SETTLE_S = 0.2
-"""The kernel may free what a dead process held a little after its end: descriptors that were in
-flight between two sockets, for one."""
+"""Wait so many seconds for the kernel: it may free the resources of a dead process a little after
+its end, for example descriptors that were in flight between two sockets."""
 
 
 def kill_all() -> None:
-    """Kill every process that this one, as PID 1 and root, can see."""
+    """Kill every process of the container but the caller, which must be PID 1 and root."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
 
 
 class Baseline:
-    """What the container looked like before it ran anything."""
+    """The state of the container before its first run, and the way back to it."""
 
     def __init__(self, mounts: list[str]) -> None:
         self._mounts = mounts
         for mount in mounts:
-            # runc gives a tmpfs the mode of what it covers
+            # runc gives a tmpfs the mode of the directory that it covers.
             os.chmod(mount, 0o1777)  # noqa: S103 - as /tmp has it
             _wipe(mount, time.monotonic() + TIMEOUT_S)
         try:
@@ -39,11 +39,14 @@ class Baseline:
         self._state = self._measure()
 
     def restore(self, deadline: float) -> str:
-        """Kill, reap, wipe and compare; return `""`, or what differs from the baseline.
+        """Kill, reap, wipe and compare. Returns `""`, or what differs from the baseline.
 
-        `deadline`, of the monotonic clock in seconds, is for the reaping and the wiping.
+        `deadline`, a time of the monotonic clock in seconds, is for the reaping and the wiping.
+        Never raises `OSError`: its text is the result then.
         """
         try:
+            # In this order: a process that still ran could write a file after the wipe, for the
+            # next run to find.
             if not _reap_all(deadline):
                 return "a process survived"
             for mount in self._mounts:
@@ -71,11 +74,12 @@ class Baseline:
         return state
 
     def _count_sockets(self) -> tuple[int, ...]:
-        """Count the sockets of the network namespace that may be there without a process.
+        """Count the sockets of the network namespace that can exist without a process.
 
-        Those are Unix sockets in flight between each other, which the kernel collects when it
-        comes to it, with whatever else is in flight there, and TCP connections whose far end
-        does not take what was sent. Others may be the engine's, which asks for names here.
+        There are two kinds. Unix sockets can be in flight between each other; the kernel frees
+        them, with the descriptors that they carry, some time later. A TCP connection lives on
+        while its far end does not take the data. Other kinds are not counted: they may belong to
+        the engine, which resolves names in this namespace.
         """
         if self._protocols < 0:
             return ()
@@ -85,7 +89,11 @@ class Baseline:
 
 
 def _reap_all(deadline: float) -> bool:
-    """Kill and wait until the kernel says that there is no child left."""
+    """Kill and reap until no process is left. Returns False if `deadline` comes first.
+
+    A process whose parent ends becomes a child of PID 1. So "no child left" proves that nothing
+    of the run is left, however it forked.
+    """
     while time.monotonic() < deadline:
         kill_all()
         try:
@@ -98,10 +106,12 @@ def _reap_all(deadline: float) -> bool:
 
 
 def _wipe(mount: str, deadline: float) -> bool:
-    """Empty a directory without following a link, whatever its depth, modes and names.
+    """Empty the directory `mount` without following a link, whatever its depth, modes and names.
 
-    Directories below the first level are moved up to it before they are emptied in turn:
-    no path grows longer than two names, no descriptor stays open, nothing recurses.
+    Returns False if `deadline` comes first. A directory below the first level is moved up to the
+    first level, and emptied there later. So no path has more than two names, no descriptor stays
+    open, and nothing recurses. Example: of `a/b/c/d`, `a/b` becomes `<token>.1` and `a` is removed;
+    in the next round, `<token>.1/c` becomes `<token>.2`.
     """
     root = os.fsencode(mount)
     token = os.urandom(8).hex().encode()
@@ -124,7 +134,7 @@ def _wipe(mount: str, deadline: float) -> bool:
 
 
 def _unlink(path: bytes) -> bool:
-    """Remove a file or an empty directory; False for a directory that is not empty."""
+    """Remove a file or an empty directory. Returns False if the directory is not empty."""
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         os.unlink(path)
         return True

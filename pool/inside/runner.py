@@ -1,13 +1,13 @@
 """PID 1 of a warm container: hands jobs to children that are already forked and waiting.
 
-The runner starts inside an interpreter that was asked to run the snippet's own path,
-`python3 /home/code/Main.py`. It installs itself as a `sys.path_hooks` entry, which the
-interpreter calls, with no Python frame below it, just before it opens the script. PID 1
-never leaves that call. A forked child does, when its job has come and the file is
-written, and then runs it exactly as any interpreter would (docs/adr/0002).
+The container's command is `python3 /home/code/Main.py`: the interpreter is told to run the
+snippet. The runner puts a hook into `sys.path_hooks`. The interpreter calls this hook just
+before it opens the script, with no Python frame below it. PID 1 never leaves that call. A
+forked child returns from it once its job has come and the script is written. The child then
+runs the script exactly as any interpreter would (docs/adr/0002).
 
-What a job carries or prints never enters a Python object of PID 1, from which the next
-child is forked: it passes through an arena that is emptied before each fork.
+The next child is a copy of PID 1. Therefore the bytes of a job and of its output never become
+Python objects of PID 1: they pass through an arena, which is emptied before each fork.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -45,18 +45,21 @@ from pool.inside.relay import HOST_IN, Relay
 
 CONFIG = "PGEXEC_RUNNER"
 _WARM_UPS = 6
-"""Often enough for the interpreter to specialise what it runs; for one run it does not pay."""
+"""After so many rounds the interpreter has specialised the code. A container that serves a single
+run does one round only, because more would cost it more time than they save."""
 PREIMPORT = ("traceback", "linecache", "tokenize", "threading", "resource")
-"""What any interpreter imports to print an uncaught exception, or to leave; and what `os.wait4`
-imports, which would else be there from the second run on."""
+"""Any interpreter imports these to print an uncaught exception, or at its exit. `os.wait4` imports
+`resource` when PID 1 first calls it; without it here, `sys.modules` would have it from the
+second run on, but not in the first."""
 
 
 class Config(TypedDict):
-    """What `pool/engine/spec.py` tells the runner, as JSON in an environment variable.
+    """The runner's configuration: JSON in an environment variable, from `pool/engine/spec.py`.
 
-    `uid` is the first run's user, `layers` the directory of dependencies, `guard` the plan
-    for the network, `preload` the name of the layer that every run has, `job_limit` the bytes
-    that a JOB may have, and `reused` whether more than one is to be expected.
+    `uid` is the user of the first run; each further run has the next number. `layers` is the
+    directory of dependency layers, `preload` the name of the layer that every run has, or `""`.
+    `guard` is the plan for the network (`guard.close_off`). `job_limit` is the largest JOB
+    frame, in bytes. `reused` is true if the container serves more than one run.
     """
 
     script: str
@@ -71,9 +74,10 @@ class Config(TypedDict):
 
 
 def install() -> None:
-    """Arrange for the runner to take over when the interpreter comes to open its script.
+    """Install the hook by which the runner takes over when the interpreter opens its script.
 
-    Refuses to go on as anything but PID 1: its `kill(-1)` would take a whole machine down.
+    Ends the process with status 64 unless it is PID 1: the `kill(-1)` of a reset would kill
+    every process of the machine.
     """
     if os.getpid() != 1:
         os.write(2, b"the pgexec runner only runs as PID 1 of a container\n")
@@ -91,7 +95,7 @@ def install() -> None:
         try:
             _import_site_customization()
             Runner(config).serve()
-        except BaseException:  # noqa: BLE001 - whatever it is, nothing may go on from here
+        except BaseException:  # noqa: BLE001 - else the interpreter would go on to run a script
             os.write(2, traceback.format_exc().encode("utf-8", "replace"))
             os._exit(70)
 
@@ -99,7 +103,7 @@ def install() -> None:
 
 
 def _import_site_customization() -> None:
-    """Load the image's own `sitecustomize`, in whose place the runner was imported."""
+    """Load the image's own `sitecustomize`; the runner was imported under its name."""
     del sys.modules["sitecustomize"]
     with contextlib.suppress(ImportError):
         importlib.import_module("sitecustomize")
@@ -119,6 +123,7 @@ class Runner:
         self.reused = config["reused"]
         self.installed: list[str] = []
         job_area = config["job_limit"]
+        # Private: a snippet could change a shared mapping, and so the frames that PID 1 sends.
         self.arena = mmap.mmap(-1, job_area + AREA_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         view = memoryview(self.arena)
         self.job = view[:job_area]
@@ -131,10 +136,10 @@ class Runner:
         self.intake.register(HOST_IN, select.POLLIN)
 
     def serve(self) -> None:
-        """Serve jobs for ever. Returns in a child only, when its script is in place."""
+        """Serve jobs for ever. Returns only in a forked child, once its script is written."""
         guarded = guard.close_off(self.guard) if self.guard else ""
         self.import_all()
-        gc.disable()  # again, should an import have turned it on
+        gc.disable()  # again: an import may have enabled it
         at_fork.tidy()
         self.reaper.listen()
         os.chdir(os.path.dirname(self.script))
@@ -142,6 +147,8 @@ class Runner:
             immortal.immortalize(fast_exit.own_objects())
         else:
             gc.freeze()
+        # Before the first fork: if the baseline counted the pipes of a child, which are closed at
+        # each reset, every reset would find descriptors missing.
         self.baseline = reset.Baseline(self.mounts)
         if self.fork():
             return
@@ -170,7 +177,10 @@ class Runner:
             self.outbox.send(encode(Kind.CLEAN, b"%.3f ms" % took_ms))
 
     def import_all(self) -> None:
-        """Import what every child is to have; where that cannot be, say so and end."""
+        """Import the modules that every child shall have.
+
+        If one of them cannot be shared, send REFUSED with the reason and end the container.
+        """
         for name in PREIMPORT:
             with contextlib.suppress(ImportError):  # an image may lack one
                 importlib.import_module(name)
@@ -189,7 +199,8 @@ class Runner:
 
     def fork(self) -> bool:
         """Fork the next child. True in the child, once it holds a job and its script."""
-        self.oom.mark()  # now: after a fork, each page that this writes to would be copied first
+        # Before the fork: after it, the kernel would first copy each page that `mark` writes to.
+        self.oom.mark()
         self.child = Child()
         if self.child.fork():
             snippet.become(self.uid, self.child)
@@ -198,14 +209,14 @@ class Runner:
         return False
 
     def receive(self) -> JobHeader:
-        """Read one JOB into the arena; the container ends when the server has gone."""
+        """Read one JOB into the arena. The container ends if the server has gone."""
         filled, wanted = 0, HEADER.size
         while filled < wanted:
             ready = dict(self.intake.poll())
             if self.reaper.wake in ready:
                 self.reaper.reap(self.child)
                 if self.child.exited is not None:
-                    os._exit(71)  # the waiting child has died: nothing warm is left here
+                    os._exit(71)  # the waiting child has died: no process is left to run a job
             if HOST_IN not in ready:
                 continue
             got = os.readv(HOST_IN, [self.job[filled:]])
@@ -222,7 +233,7 @@ class Runner:
         return decode_job(self.job[HEADER.size : wanted])
 
     def run(self, header: JobHeader) -> Exit:
-        """Hand the job over, relay until the child has ended, and say how it ended."""
+        """Deliver the job to the child, relay until the child has ended, and return its end."""
         started = time.monotonic()
         child = self.child
         job_at = HEADER.size + JOB_HEADER_SIZE
@@ -231,6 +242,7 @@ class Runner:
         stdin = self.job[stdin_at : stdin_at + header.stdin_size]
         relay = Relay(child, self.outbox, self.reaper, header, stdin)
         ending = relay.until(started + header.timeout_ms / 1000)
+        # `exited` is None if SIGKILL did not end the child within `reset.TIMEOUT_S`.
         wait_status, cpu_s, peak_bytes = child.exited or (signal.SIGKILL, 0.0, 0)
         killed = os.WIFSIGNALED(wait_status)
         status = -os.WTERMSIG(wait_status) if killed else os.WEXITSTATUS(wait_status)
@@ -252,9 +264,10 @@ class Runner:
         )
 
     def reset(self) -> str:
-        """Return the container to its baseline; return what is wrong if that fails."""
+        """Bring the container back to its baseline. Returns `""`, or what differs from it."""
         deadline = time.monotonic() + reset.TIMEOUT_S
         self.reaper.end(self.child, deadline)
         self.child.close()
+        # The next child is a copy of PID 1: it could read this run's job and output in the arena.
         self.arena.madvise(mmap.MADV_DONTNEED)
         return self.baseline.restore(deadline)

@@ -1,8 +1,8 @@
 """The child's side: become an unprivileged process, and wait for the job.
 
-The child returns from the runner's path hook into an interpreter that then opens and runs
-the script by itself. What is left to do here is what surrounds that: privileges and
-standard streams, and (`fast_exit`) a quick way out.
+The child returns from the runner's path hook, and the interpreter then opens and runs the script
+by itself. This module prepares the rest: privileges, standard streams, and a quick exit
+(`fast_exit`).
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -27,14 +27,15 @@ from pool.inside import at_fork, fast_exit, reseed
 from pool.inside.child import FAREWELL, JOB, NO_LAYER, Child
 from pool.inside.user_site import put_on_path
 
-# A stream's `write` below runs in the midst of the snippet, which may have replaced these,
-# and also when the interpreter has already torn its modules down.
+# `_Turn.write` below runs in the midst of the snippet, which may have replaced builtins, and
+# also after the interpreter has torn down its modules. So it uses a copy of them.
 __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 
 _PR_SET_DUMPABLE = 4
 _READER_TIMEOUT_S = 1.0
 _BUSY_MS = 30
-"""A child whose job comes sooner is not warmed up: that would take a processor from another run."""
+"""A child warms up only if no job comes for so many milliseconds. If jobs come faster, the
+warm-up would take processor time from other runs."""
 
 WARM_UP = """
 import sys
@@ -48,16 +49,18 @@ try:
 except ValueError as error:
     print("", end="")
 """
-"""Run by each child before its job comes, to have the usual pages of memory of its own."""
+"""Each child runs this before its job comes, so that the kernel copies the usual memory pages
+then, and not during the run."""
 
 
 class _Turn:
-    """One of the two standard streams, and whether it is its turn to write.
+    """One of the two output streams, with the rule that keeps their order.
 
-    The runner reads two pipes and cannot tell which was written first. A process that
-    changes from one to the other therefore waits until what it wrote has been read. Only
-    the stream whose turn it is not has a `write` of ours: what writes to one stream alone
-    does so as in any interpreter.
+    The runner reads two pipes and cannot tell which of them was written first. A process that
+    changes from one stream to the other therefore waits until the runner has read the first.
+    Example: `print(1)`, then `print(2, file=sys.stderr)`: the second `print` waits until the
+    pipe of stdout is empty. Only the stream that is not being used has this `write`: a snippet
+    that writes to one stream alone uses the interpreter's own `write`.
     """
 
     def __init__(self, raw: io.FileIO) -> None:
@@ -68,11 +71,11 @@ class _Turn:
         self.other = self
 
     def end(self) -> None:
-        """Make the stream wait before it writes next."""
+        """Make the stream wait before its next write."""
         self.attributes["write"] = self.write
 
     def write(self, data: Any) -> Any:  # noqa: ANN401 - whatever the snippet passes
-        """Take the turn, and write."""
+        """Wait for the other stream, make it wait in turn from now on, and write `data`."""
         self.attributes.pop("write", None)
         if self.other.was_read():
             self.other.end()
@@ -81,7 +84,7 @@ class _Turn:
         return self.raw.write(data)
 
     def was_read(self) -> bool:
-        """Wait until nothing is left in the pipe; False where nobody reads it."""
+        """Wait until the pipe is empty. Returns False if it is not after `_READER_TIMEOUT_S`."""
         deadline = monotonic() + _READER_TIMEOUT_S
         try:
             if fstat(self.fd).st_ino == self.pipe:
@@ -90,7 +93,7 @@ class _Turn:
                         return False
                     sleep(0.00002)
         except OSError:
-            pass  # closed by the snippet: there is no order to keep
+            pass  # the snippet has closed the stream: there is no order to keep
         return True
 
 
@@ -99,7 +102,10 @@ _own_modules: list[str] = []
 
 
 def prepare(warm_ups: int) -> None:
-    """Set up in PID 1 what every child will inherit: its standard streams and warm pages."""
+    """Prepare in PID 1 what every child inherits: standard streams and warm pages.
+
+    `warm_ups` is the number of rounds of the warm-up.
+    """
     streams: list[Any] = [sys.stdout, sys.stderr]
     for stream in streams:
         stream.reconfigure(line_buffering=True)
@@ -110,10 +116,11 @@ def prepare(warm_ups: int) -> None:
     home = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     for path in [path for path in sys.path_importer_cache if path.startswith(home)]:
         del sys.path_importer_cache[path]
-    # To look for them in each child would touch the name of every module that there is.
+    # Listed here: if each child searched `sys.modules`, it would write to (and so copy) the
+    # page of every module's name.
     _own_modules.extend(name for name in sys.modules if name.partition(".")[0] == "pool")
     fast_exit.prepare()
-    gc.freeze()  # or each round would look at all that there is
+    gc.freeze()  # else each round would look at every object of the interpreter
     for _ in range(warm_ups):
         _warm_up()
         try:
@@ -129,22 +136,28 @@ def _warm_up() -> None:
 
 def become(uid: int, child: Child) -> None:
     """Turn the forked process into the snippet's: its own user, session and descriptors."""
+    # Before the descriptors are closed: else each signal that the snippet handles would write a
+    # byte to whatever file has the number of the runner's pipe by then.
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # These replace the server's streams: else the snippet could send frames of its own.
     os.dup2(child.stdin_r, 0)
     os.dup2(child.stdout_w, 1)
     os.dup2(child.stderr_w, 2)
+    # All but the job's pipe, by number: PID 1 has none above `highest`. With `stdin_w` open in the
+    # child itself, its stdin would never end; from `wake` it could read the bytes that wake PID 1.
     os.closerange(3, child.job_r)
     os.closerange(child.job_r + 1, child.highest + 1)
     os.setsid()
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    os.write(score, b"1000")  # out of memory takes the snippet and not the runner
+    os.write(score, b"1000")  # if memory runs out, the kernel kills the snippet, not the runner
     os.close(score)
+    # The groups first: once the user has changed, the kernel would refuse to change them.
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     if fast_exit.prctl is not None:
-        # Changing the user made /proc/self root's; a process may read its own entries.
+        # The change of user gave /proc/self to root. A process may read its own entries.
         fast_exit.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     for turn in _turns:
         turn.pipe = fstat(turn.fd).st_ino
@@ -154,10 +167,13 @@ def become(uid: int, child: Child) -> None:
 
 
 def await_job(child: Child, script: str, layers: str) -> None:
-    """Wait for the job and put its script in place; what the runner left behind goes."""
+    """Wait for the job, write its script, and remove the runner's own modules.
+
+    Ends the process if PID 1 closes the job's pipe too early, or if the job's layer is missing.
+    """
     waiting = select.poll()
     waiting.register(child.job_r, select.POLLIN)
-    if not waiting.poll(_BUSY_MS):  # where jobs come at once, nothing is gained by it
+    if not waiting.poll(_BUSY_MS):
         _warm_up()
     run = fast_exit.begin(script)
     run.farewell = child.farewell
