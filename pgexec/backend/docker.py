@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import defaultdict
 from dataclasses import replace
 from functools import partial
@@ -21,6 +20,7 @@ from pgexec.backend.spec import (
     installer_network,
     lifetime_s,
     prepare_spec,
+    thread_limits,
     trust,
 )
 from pgexec.backend.sweeper import Sweeper
@@ -159,8 +159,7 @@ class DockerBackend:
         async with self._making[profile.settings.image]:  # two of one image make it once
             spec = await prepare_spec(self._engine, profile.settings)
         if profile.name != profiles.DEFAULT:
-            # BLAS and OpenMP would start a thread for each of the machine's processors.
-            threads = {"OMP_NUM_THREADS": str(math.ceil(profile.settings.cpus))}
+            threads = thread_limits(profile.settings.cpus)
             spec = replace(spec, environment={**(spec.environment or {}), **threads})
         if profile.dependencies:
             layer = await self.dependencies.preload(normalise(profile.dependencies), spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +99,21 @@ def container_labels(
 def lifetime_s(settings: Settings) -> float:
     """Return the seconds after its start at which a container counts as left over."""
     return settings.max_age_s + EXPIRY_SLACK_S
+
+
+def thread_limits(cpus: float) -> dict[str, str]:
+    """Return the environment of a profile's containers, by which libraries size their threads.
+
+    BLAS, OpenMP and polars would start a thread for each of the machine's processors. jemalloc in
+    pyarrow, which pandas and scikit-learn import where it is installed, would start one to give
+    memory back in the background: a thread that no child has, so that none could be pre-imported.
+    """
+    threads = str(math.ceil(cpus))
+    return {
+        "OMP_NUM_THREADS": threads,
+        "POLARS_MAX_THREADS": threads,
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    }
 
 
 def trust(bundle: str) -> dict[str, str]:

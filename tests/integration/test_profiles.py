@@ -70,7 +70,10 @@ print(looked, int(numpy.arange(4).sum()), pandas.Series([1, 2]).mean())
 async def test_the_default_language_has_none_of_it(mixed: Server) -> None:
     answer = await mixed.run("import numpy")
     assert "No module named 'numpy'" in answer.json["stderr"]
-    assert await mixed.output("import os; print(os.environ.get('OMP_NUM_THREADS'))") == "None\n"
+    names = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "JE_ARROW_MALLOC_CONF")
+    code = f"import os; print(*map(os.environ.get, {names}))"
+    assert await mixed.output(code) == "None None None\n"
+    assert await of_data(mixed, code) == "2 2 background_thread:false\n"
 
 
 async def test_containers_carry_the_name_of_their_profile(mixed: Server) -> None:
