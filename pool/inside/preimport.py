@@ -15,7 +15,7 @@ import importlib
 import os
 import sys
 import time
-from typing import Iterable, Iterator
+from typing import Any, Iterable, Iterator
 
 from pool.inside import fast_exit, reseed, user_site
 
@@ -48,13 +48,16 @@ def import_all(names: Iterable[str]) -> None:
     for name in names:
         before = len(sys.modules)
         try:
-            importlib.import_module(name)
+            with _watching_threads() as starters:
+                importlib.import_module(name)
         except BaseException as error:
             raise PreimportError(f"{name} cannot be pre-imported: {_reason(error)}") from error
         if len(sys.modules) != before:
             left = traces.left()
             if left:
-                raise PreimportError(f"{name} cannot be pre-imported: it leaves {left}")
+                inner = [starters[thread] for thread in _threads() if thread in starters]
+                who = f"{inner[0]}, which it imports," if inner and inner[0] != name else "it"
+                raise PreimportError(f"{name} cannot be pre-imported: {who} leaves {left}")
     try:
         reseed.prepare()
     except Exception as error:
@@ -79,6 +82,36 @@ def standard_streams_aside() -> Iterator[None]:
         os.dup2(stdout, 1)
         os.close(stdin)
         os.close(stdout)
+
+
+@contextlib.contextmanager
+def _watching_threads() -> Iterator[dict[str, str]]:
+    """Give the name of the module that started each thread, by the thread's number.
+
+    The innermost module whose code was running is the one: pandas starts none, but imports
+    pyarrow, whose pyarrow.lib does.
+    """
+    starters: dict[str, str] = {}
+    bootstrap: Any = importlib._bootstrap  # noqa: SLF001
+    load = bootstrap._load_unlocked  # noqa: SLF001 - a loader's wrapper would stay in __spec__
+
+    def watch(spec: Any) -> Any:  # noqa: ANN401
+        before = _threads()
+        try:
+            return load(spec)
+        finally:
+            for thread in _threads() - before:
+                starters.setdefault(thread, spec.name)
+
+    bootstrap._load_unlocked = watch  # noqa: SLF001
+    try:
+        yield starters
+    finally:
+        bootstrap._load_unlocked = load  # noqa: SLF001
+
+
+def _threads() -> set[str]:
+    return set(os.listdir("/proc/self/task"))
 
 
 class _Traces:

@@ -109,6 +109,17 @@ def test_refuses_by_its_name_what_a_fork_cannot_share(start: Start, name: str) -
         assert "second" not in payload.decode()
 
 
+def test_names_the_module_within_that_starts_a_thread(start: Start, directory: Path) -> None:
+    (packages,) = directory.glob("layers/base/lib/*/site-packages")
+    (packages / "starting.py").write_text(REFUSED["threading_one"][0])
+    with start("importing", "import json.tool, starting") as runner:
+        kind, payload = runner.first
+    assert (kind, payload) == (
+        Kind.REFUSED,
+        b"importing cannot be pre-imported: starting, which it imports, leaves a thread running",
+    )
+
+
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_runs_go_on_after_an_import_that_leaves_nothing_behind(start: Start, name: str) -> None:
     with start(name, ACCEPTED[name]) as runner:
