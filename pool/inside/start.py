@@ -10,6 +10,13 @@ import os
 import sys
 
 if "PGEXEC_RUNNER" in os.environ:
+    if sys.implementation.name != "cpython":
+        from pool.inside.protocol import Kind, encode
+
+        refusal = "the image's python3 is %s, and pgexec runs code in CPython 3.8 and later only"
+        os.write(1, encode(Kind.REFUSED, (refusal % sys.implementation.name).encode()))
+        os._exit(0)
+
     import gc
 
     # What is imported stays. A collection would no longer track tuples that are to be immortal,
@@ -22,6 +29,9 @@ if "PGEXEC_RUNNER" in os.environ:
 
     runner.install()
 else:
+    if "PYTHONPATH" not in os.environ and sys.stdout:
+        # A subinterpreter's output is to come when it is printed, as the main interpreter's does.
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.path.remove(os.path.dirname(__file__))
     del sys.modules[__name__]
     import sitecustomize  # type: ignore[import-not-found] # noqa: F401 - its effect is all

@@ -296,6 +296,39 @@ def test_says_that_a_layer_is_missing_before_anything_runs(runner: Runner) -> No
     assert runner.run("print('ran')").stdout == b"ran\n"
 
 
+def test_shows_a_subinterpreters_output_as_it_comes(runner: Runner) -> None:
+    ran = runner.run(
+        "try: import _interpreters as interpreters\n"
+        "except ImportError: import _xxsubinterpreters as interpreters\n"
+        "one = interpreters.create()\n"
+        "interpreters.run_string(one, 'print(1)')\n"
+        "print(2)\n"
+        "interpreters.destroy(one)\n"
+    )
+    assert (ran.stdout, ran.stderr) == (b"1\n2\n", b"")
+
+
+def test_refuses_an_interpreter_that_is_no_cpython_in_a_sentence(tmp_path: Path) -> None:
+    for name, text in runner_files().items():
+        path = tmp_path / name.removeprefix(f"{RUNNER_DIR}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    told = subprocess.run(
+        [
+            *(sys.executable, "-S", "-c"),
+            "import sys; sys.implementation.name = 'pypy'; import sitecustomize",
+        ],
+        env={"PYTHONPATH": str(tmp_path), "PGEXEC_RUNNER": "{}"},
+        capture_output=True,
+        check=False,
+    )
+    decoder = Decoder(1 << 20)
+    (frame,) = decoder.feed(told.stdout)
+    assert frame[0] is Kind.REFUSED
+    assert frame[1].startswith(b"the image's python3 is pypy, and ")
+    assert (told.returncode, told.stderr) == (0, b"")
+
+
 def test_refuses_to_start_outside_a_namespace(tmp_path: Path) -> None:
     for name, text in runner_files().items():
         path = tmp_path / name.removeprefix(f"{RUNNER_DIR}/")
