@@ -1,10 +1,10 @@
-"""Import `ctypes` so that no file is left open for the callbacks that are to come.
+"""Import `ctypes` in a way that makes libffi keep no file open.
 
-Where libffi has static trampolines it makes room for callbacks by mapping its own file, and
-keeps that open: from the import of `_ctypes` on in CPython 3.14 and later, from the first callback
-on before. A child of PID 1 closes what PID 1 has open, and libffi would then map whatever file
-of the snippet's has that number. A libffi that cannot open its file when it first tries to makes
-callbacks in anonymous memory instead, for as long as the process and its forks live.
+A libffi with static trampolines maps its own file to make callbacks, and keeps this file open: in
+CPython 3.14 and later from the import of `_ctypes` on, in older versions from the first callback
+on. But a child of PID 1 closes all files of PID 1. Later libffi would map whatever file of the
+snippet's has the same number, and the snippet would crash. If libffi cannot open its file at its
+first attempt, it makes callbacks in anonymous memory instead, in this process and in all its forks.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -21,9 +21,10 @@ from typing import Any, Iterator
 
 @contextlib.contextmanager
 def _no_more_files() -> Iterator[None]:
-    """Let nothing be opened for a while.
+    """Make each attempt to open a file fail.
 
-    `lowest` is the lowest number that a file could have: below it all are taken.
+    `lowest` is the lowest free descriptor: all numbers below it are in use, so no number below
+    the new limit is free.
     """
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
@@ -36,18 +37,18 @@ def _no_more_files() -> Iterator[None]:
 
 
 def _import_ctypes() -> Any:  # noqa: ANN401
-    """Return `ctypes`, or None where there is none.
+    """Return `ctypes`, or None if the interpreter has none.
 
-    To load `_ctypes` takes files; to initialise it, which is a step of its own, must not.
+    The first step, to load `_ctypes`, needs files. The second, to initialise it, must open none.
     """
-    importer: Any = _bootstrap  # as importlib.util does it, which would stay imported
+    importer: Any = _bootstrap  # not `importlib.util`: it would stay imported
     spec = importer._find_spec("_ctypes", None)  # noqa: SLF001
     if spec and "_ctypes" not in sys.modules:
         try:
             module = sys.modules["_ctypes"] = importer.module_from_spec(spec)
             with _no_more_files():
                 spec.loader.exec_module(module)
-        except Exception:  # noqa: BLE001 - then the ordinary way
+        except Exception:  # noqa: BLE001 - the ordinary import below then tries again
             sys.modules.pop("_ctypes", None)
     try:
         import ctypes  # noqa: PLC0415
@@ -57,7 +58,10 @@ def _import_ctypes() -> Any:  # noqa: ANN401
 
 
 def settle() -> None:
-    """Make a callback, so that libffi makes its choice before any import makes one."""
+    """Make a callback while no file can be opened, so that libffi chooses anonymous memory now.
+
+    Call this before an import that could make the first callback.
+    """
     if ctypes is not None:
         with _no_more_files(), contextlib.suppress(MemoryError):
             ctypes.CFUNCTYPE(None)(id)

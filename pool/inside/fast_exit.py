@@ -1,8 +1,10 @@
-"""The way out of a snippet's interpreter: at once, where finalising it could show nothing.
+"""End a snippet's interpreter at once if its finalisation could show nothing.
 
-Finalising an interpreter costs 2 to 5 ms, and whoever waits for the snippet waits for that,
-too. Most often it is for nothing: nothing is left that would print, or write, or change the
-exit status. Where that is certain, the child leaves by `os._exit`; else the ordinary way.
+The finalisation of an interpreter takes 2 to 5 ms, and the client waits for it. Mostly nothing
+is left that would print, write a file or change the exit status. If that is certain, the child
+leaves by `os._exit`; else it leaves in the ordinary way. Examples: after `print(1)` the child
+leaves at once. After `f = open("a", "w"); f.write("x")` at the top of the script it does not:
+the finalisation flushes and closes that file.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -31,14 +33,14 @@ try:
     from _ctypes import CFuncPtr
 
     _libc = ctypes.CDLL(None)
-    # Looked up before the fork: functions of C that are new are the snippet's.
+    # Looked up before the fork: a function of C that comes later counts as the snippet's.
     prctl: Callable[..., int] | None = _libc.prctl
     fflush: Callable[..., int] | None = _libc.fflush
     _OF_C: tuple[type, ...] = (ctypes.CDLL, CFuncPtr)
 except (ImportError, OSError, AttributeError):
     prctl, fflush, _OF_C = None, None, ()
 
-# What runs here comes after the snippet, which may have put something else in their place.
+# This module runs after the snippet, which may have replaced builtins: so it uses a copy.
 __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 
 _EXCEPTHOOK = sys.excepthook
@@ -53,7 +55,7 @@ _WATCHED = (type, ref, ModuleType)
 _WITH_HIDDEN_ENDINGS = (ProxyType, CallableProxyType, *_OF_C)
 _SUBINTERPRETERS = ("_interpreters", "_xxsubinterpreters")
 
-# Attributes are read past whatever a class may define: it may print when it is asked.
+# These read attributes without asking the class: a class of the snippet's may print when asked.
 _mro: Any = type.__dict__["__mro__"].__get__
 _class_attributes: Any = type.__dict__["__dict__"].__get__
 _class_flags: Any = type.__dict__["__flags__"].__get__
@@ -61,18 +63,18 @@ _weakref_callback: Any = ref.__dict__["__callback__"].__get__
 _module_attributes: Any = vars(ModuleType)["__dict__"].__get__
 
 _runs: list[Run] = []
-"""The run to come; nothing in the child, where the `atexit` callbacks alone own it."""
+"""The next run. Empty in a child, in which only the `atexit` callbacks own the run."""
 _own: set[int] = set()
-"""The `id` of each object that `register` has made, or has had `atexit` make."""
+"""The `id` of each object that `register` or, on its behalf, `atexit` has made."""
 
 
 def register() -> None:
-    """Have `finish` called last at exit, with tracing and profiling suspended around it.
+    """Register `finish` as the last callback at exit, and suspend tracing and profiling around it.
 
-    Callbacks are called in reverse, the first to be registered last. All but `finish` are
-    functions of C that only functions of C call, so that no tracer sees any of this.
+    `atexit` calls the first callback last. All callbacks but `finish` are functions of C that
+    only functions of C call, so no tracer sees them.
     """
-    gc.freeze()  # so that what is made here can be told from all else
+    gc.freeze()  # hides all older objects, so that `_own` gets only those made here
     run = Run()
     _runs.append(run)
     set_profile: Any = sys.setprofile
@@ -90,14 +92,14 @@ def register() -> None:
 
 
 def prepare() -> None:
-    """Note in PID 1 what the interpreter is like before any snippet."""
+    """Note in PID 1 the state of the interpreter before any snippet."""
     run = _runs[0]
     run.teardown = Teardown()
     run.stdin, run.stdout, run.stderr = sys.stdin, sys.stdout, sys.stderr
 
 
 def warm_up() -> None:
-    """Do what `finish` does, so that the pages of memory for it are there."""
+    """Make the checks of `finish` once, so that the memory pages for them are there."""
     run = _runs[0]
     run.status()
     run.is_traced()
@@ -106,28 +108,32 @@ def warm_up() -> None:
 
 
 def own_objects() -> set[int]:
-    """Return the `id` of each object that must be freed when the interpreter drops it.
+    """Return the `id` of each object that must stay mortal (`immortal`).
 
-    Those hold what a snippet may see finalised: its globals, by its frame. They are the run and
-    its parts, and all that leads to them, whatever `atexit` keeps its callbacks in.
+    The `atexit` callbacks hold the run, the run holds the script's frame, and the frame holds
+    the script's globals. If one of these objects were immortal, the interpreter would never
+    finalise the globals: a `__del__` of the snippet's would not run, and an open file would not
+    be flushed. The set has the run, its parts, and the containers in which `atexit` keeps its
+    callbacks.
     """
     return _own.union(map(id, gc.get_referents(*_runs)))
 
 
 def begin(script: str) -> Run:
-    """Return the run of the script that is going to be this process's own."""
+    """Take the run out of `_runs`, begin it for the path `script`, and return it."""
     run = _runs.pop()
     run.begin(script)
     return run
 
 
 def finish(run: Run) -> None:
-    """Leave at once where finalising the interpreter would change nothing that shows.
+    """End the process at once if the interpreter's finalisation would show nothing.
 
-    Runs as the last `atexit` callback, after the interpreter has joined the threads.
+    This is the last `atexit` callback; the interpreter has joined the threads before. Returns if
+    anything is uncertain: the interpreter then finalises itself.
     """
     if _getframe().f_back is not None:
-        return  # called by the script itself, which goes on
+        return  # the script itself has called it, and goes on
     try:
         status = run.status()
         if status is None or run.is_traced() or not run.streams_are_untouched():
@@ -139,16 +145,16 @@ def finish(run: Run) -> None:
         if fflush is not None:
             fflush(None)
         run.say_farewell(status)
-    except BaseException:  # noqa: BLE001 - the ordinary way out comes across it again
+    except BaseException:  # noqa: BLE001 - the ordinary exit meets the same error, and shows it
         return
     _exit(status)
 
 
 class Run:
-    """What tells how the script ended.
+    """The facts by which `finish` knows how the script ended.
 
-    It belongs to the `atexit` callbacks: whatever else held the script's frame, its globals
-    or the streams would keep them from being finalised.
+    Only the `atexit` callbacks refer to it. If anything else held the script's frame, its globals
+    or its streams, the interpreter would not finalise them.
     """
 
     def __init__(self) -> None:
@@ -167,9 +173,9 @@ class Run:
         self.profilers: list[object] = []
 
     def say_farewell(self, status: int) -> None:
-        """Tell PID 1 how this ends, and close the streams, by which it notices."""
+        """Write the last words for PID 1, then close the output streams, which wakes PID 1."""
         if getpid() != self.pid:
-            return  # forked by the script
+            return  # a fork of the script: its end is not the end of the run
         own, others = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
         cpu_s = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
         peak_kib = max(own.ru_maxrss, others.ru_maxrss)
@@ -178,7 +184,7 @@ class Run:
         close(2)
 
     def begin(self, script: str) -> None:
-        """Make a new `__main__`, and look out for the script's frame where that is possible."""
+        """Make a new `__main__`; from CPython 3.12 on, also watch for the script's frame."""
         self.script = script
         self.pid = getpid()
         self.main = _new_main()
@@ -188,11 +194,14 @@ class Run:
             self._watch_for_frame(script)
 
     def read(self, code: bytearray) -> None:
-        """See whether the script could feign how it ended; one that just says so is slower."""
+        """Set `uncertain` if the source has a name by which a script could feign its end.
+
+        Such a script leaves in the ordinary way, even if it only mentions the name.
+        """
         self.uncertain = b"__cached__" in code or b"last_traceback" in code
 
     def _watch_for_frame(self, script: str) -> None:
-        """Keep the script's frame when it starts; nothing is being watched any more by then."""
+        """Keep the script's frame when the script starts, and stop to watch at that moment."""
         monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
         started = monitoring.events.PY_START
 
@@ -208,10 +217,11 @@ class Run:
         monitoring.set_events(_MONITORING_TOOL, started)
 
     def status(self) -> int | None:
-        """Return the exit status, where it is certain: 0, or 1 after an uncaught exception.
+        """Return the exit status if it is certain: 0, or 1 after an uncaught exception; else None.
 
-        The interpreter deletes `__file__` and `__cached__` when the script has ended; before
-        3.12 not when it leaves by SystemExit, whose status only the interpreter knows.
+        The interpreter deletes `__file__` and `__cached__` from `__main__` when the script has
+        ended. Before 3.12 it does not delete them after a SystemExit, whose status only the
+        interpreter knows. Examples: None after `sys.exit(3)`, 1 after `1 / 0`.
         """
         main = self.main
         if self.uncertain or "__file__" in main or "__cached__" in main:
@@ -236,12 +246,12 @@ class Run:
         return own and frame.f_back is None
 
     def _has_returned(self) -> bool:
-        """Whether the last instruction of the script's own frame was a return."""
+        """Return True if the last instruction of the script's own frame was a return."""
         frame = self.frame
         return frame is not None and frame.f_code.co_code[frame.f_lasti] in _RETURNS
 
     def streams_are_untouched(self) -> bool:
-        """Whether the streams are the interpreter's, with no `close` or `flush` of another's."""
+        """Return True if the streams are the interpreter's, with their own `close` and `flush`."""
         streams = self.stdin, self.stdout, self.stderr
         if list(map(id, (sys.stdin, sys.stdout, sys.stderr))) != list(map(id, streams)):
             return False
@@ -249,12 +259,12 @@ class Run:
         return not any("close" in vars(part) or "flush" in vars(part) for part in parts)
 
     def is_traced(self) -> bool:
-        """Whether a tracer or profiler would see what runs while the interpreter is torn down."""
+        """Return True if a tracer or a profiler would see the finalisation."""
         return any(tracer is not None for tracer in self.tracers + self.profilers)
 
 
 class Teardown:
-    """Knows whether anything that the snippet made might show when it is torn down."""
+    """Knows whether the finalisation of the snippet's objects could show anything."""
 
     def __init__(self) -> None:
         self.harmless: set[int] = set()
@@ -262,7 +272,7 @@ class Teardown:
             changeable = _class_flags(kind) & _HEAP_TYPE
             if not changeable and not issubclass(kind, _WATCHED) and not _has_finalizer(kind):
                 self.harmless.add(id(kind))
-        # Whoever has a package imported before any snippet answers for its code of C (ADR 8).
+        # The operator, who pre-imports a package, answers for its code of C (ADR 8).
         self.trusted = {name.partition(".")[0] for name in sys.modules}
         self.inscrutable = not self.trusted.isdisjoint(_SUBINTERPRETERS) or any(
             map(_hides_its_endings, _all_classes())
@@ -271,20 +281,23 @@ class Teardown:
         self.marker: list[object] = []
 
     def begin(self) -> None:
-        """Place something that only `gc.freeze()` can hide, along with everything else."""
+        """Make an object that the collector tracks.
+
+        If it is missing later, the snippet has called `gc.freeze()`, which hides all objects.
+        """
         self.marker = [object()]
 
     def shows(self) -> bool:
-        """Whether finalisers, callbacks of weak references or foreign code would run."""
+        """Return True if a finaliser, a callback of a weak reference or foreign code would run."""
         objects = get_objects()
         if len(objects) > _MANY_OBJECTS or self.inscrutable:
             return True
         if gc.callbacks or gc.garbage or gc.get_debug():
             return True
         if list(map(id, warnings.filters)) != self.filters:
-            return True  # a ResourceWarning may come of what the collector does not track
+            return True  # an object that the collector does not track may raise a ResourceWarning
         kinds = list(map(type, objects))
-        ids = list(map(id, kinds))  # for a metaclass may define __hash__ and __eq__
+        ids = list(map(id, kinds))  # not the classes: a metaclass may define __hash__ and __eq__
         watched = set()
         for key, kind in dict(zip(ids, kinds)).items():
             if key not in self.harmless:
@@ -296,10 +309,10 @@ class Teardown:
         return any(shows) or id(self.marker) not in map(id, objects)
 
     def _ends_visibly(self, thing: object) -> bool:
-        """Whether the end of a class, a weak reference or a module might show."""
+        """Return True if the end of a class, a weak reference or a module could show."""
         kind = type(thing)
         if issubclass(kind, type):
-            # Of a class whose instances the collector does not track, there may be some.
+            # If the collector does not track the instances of a class, some may exist unseen.
             return not _class_flags(thing) & _COLLECTED and _has_finalizer(thing)  # type: ignore[arg-type]
         if issubclass(kind, ref):
             callback = _weakref_callback(thing)
@@ -307,7 +320,7 @@ class Teardown:
         return self._is_foreign(thing)
 
     def _is_foreign(self, module: object) -> bool:
-        """Whether a module is of C, and of nobody that is trusted, or makes subinterpreters."""
+        """Return True if `module` makes subinterpreters, or is of C and not trusted."""
         if not issubclass(type(module), ModuleType):
             return False
         attributes = _module_attributes(module)
@@ -318,7 +331,10 @@ class Teardown:
 
 
 def _new_main() -> dict[str, Any]:
-    """Replace the `__main__` that was frozen: the collector would not look into it at exit."""
+    """Replace `__main__`, which is frozen, and return the new module's attributes.
+
+    At exit the collector does not look into a frozen module: its objects would not be finalised.
+    """
     old = sys.modules["__main__"]
     new = sys.modules["__main__"] = ModuleType("__main__")
     new.__dict__.update(old.__dict__)
@@ -339,7 +355,7 @@ def _all_classes() -> set[type]:
 
 
 def _hides_its_endings(kind: type) -> bool:
-    """Whether the collector does not track the instances of a class that has a finaliser."""
+    """Return True if `kind` has a finaliser and the collector does not track its instances."""
     if _class_flags(kind) & _COLLECTED or kind.__module__ in sys.builtin_module_names:
         return False
     return _has_finalizer(kind)

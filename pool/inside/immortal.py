@@ -1,9 +1,10 @@
-"""Make immortal what lives before the first fork, so that using it writes to no page of memory.
+"""Make the objects of PID 1 immortal before the first fork, so that children copy fewer pages.
 
-CPython counts references inside each object. After a fork the mere use of an object thus writes
-to its page, and the first write on either side is a fault and a copy. From 3.12 on there are
-objects whose references are not counted, `None` for one (PEP 683); a garbage collector that meets
-more of them lets them be (docs/adr/0010).
+CPython keeps the count of references inside each object. So a child writes to the page of an
+object when it merely uses the object, and the first write to a page after a fork costs a fault and
+a copy. From 3.12 on, CPython does not count the references of immortal objects, such as `None`
+(PEP 683). This module writes the count that `None` has into other objects; the garbage collector
+leaves them alone (docs/adr/0010).
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -21,12 +22,15 @@ _COUNT_SIZE = 4
 
 
 def immortalize(mortal: set[int]) -> None:
-    """Make all objects immortal and freeze them, but those whose `id` is in `mortal`.
+    """Make immortal all objects that the collector tracks and the code of functions; freeze them.
 
-    An immortal object never lets go of what it refers to: `mortal` names what must, and all that
-    leads to it. Left alone are also objects with a finaliser, which a snippet may see at work.
-    Where the interpreter knows no immortal objects, or counts elsewhere than expected, all are
-    left alone.
+    `mortal` has the `id` of each object that stays as it is: an immortal object never releases
+    the objects to which it refers. Objects with a finaliser stay, too, because a snippet may see
+    the finaliser run. If the interpreter has no immortal objects, or keeps its counts elsewhere,
+    this only freezes.
+
+    `counts` is all memory from the first object to the last, as an array of 4-byte counts. Example:
+    for an object 64 bytes after the first, `counts[16]` is its count of references.
     """
     gc.unfreeze()
     objects = gc.get_objects()
@@ -37,7 +41,7 @@ def immortalize(mortal: set[int]) -> None:
         lowest, highest = min(map(id, objects)), max(map(id, objects))
         size = (highest - lowest) // _COUNT_SIZE + 1
         counts: Any = memoryview((ctypes.c_uint32 * size).from_address(lowest)).cast("B").cast("I")
-        # Not a list of addresses: what is freed before a fork is copied by it all the same.
+        # No list of addresses is made: the fork would copy its pages, even after it is freed.
         for one in objects:
             if type(one) not in finalized and id(one) not in mortal:
                 counts[(id(one) - lowest) // _COUNT_SIZE] = count
@@ -45,7 +49,7 @@ def immortalize(mortal: set[int]) -> None:
 
 
 def _count_of_immortals() -> int:
-    """Return what is in the place of an immortal object's count; 0 where that is not known."""
+    """Return the count that stands in an immortal object; 0 if it is not known."""
     if sys.version_info >= (3, 12) and ctypes and sys.implementation.name == "cpython":
         count = ctypes.c_uint32.from_address(id(None)).value
         if count == sys.getrefcount(None):

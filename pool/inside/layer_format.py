@@ -1,8 +1,8 @@
-"""The one form in which a layer of dependencies travels.
+"""The format in which a layer of dependencies travels.
 
 The installer sends records (`pip_install`), the server checks them and writes them anew
 (`pool/dependencies/archive.py`), and the volume's keeper makes files of them (`volume_server`).
-tar has five dialects in which to say where an entry goes; this form has one.
+tar has five dialects for the path of an entry; this format has one.
 
 Runs inside containers, too: standard library only, any CPython since 3.8.
 """
@@ -17,12 +17,13 @@ RECORD = struct.Struct("!BBHHQ")
 of its path, of its link's target and of its content. These three follow the head."""
 
 CHUNK = struct.Struct("!I")
-"""Precedes each part of a layer on its way to the volume: its size, 0 at the end, or `ABORT`."""
+"""The head of each part of a layer on its way to the volume: the part's size in bytes. 0 ends the
+layer; `ABORT` says that the server does not want it any more."""
 ABORT = 0xFFFFFFFF
 
 
 class Entry(enum.IntEnum):
-    """The kind of an entry. END ends a layer; OTHER, and any number beyond, is refused."""
+    """The kind of an entry. END ends a layer. The server refuses OTHER and any other number."""
 
     END = 0
     FILE = 1
@@ -34,5 +35,5 @@ class Entry(enum.IntEnum):
 def record(
     kind: Entry, path: bytes, *, target: bytes = b"", executable: bool = False, size: int = 0
 ) -> bytes:
-    """Return a record without its content; `size` bytes of content are to follow it."""
+    """Return a record without its content. The caller sends `size` bytes of content after it."""
     return RECORD.pack(kind, executable, len(path), len(target), size) + path + target

@@ -1,8 +1,8 @@
-"""Install requirements in a throw-away container, and send out what that made of its directory.
+"""Install requirements in a throw-away container, and send the installed files to the server.
 
 Runs inside the installer's container as an unprivileged user, by `python3 -c`
-(`pool/engine/sources.py`): standard library only, any CPython since 3.8. Nobody trusts what comes
-out (`pool/dependencies/archive.py`).
+(`pool/engine/sources.py`): standard library only, any CPython since 3.8. The server does not
+trust the files (`pool/dependencies/archive.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PIP = (
 
 
 def install(base: str, requirements: list[str], constraints: list[str]) -> int:
-    """Install into `base` as the user's own packages; return the installer's exit status."""
+    """Install `requirements` into the user site `base`; return the exit status of pip."""
     environment = dict(os.environ, PYTHONUSERBASE=base)
     os.umask(0o022)
     os.makedirs(base)
@@ -40,7 +40,7 @@ def install(base: str, requirements: list[str], constraints: list[str]) -> int:
     status = subprocess.call(command, env=environment, stdin=subprocess.DEVNULL)
     if status:
         return status
-    # Not by pip: its bytecode holds the time of a source that will be another one's.
+    # pip must not compile: its bytecode holds the source file's time, which will be another one.
     compiling = [sys.executable, "-I", "-m", "compileall", "-q", "-q", "-j", "2"]
     subprocess.call(
         [*compiling, "--invalidation-mode", "unchecked-hash", base],
@@ -52,7 +52,7 @@ def install(base: str, requirements: list[str], constraints: list[str]) -> int:
 
 
 def send(base: str) -> None:
-    """Write every entry of a directory to standard output, parents first."""
+    """Write every entry of the directory `base` to stdout, parents first."""
     out = sys.stdout.buffer
     pending = [""]
     while pending:
@@ -82,7 +82,7 @@ def send(base: str) -> None:
 
 
 def main() -> int:
-    """Do what the argument says."""
+    """Install or send, as the argument, a line of JSON, says. Returns the exit status."""
     work: dict[str, object] = json.loads(sys.argv[1])
     base = str(work["base"])
     for name in ("PGEXEC_RUNNER", "PYTHONPATH"):

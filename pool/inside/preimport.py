@@ -1,8 +1,8 @@
-"""Import in PID 1 what the operator names, and refuse what the forks could not share soundly.
+"""Import in PID 1 the modules that the operator names; refuse those that forks cannot share.
 
-A child has no thread but its own and none of PID 1's descriptors, and memory that is mapped
-shared would carry what one snippet writes to the next. An import that leaves such a thing
-behind is refused by the name of its module (docs/adr/0008).
+A child has no thread but its own, and none of PID 1's descriptors. Memory that is mapped shared
+would carry the data of one snippet to the next. If an import leaves a thread, a process, an open
+file or shared memory behind, the runner refuses its module by name (docs/adr/0008).
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -20,16 +20,19 @@ from typing import Any, Iterable, Iterator
 from pool.inside import fast_exit, reseed, user_site
 
 SETTLE_S = 0.2
-"""How long a thread, or what else an import leaves behind, may take to go by itself."""
+"""A thread, or anything else that an import leaves behind, may take so many seconds to end."""
 _REASON_LENGTH = 300
 
 
 class PreimportError(Exception):
-    """What the operator wants to be shared cannot be; the sentence names it and says why."""
+    """A module or layer cannot be shared. The text names it and gives the reason."""
 
 
 def use_layer(directory: str) -> list[str]:
-    """Put a layer on the path and return what is in it. Raises `PreimportError`."""
+    """Put a layer on the path; return its distributions as `name==version`.
+
+    Raises `PreimportError` if `directory` is not there.
+    """
     if not os.path.isdir(directory):
         raise PreimportError("the layer of dependencies is not there")
     user_site.put_on_path(directory)
@@ -37,13 +40,19 @@ def use_layer(directory: str) -> list[str]:
 
 
 def are_all_standard(names: Iterable[str]) -> bool:
-    """Whether modules are of the standard library, as far as the interpreter knows its own."""
+    """Return True if all modules are of the standard library.
+
+    Before CPython 3.10 the interpreter has no list of them: False then, unless `names` is empty.
+    """
     known = getattr(sys, "stdlib_module_names", ())
     return all(name.partition(".")[0] in known for name in names)
 
 
 def import_all(names: Iterable[str]) -> None:
-    """Import modules, and find what random numbers they have. Raises `PreimportError`."""
+    """Import the modules `names`, and find their generators of random numbers.
+
+    Raises `PreimportError`.
+    """
     traces = _Traces()
     for name in names:
         before = len(sys.modules)
@@ -66,7 +75,10 @@ def import_all(names: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def standard_streams_aside() -> Iterator[None]:
-    """Give imports an empty stdin, and stderr for stdout, on which the frames travel."""
+    """Give imports an empty stdin, and stderr as their stdout.
+
+    The frames travel on the real two: an import that prints would break the protocol.
+    """
     stdin, stdout = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -75,7 +87,7 @@ def standard_streams_aside() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()  # or each child would print it
+        sys.stdout.flush()  # else each child would print the text that is still in the buffer
         if fast_exit.fflush is not None:
             fast_exit.fflush(None)
         os.dup2(stdin, 0)
@@ -115,18 +127,18 @@ def _threads() -> set[str]:
 
 
 class _Traces:
-    """What there was before an import."""
+    """The open files and shared memory before an import, to compare with those after it."""
 
     def __init__(self) -> None:
         self._files = _files()
         self._memory = _shared_memory()
 
     def left(self) -> str:
-        """Return what an import has left behind that a fork cannot share, or `""`."""
+        """Return a text for a thing that an import left behind and forks cannot share, or `""`."""
         if not self._find():
             return ""
         gc.collect()
-        # A library may end its threads before any fork, and start them again in the child.
+        # A library may end its threads before each fork, and start them again in the child.
         _fork_once()
         deadline = time.monotonic() + SETTLE_S
         left = self._find()
@@ -157,7 +169,7 @@ def _fork_once() -> None:
 
 
 def _has_children() -> bool:
-    """Whether a process runs, or was left unwaited for."""
+    """Return True if a child process still runs; reap those that have ended."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -167,10 +179,10 @@ def _has_children() -> bool:
 
 
 def _files() -> dict[int, str]:
-    """Return what each open descriptor stands for."""
+    """Return the file behind each open descriptor, as its link in /proc names it."""
     found = {}
     for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the one by which the list was read
+        with contextlib.suppress(OSError):  # the descriptor by which the list was read is closed
             found[int(fd)] = os.readlink(f"/proc/self/fd/{fd}")
     return found
 
@@ -183,7 +195,10 @@ def _shared_memory() -> set[str]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first cause of an exception in one line; numpy wraps it in a page of advice."""
+    """Return the first cause of an exception, in one line.
+
+    Example: numpy wraps the cause of a failed import in a page of advice.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()

@@ -1,8 +1,7 @@
-"""Write files and compile all that can be imported, in the container that becomes an image.
+"""Write the runner's files and compile all modules, in the container that becomes an image.
 
 Runs there by `python3 -c` (`pool/engine/image.py`): standard library only, any CPython since 3.8.
-A line of JSON on stdin says what to do; each line on stdout is progress, and the last one is
-`done`.
+A line of JSON on stdin is the task. Each line on stdout tells the progress; the last is `done`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _PROGRESS_EVERY = 40
 
 
 def main() -> None:
-    """Do what stdin says: write `files`, make `directories`, compile, with `runner` as well."""
+    """Write `files`, make `directories`, and compile `sys.path` and the directory `runner`."""
     work: Any = json.loads(sys.stdin.readline())
     threading.Thread(target=_leave_with_the_server).start()
     for path, text in work["files"].items():
@@ -36,9 +35,9 @@ def main() -> None:
 
 
 def _leave_with_the_server() -> None:
-    """End when stdin does, at whatever point.
+    """End the process when stdin ends, whatever it is doing.
 
-    So the container, and with it everything unfinished, goes when the server has gone.
+    Else the unfinished container would stay when the server has gone.
     """
     sys.stdin.read()
     os._exit(1)

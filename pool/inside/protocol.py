@@ -1,9 +1,9 @@
 """The frames that server and runner exchange over the container's standard streams.
 
-A frame is a header of five bytes, kind and payload length in network byte order, and the
-payload. Both ends share this module, and the far end may be any CPython since 3.8: standard
-library only. The stream below gives neither message boundaries nor a reliable end
-(a clean close and a lost connection look alike), hence the lengths and the explicit EXIT.
+A frame is a header of five bytes (kind, and payload length in network byte order) and the
+payload. Both ends share this module, and the end in the container may be any CPython since 3.8:
+standard library only. The stream has no message boundaries: so each frame has a length. A clean
+close and a lost connection look the same: so EXIT tells the end of a run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HEADER = struct.Struct("!BI")
 
 
 class Kind(IntEnum):
-    """What a frame carries; the server sends JOB, the runner everything else."""
+    """The kind of a frame. The server sends JOB; the runner sends all other kinds."""
 
     JOB = 1
     READY = 16
@@ -29,7 +29,7 @@ class Kind(IntEnum):
 
 
 class Ending(IntEnum):
-    """How a run ended, as the runner saw it."""
+    """How a run ended, by the runner's account."""
 
     EXITED = 0
     SIGNALED = 1
@@ -44,11 +44,11 @@ class FrameError(ValueError):
 
 
 class JobHeader(NamedTuple):
-    """The fixed part of a JOB; the layer's name, the code and then the stdin follow it.
+    """The fixed part of a JOB. The layer's name, the code and the stdin follow it, in this order.
 
-    `timeout_ms` and `output_limit` (bytes, both streams together) bound the run, and `last`
-    tells the runner to exit after it instead of resetting the container. The name of the
-    layer of dependencies is empty where the run has none.
+    `timeout_ms` and `output_limit` (bytes, both streams together) bound the run. If `last` is
+    true, the runner exits after the run; else it resets the container. The sizes are in bytes;
+    `layer_size` is 0 if the run has no layer of dependencies.
     """
 
     run: int
@@ -61,7 +61,7 @@ class JobHeader(NamedTuple):
 
 
 class Exit(NamedTuple):
-    """The end of a run: `status` is the exit code, or the negative number of a signal."""
+    """The end of a run. `status` is the exit code, or the negative number of a signal (-9)."""
 
     run: int
     ending: Ending
@@ -84,13 +84,13 @@ def encode(kind: Kind, payload: bytes = b"") -> bytes:
 
 
 def encode_job(header: JobHeader, layer: bytes, code: bytes, stdin: bytes) -> bytes:
-    """Return a JOB frame; the sizes in `header` must be those of what follows it."""
+    """Return a JOB frame. `header` must have the sizes of `layer`, `code` and `stdin`."""
     size = JOB_HEADER_SIZE + len(layer) + len(code) + len(stdin)
     return b"".join((HEADER.pack(Kind.JOB, size), _JOB.pack(*header), layer, code, stdin))
 
 
 def decode_job(payload: memoryview | bytes) -> JobHeader:
-    """Read the fixed part of a JOB's payload, raising `FrameError` where sizes disagree."""
+    """Read the fixed part of a JOB's payload. Raises `FrameError` if the sizes disagree."""
     if len(payload) < JOB_HEADER_SIZE:
         raise FrameError("JOB is shorter than its header")
     header = JobHeader(*_JOB.unpack_from(payload))
@@ -106,7 +106,7 @@ def encode_exit(ending: Exit) -> bytes:
 
 
 def decode_exit(payload: bytes) -> Exit:
-    """Read an EXIT's payload, raising `FrameError` when it is not one."""
+    """Read an EXIT's payload. Raises `FrameError` if it is malformed."""
     try:
         run, ending, *rest = _EXIT.unpack(payload)
         return Exit(run, Ending(ending), *rest)
@@ -115,10 +115,10 @@ def decode_exit(payload: bytes) -> Exit:
 
 
 class Decoder:
-    """Turns bytes, cut anywhere, into frames.
+    """Turns a stream of bytes, cut anywhere, into frames.
 
-    `max_payload` bounds what one frame may claim, so that a runner that lies cannot make
-    the server buffer without end.
+    `max_payload` is the largest payload in bytes that a frame may announce. Without it, a runner
+    that lies could make the server buffer without end.
     """
 
     def __init__(self, max_payload: int) -> None:
@@ -127,11 +127,14 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """Bytes received that do not make a whole frame yet."""
+        """The number of received bytes that do not make a whole frame yet."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[tuple[Kind, bytes]]:
-        """Add bytes; yield each frame that is complete. Raises `FrameError` on garbage."""
+        """Add `data`; yield each frame that is complete now.
+
+        Raises `FrameError` if a kind is unknown or a payload too large.
+        """
         buffer = self._buffer
         buffer += data
         while len(buffer) >= HEADER.size:

@@ -1,4 +1,6 @@
-"""Seed again, in each child, what imports have seeded in PID 1 for all children alike.
+"""Seed random number generators anew in each child.
+
+Imports have seeded them in PID 1: without this, every child would draw the same numbers.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -13,13 +15,13 @@ from itertools import compress
 from typing import Any, Callable
 
 _seeders: list[Callable[[], object]] = []
-"""One call for each generator of random numbers that every child has inherited."""
+"""One function for each generator that the children inherit: it seeds this generator."""
 
 
 def prepare() -> None:
-    """Find the generators that there are, and try to seed them. Raises what that raises."""
+    """Find all generators and seed them once. Raises any error of a generator's own code."""
     objects = gc.get_objects()
-    own = random.seed.__self__  # type: ignore[attr-defined] # each fork seeds it
+    own = random.seed.__self__  # type: ignore[attr-defined] # `random` seeds it at each fork
     kinds = list(map(type, objects))
     drawing = {kind for kind in set(kinds) if issubclass(kind, random.Random)}
     generators: Any = compress(objects, map(drawing.__contains__, kinds))
@@ -33,13 +35,16 @@ def prepare() -> None:
 
 
 def seed() -> None:
-    """Seed them all, from the kernel's randomness."""
+    """Seed all generators that `prepare` has found, from the kernel's randomness."""
     for seeder in _seeders:
         seeder()
 
 
 def _of_numpy(numpy_random: Any, objects: list[object]) -> list[Callable[[], object]]:  # noqa: ANN401
-    """Return seeders of all that draws, and of what they were seeded by, for that has children."""
+    """Return the seeders of numpy's seed sequences, bit generators and random states, in order.
+
+    A seed sequence must be new, too: a snippet may spawn children of it.
+    """
     found: list[Any] = objects
     seeds = [one for one in found if isinstance(one, numpy_random.SeedSequence)]
     sources = [one for one in found if isinstance(one, numpy_random.BitGenerator)]
@@ -59,7 +64,10 @@ def _of_bit_generator(one: Any) -> Callable[[], object]:  # noqa: ANN401
 
 
 def _of_random_state(one: Any) -> Callable[[], object]:  # noqa: ANN401
-    """Return what makes it forget the second of a pair of numbers; its source is seeded before."""
+    """Return a function that makes a `RandomState` forget a number that it keeps in reserve.
+
+    It draws normal numbers in pairs and keeps the second. Its bit generator is seeded before.
+    """
 
     def seeder() -> None:
         one.set_state({**one.get_state(legacy=False), "has_gauss": 0, "gauss": 0.0})

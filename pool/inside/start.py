@@ -1,7 +1,7 @@
-"""Let the runner in: every interpreter in a container imports this as `sitecustomize`.
+"""Start the runner: every interpreter in a container imports this file as `sitecustomize`.
 
-The first one becomes the runner. A subinterpreter that a snippet makes, and an interpreter that it
-starts, are to have what they would have had without us: the image's own `sitecustomize`.
+The first interpreter becomes the runner. Any other one, which a snippet has started, loads the
+image's own `sitecustomize` instead, as it would without pgexec. So does a subinterpreter.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -19,8 +19,8 @@ if "PGEXEC_RUNNER" in os.environ:
 
     import gc
 
-    # What is imported stays. A collection would no longer track tuples that are to be immortal,
-    # and in the midst of a run it would unshare every page.
+    # Imports leave little to free. A collection would stop tracking tuples of simple objects,
+    # which then could not become immortal. During a run it would make the kernel copy every page.
     gc.disable()
     from pool.inside import at_fork
 

@@ -1,4 +1,4 @@
-"""A layer of dependencies, as an interpreter uses it.
+"""Make an interpreter use a layer of dependencies.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -11,10 +11,10 @@ import sys
 
 
 def put_on_path(layer: str) -> None:
-    """Make a layer what `site` takes it for: the user's own site directory.
+    """Make the directory `layer` the user's site directory, by the means of `site`.
 
-    So it comes after the standard library and before the image's own packages, its `.pth`
-    files count, and every interpreter that the snippet starts has it, too.
+    So it comes after the standard library and before the image's own packages, and its `.pth`
+    files count. Every interpreter that the snippet starts uses it, too (PYTHONUSERBASE).
     """
     os.environ["PYTHONUSERBASE"] = layer
     os.environ["PATH"] = f"{layer}/bin:{os.environ.get('PATH', os.defpath)}"
@@ -28,7 +28,7 @@ def put_on_path(layer: str) -> None:
 
 
 def installed() -> list[str]:
-    """Return the distributions in the layer that is on the path, as `name==version`."""
+    """Return the distributions of the layer on the path, sorted, as `name==version`."""
     suffix = ".dist-info"
     entries = os.listdir(site.getusersitepackages())
     names = [name[: -len(suffix)] for name in entries if name.endswith(suffix)]

@@ -1,13 +1,13 @@
-"""Keep layers on the volume: publish, check and remove them, and take over a dead server's.
+"""Publish, check and remove layers on the volume, and take over the layers of a dead server.
 
-Runs inside the keeper's container, by `python3 -c` (`pool/engine/sources.py`), and nothing else
-may write to the volume: standard library only, any CPython since 3.8. Requests are lines of JSON
-on stdin, each answered by one. It ends when stdin does.
+Runs inside the keeper's container, by `python3 -c` (`pool/engine/sources.py`): standard library
+only, any CPython since 3.8. No other program may write to the volume. Each request is a line of
+JSON on stdin, each answer a line on stdout. The program ends when stdin ends.
 
-On the volume there are the layers themselves, under names that nobody can guess in a directory
-that nobody but root can list, and `.owners`, with a directory for each server that keeps layers
-here, locked as long as its keeper runs. In there lies what is known of each layer, and what is
-not whole yet.
+The volume's root holds the layers, under names that nobody can guess; only root can list it. It
+also holds `.owners`, with one directory for each server. The keeper of a server locks this
+directory for as long as it runs. The directory holds a JSON file for each layer, and `unfinished`,
+the layers that are not whole yet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _READ = 1 << 18
 
 
 class Aborted(Exception):  # noqa: N818 - no error of ours
-    """The server has thought better of it."""
+    """The server does not want the layer any more."""
 
 
 class Parts:
@@ -42,7 +42,7 @@ class Parts:
         self.ended = False
 
     def read(self, size: int) -> bytes:
-        """Return exactly so many bytes. Raises `Aborted`, `EOFError`."""
+        """Return exactly `size` bytes. Raises `Aborted`, or `EOFError` if too few are left."""
         parts = []
         while size:
             if not self._left:
@@ -56,13 +56,13 @@ class Parts:
         return b"".join(parts)
 
     def finish(self) -> None:
-        """See that this was all, and meant. Raises `Aborted`, `ValueError`."""
+        """Check that the layer ends here. Raises `ValueError` if bytes follow, or `Aborted`."""
         with contextlib.suppress(EOFError):
             self.read(1)
             raise ValueError("something follows the end of the layer")
 
     def drain(self) -> None:
-        """Read what is left, to the end."""
+        """Read the rest of the layer: the next line on stdin is then a request again."""
         with contextlib.suppress(Aborted, EOFError):
             while not self.ended:
                 self.read(max(1, self._left))
@@ -78,7 +78,7 @@ class Parts:
 
 
 class Depot:
-    """The volume, as the server that is called `owner` sees it."""
+    """The layers on the volume `root` that the server `owner` keeps."""
 
     def __init__(self, root: str, owner: str) -> None:
         self.root = root
@@ -90,7 +90,9 @@ class Depot:
         with self._locked(self.owners):
             os.makedirs(self.home, exist_ok=True)
             self.lock = os.open(self.home, os.O_RDONLY)
-            fcntl.flock(self.lock, fcntl.LOCK_EX)  # until this process ends
+            # The kernel releases this lock when the process ends, however it ends: without it,
+            # another keeper would take over the layers of a server that still runs.
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
             for other in os.listdir(self.owners):
                 if other != owner:
                     self._take_over(os.path.join(self.owners, other))
@@ -98,7 +100,7 @@ class Depot:
         os.mkdir(self.unfinished)
 
     def load(self) -> list[dict[str, Any]]:
-        """Return what is known of every layer that is sound, and remove those that are not."""
+        """Return `about`, name and size in bytes of each sound layer. Remove the others."""
         found = []
         for file in sorted(os.listdir(self.home)):
             name, extension = os.path.splitext(file)
@@ -112,13 +114,18 @@ class Depot:
         return found
 
     def publish(self, name: str, about: dict[str, Any], source: Parts) -> int:
-        """Take a layer in; it is there as a whole, or not at all. Returns its size in bytes."""
+        """Write a layer to the volume, as a whole or not at all. Returns its size in bytes.
+
+        Raises `Aborted`, `EOFError`, `ValueError`, `OSError`.
+        """
         partial = os.path.join(self.unfinished, name)
         try:
             os.mkdir(partial)
             entries = _extract(source, partial)
             source.finish()
             size = sum(_blocks(entry[0]) for entry in entries.values()) + _BLOCK
+            # First the facts, then the layer: a crash in between leaves facts without a layer,
+            # which `load` removes. The other way round, nobody would know of the layer.
             self._write(name, {"about": about, "bytes": size, "entries": entries})
             os.rename(partial, os.path.join(self.root, name))
         except BaseException:
@@ -128,9 +135,10 @@ class Depot:
         return size
 
     def check(self, name: str) -> bool:
-        """Whether a layer is what it was when it was published.
+        """Return True if a layer is the same as when it was published.
 
-        What lstat(2) says has not changed counts as the same; the rest is read.
+        An entry whose lstat(2) has not changed counts as the same. Of any other entry, the
+        content is read and compared by its digest.
         """
         try:
             known = self._read(name)
@@ -153,7 +161,7 @@ class Depot:
         return True
 
     def remove(self, name: str) -> None:
-        """Remove a layer, first from sight and then from the disk."""
+        """Remove a layer: first move it out of sight, then delete its files."""
         away = os.path.join(self.unfinished, f"{name}.{time.monotonic_ns()}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(os.path.join(self.root, name), away)
@@ -162,7 +170,7 @@ class Depot:
         shutil.rmtree(away, ignore_errors=True)
 
     def note_use(self, used: dict[str, float]) -> None:
-        """Remember when layers were last used, in seconds since the epoch."""
+        """Write down when layers were last used: `used` has seconds since the epoch by name."""
         for name, at in used.items():
             with contextlib.suppress(OSError, ValueError):
                 known = self._read(name)
@@ -170,7 +178,7 @@ class Depot:
                 self._write(name, known)
 
     def _take_over(self, other: str) -> None:
-        """Take what a server had that is no more; a keeper that runs holds its lock."""
+        """Take over the layers of the directory `other`, if no running keeper has locked it."""
         fd = os.open(other, os.O_RDONLY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,7 +213,7 @@ class Depot:
 
 
 def _extract(source: Parts, root: str) -> dict[str, list[Any]]:
-    """Make the entries that come; return size, kind, times and digest of each by its path."""
+    """Write each entry of a layer below `root`; return its `_state` and digest, by its path."""
     entries: dict[str, list[Any]] = {}
     digests: dict[str, str] = {}
     while True:
@@ -223,7 +231,8 @@ def _extract(source: Parts, root: str) -> dict[str, list[Any]]:
             digests[path] = target
         else:
             digests[path] = _write_file(source, where, size, 0o755 if runs else 0o644)
-    for path, digest in digests.items():  # a directory's times change with what comes into it
+    # Only now: the times of a directory change with each entry that is made in it.
+    for path, digest in digests.items():
         entries[path] = [*_state(os.path.join(root, path)), digest]
     return entries
 
@@ -253,7 +262,7 @@ def _walk(root: str) -> Iterator[str]:
 
 
 def _state(path: str) -> list[int]:
-    """Return size, type and mode, and when content and inode last changed."""
+    """Return the size in bytes, the mode, and the times of the last changes, in nanoseconds."""
     about = os.lstat(path)
     return [about.st_size, about.st_mode, about.st_mtime_ns, about.st_ctime_ns]
 
@@ -297,7 +306,7 @@ def _answer(depot: Depot, request: dict[str, Any], source: Any) -> dict[str, Any
 
 
 def main() -> None:
-    """Serve until stdin ends."""
+    """Answer requests until stdin ends. The arguments are the volume's root and the server."""
     root, owner = sys.argv[1:]
     source, out = sys.stdin.buffer, sys.stdout
     depot = Depot(root, owner)
