@@ -3,6 +3,8 @@
 A browser sends what any site asks it to. Other origins are stopped by the browser itself: the
 JSON of `POST /run` needs a preflight, which is refused. What is left is DNS rebinding, where a
 site points its own name at this server and so becomes its origin: so the name must be ours.
+Nothing else would tell such a request from a scraper's: on plain HTTP a browser sends no
+`Sec-Fetch-Site`, with a GET of its own origin no `Origin`, and its script may set all the rest.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pgexec.settings.keys import Keyring
 
 _PORT = re.compile(r":\d*$")
+_SHOWN_CHARS = 80
 
 
 class Access(Enum):
@@ -66,19 +69,38 @@ def tenant_of(request: web.Request, keyring: Keyring) -> str:
     return tenant
 
 
+def with_own_name(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], settings: Settings
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a handler that answers only by the server's own names; see `check_host`."""
+
+    async def named(request: web.Request) -> web.StreamResponse:
+        check_host(request, settings)
+        return await handler(request)
+
+    return named
+
+
 def check_host(request: web.Request, settings: Settings) -> None:
     """Refuse, by `RequestError` 421, a `Host` that a stranger may have pointed here.
 
     With API keys nothing is to be had without one, and no site can make a browser send it.
     """
-    host = request.headers.get("Host", "")
+    host = request.headers.get("Host")
+    if host is None:
+        return  # HTTP/1.0, in which health checks come without one; no browser does
     if not settings.api_keys and not _is_ours(host, settings.browser_hosts):
         raise RequestError(
             HTTPStatus.MISDIRECTED_REQUEST,
             "unknown_host",
-            "browsers may reach this server by its address, as localhost, or by a name in "
+            f"{_shown(host)} is not known as a name of this server: without API keys it answers to "
+            "its addresses, to localhost, to names without a dot, and to those in "
             "PGEXEC_BROWSER_HOSTS",
         )
+
+
+def _shown(host: str) -> str:
+    return ascii(host if len(host) <= _SHOWN_CHARS else host[:_SHOWN_CHARS] + "…")
 
 
 @lru_cache(maxsize=64)

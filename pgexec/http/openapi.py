@@ -62,7 +62,7 @@ _REFUSALS = {
     414: f"The request line is over {MAX_LINE_BYTES} bytes.",
     415: "The body is not JSON in UTF-8.",
     417: "The only expectation that can be met is 100-continue.",
-    421: "The Host is no address, nor a name of the server's; browsers only, without API keys.",
+    421: "The Host is no address, nor a name of the server's; only without API keys.",
     422: "The dependencies cannot be installed; the installer's last lines say why.",
     429: "The tenant has as many runs in progress or waiting as it may have.",
     431: "The headers are too large or too many.",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import HttpVersion11, web
 
 from pgexec.contract import ServerStatus
-from pgexec.http.access import Access, check_host, with_key
+from pgexec.http.access import Access, check_host, with_key, with_own_name
 from pgexec.http.answers import describe, render_result
 from pgexec.http.body import check_json, read_body
 from pgexec.http.errors import JSON_HEADERS, RequestError
@@ -156,14 +156,12 @@ async def metrics_text(request: web.Request, _tenant: str = "") -> web.Response:
 async def page_html(request: web.Request) -> web.Response:
     """Show the page; what is on it comes from `/status`."""
     context = request.app[CONTEXT]
-    check_host(request, context.settings)
     return web.Response(body=context.page.body, headers=context.page.headers)
 
 
 async def status(request: web.Request, tenant: str = "") -> web.Response:
     """Say how the pool is doing, and what the caller's own runs did lately."""
     context = request.app[CONTEXT]
-    check_host(request, context.settings)
     body = render_status(context.service, context.recent, tenant, context.limits.languages)
     return web.Response(body=body, headers={**JSON_HEADERS, "Cache-Control": "no-store"})
 
@@ -187,6 +185,8 @@ class Route:
     """Whether metrics and spans have its path; `False` counts it as `other`."""
     polled: bool = False
     """Whether machines ask every few seconds, so that the log has a 200 at `debug` only."""
+    own_name: bool = False
+    """Whether a server without keys answers only by its own names: it tells of the server."""
     page: bool = False
     """Whether it is there only with `PGEXEC_PAGE`."""
 
@@ -218,22 +218,27 @@ ROUTES = (
         "GET",
         "/readyz",
         readyz,
-        Operation("Ready", json_answer("A run would be served.", constant(status="ready")), (503,)),
+        Operation(
+            "Ready", json_answer("A run would be served.", constant(status="ready")), (421, 503)
+        ),
         polled=True,
+        own_name=True,
     ),
     Route(
         "GET",
         "/metrics",
         metrics_text,
-        Operation("Metrics for Prometheus", text_answer("Text")),
+        Operation("Metrics for Prometheus", text_answer("Text"), (421,)),
         Access.METRICS,
         polled=True,
+        own_name=True,
     ),
     Route(
         "GET",
         "/openapi.json",
         openapi_json,
-        Operation("This document", json_answer("It.", {"type": "object"})),
+        Operation("This document", json_answer("It.", {"type": "object"}), (421,)),
+        own_name=True,
     ),
     Route(
         "GET",
@@ -246,10 +251,11 @@ ROUTES = (
         ),
         Access.KEY,
         polled=True,
+        own_name=True,
         page=True,
     ),
     # Not counted by name: aiohttp says `/` of every request that it cannot read.
-    Route("GET", "/", page_html, None, counted=False, page=True),
+    Route("GET", "/", page_html, None, counted=False, own_name=True, page=True),
 )
 PATHS = frozenset(route.path for route in ROUTES if route.counted)
 POLLED = frozenset(route.path for route in ROUTES if route.polled)
@@ -290,6 +296,8 @@ def make_app(
     for route in routes:
         keyed = route.access.asks_key(settings)
         handler = with_key(route.handler, settings.api_keys) if keyed else route.handler
+        if route.own_name and not settings.api_keys:
+            handler = with_own_name(handler, settings)
         options: dict[str, Any] = {} if route.expect is None else {"expect_handler": route.expect}
         app.add_routes([web.RouteDef(route.method, route.path, handler, options)])
     return app

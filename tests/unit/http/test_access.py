@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgexec.http.routes import ROUTES
+
 if TYPE_CHECKING:
     from tests.unit.http.rig import Running, Serve
 
 CODE = {"language": "python", "code": "x"}
 OURS = ["localhost:8080", "127.0.0.1", "192.0.2.7:80", "[::1]:8080", "box:9000", "a.localhost"]
 STRANGE = ["evil.example", "127.0.0.1.evil.example:8080", "localhost.evil.example", "1.2.3", ""]
+TELLING = ["/", "/status", "/metrics", "/readyz", "/openapi.json"]
 
 
 async def test_a_strange_site_cannot_become_the_servers_origin_by_its_name(
@@ -19,18 +22,40 @@ async def test_a_strange_site_cannot_become_the_servers_origin_by_its_name(
 ) -> None:
     server = await serve(browser_hosts="run.example.com")
     for host in [*OURS, "run.example.com", "RUN.example.com:8443"]:
-        assert (await server.get("/status", Host=host)).status == 200, host
-        assert (await server.get("/", Host=host)).status == 200, host
+        for path in TELLING:
+            assert (await server.get(path, Host=host)).status == 200, (path, host)
         ran = await server.post(CODE, Host=host, Origin=f"http://{host}")
         assert ran.status == 200, host
     ran_so_far = len(server.service.requests)
     for host in STRANGE:
-        for path in ("/", "/status"):
+        for path in TELLING:
             answer = await server.get(path, Host=host)
             assert (answer.status, answer.json["code"]) == (421, "unknown_host"), host
         answer = await server.post(CODE, Host=host, Origin=f"http://{host}")
         assert (answer.status, answer.json["code"]) == (421, "unknown_host"), host
     assert len(server.service.requests) == ran_so_far
+
+
+async def test_a_scraper_that_comes_by_a_strange_name_reads_what_to_set(server: Running) -> None:
+    scrape = {"Host": "pgexec.prod.svc:8080", "User-Agent": "Prometheus/3.0"}
+    answer = await server.get("/metrics", **scrape)
+    assert answer.status == 421
+    assert "'pgexec.prod.svc:8080'" in answer.json["error"]
+    assert "PGEXEC_BROWSER_HOSTS" in answer.json["error"]
+
+
+async def test_a_health_check_of_http_1_0_needs_no_host(server: Running) -> None:
+    assert (await server.raw(b"GET /readyz HTTP/1.0\r\n\r\n")).status == 200
+
+
+async def test_every_route_that_tells_of_the_server_is_held_to_its_names(serve: Serve) -> None:
+    server = await serve()
+    open_to_all = {
+        route.path
+        for route in ROUTES
+        if (await server.get(route.path, route.method, Host="evil.example")).status != 421
+    }
+    assert open_to_all == {"/run", "/ping", "/healthz"}
 
 
 async def test_clients_that_are_no_browsers_may_use_any_name(server: Running) -> None:
@@ -40,8 +65,8 @@ async def test_clients_that_are_no_browsers_may_use_any_name(server: Running) ->
 async def test_with_keys_any_name_will_do(serve: Serve) -> None:
     server = await serve(api_keys="alice:one")
     key = {"Authorization": "Bearer one", "Host": "run.example.com"}
-    assert (await server.get("/", **key)).status == 200
-    assert (await server.get("/status", **key)).status == 200
+    for path in TELLING:
+        assert (await server.get(path, **key)).status == 200, path
     assert (await server.post(CODE, Origin="http://run.example.com", **key)).status == 200
 
 
