@@ -15,9 +15,13 @@ _BEARER = "bearer "
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Keyring:
-    """The tenants and the SHA-256 digests of their keys; the keys themselves are not kept."""
+    """The tenants and the SHA-256 digests of their keys; the keys themselves are not kept.
+
+    `path` is the file that they come from, where they come from one.
+    """
 
     entries: tuple[tuple[str, bytes], ...] = ()
+    path: Path | None = None
 
     def __repr__(self) -> str:
         return f"<Keyring of {len(self.entries)}>"
@@ -82,10 +86,10 @@ def _read_file(path: Path) -> Keyring:
     if not entries:
         # A file that was meant to close the server must not open it.
         raise ValueError(f"the file {str(path)!r} holds no keys")
-    return _keyring(entries)
+    return _keyring(entries, path)
 
 
-def _keyring(entries: list[tuple[str, bytes]]) -> Keyring:
+def _keyring(entries: list[tuple[str, bytes]], path: Path | None = None) -> Keyring:
     if len({digest for _, digest in entries}) != len(entries):
         raise ValueError("two of the keys are the same")
-    return Keyring(tuple(entries))
+    return Keyring(tuple(entries), path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from pgexec.settings.model import ENGINE_ADDRESS, ENGINE_ADDRESSES, Settings
+from pgexec.settings.permissions import open_to_all
 from pgexec.settings.sources import OF_CLIENTS, PREFIX, find_files, read_file
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def load_settings(**options: str) -> tuple[Settings, list[str]]:
     host = os.environ.get("DOCKER_HOST", "")
     if not settings.docker_host and not re.match(ENGINE_ADDRESS, host):
         raise SettingsError(f"DOCKER_HOST is {host!r}, but must be {ENGINE_ADDRESSES}")
-    return settings, [*_unknown(names), *_doubtful(settings)]
+    deciding = [*files, *filter(None, [settings.api_keys.path])]
+    changeable = filter(None, map(open_to_all, deciding))
+    return settings, [*_unknown(names), *_doubtful(settings), *changeable]
 
 
 def _doubtful(settings: Settings) -> list[str]:

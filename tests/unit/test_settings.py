@@ -305,6 +305,51 @@ def test_a_path_is_taken_for_a_file_of_keys(
     assert load_settings()[0].api_keys.tenant("Bearer one") == "alice"
 
 
+def keys_file(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = directory / "etc" / "pgexec" / "keys"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"alice:{hashlib.sha256(b'one').hexdigest()}\n")
+    path.chmod(0o644)
+    monkeypatch.setenv("PGEXEC_API_KEYS", f"file:{path}")
+    return path
+
+
+def test_a_file_of_keys_that_only_its_owner_may_write_is_no_warning(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = keys_file(directory, monkeypatch)
+    assert load_settings()[1] == []
+    path.parent.chmod(0o1777)  # as /tmp: nobody can replace the files of others there
+    assert load_settings()[1] == []
+
+
+@pytest.mark.parametrize("open_up", ["file", "directory", "directory above", "behind a link"])
+def test_a_file_of_keys_that_all_may_change_is_a_warning(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, open_up: str
+) -> None:
+    path = keys_file(directory, monkeypatch)
+    if open_up == "file":
+        path.chmod(0o666)
+    elif open_up == "directory":
+        path.parent.chmod(0o777)
+    elif open_up == "directory above":
+        path.parent.parent.chmod(0o777)
+    else:
+        (directory / "link").symlink_to(path)
+        monkeypatch.setenv("PGEXEC_API_KEYS", f"file:{directory / 'link'}")
+        path.parent.chmod(0o777)
+    (warning,) = load_settings()[1]
+    assert "chmod o-w" in warning
+    assert "every user of this machine" in warning
+
+
+def test_settings_that_all_may_change_are_a_warning(directory: Path) -> None:
+    (directory / "settings.local.env").write_text("PGEXEC_PORT=9000\n")
+    (directory / "settings.local.env").chmod(0o622)
+    (warning,) = load_settings()[1]
+    assert str(directory / "settings.local.env") in warning
+
+
 @pytest.mark.parametrize(
     ("host", "keys", "exposed"),
     [
