@@ -106,8 +106,11 @@ def has(image: str, label: str = "") -> bool:
     return not label or labels.get(name) == value
 
 
-def create(query: dict[str, str] | list[tuple[str, str]], *, upload: bool = False) -> None:
-    """Pull or import an image, following the engine's progress to its end."""
+def create(query: dict[str, str] | list[tuple[str, str]], *, upload: bool = False) -> str:
+    """Pull or import an image, following the engine's progress to its end; return its last word.
+
+    That is, of an import, the image's id.
+    """
     connection = connect(find_engine(), STALL_TIMEOUT_S)
     connection.request(
         "POST",
@@ -121,12 +124,29 @@ def create(query: dict[str, str] | list[tuple[str, str]], *, upload: bool = Fals
     response = connection.getresponse()
     if response.status != http.HTTPStatus.OK:
         raise EngineError(json.loads(response.read())["message"])
+    status = ""
     for line in response:
         event = json.loads(line)
         if "error" in event:
             raise EngineError(event["error"])
+        status = event.get("status", "")
         if not event.get("progressDetail"):
-            print(" ", event.get("id", ""), event.get("status", ""), file=sys.stderr)
+            print(" ", event.get("id", ""), status, file=sys.stderr)
+    return status
+
+
+def import_image(image: str, changes: list[str]) -> None:
+    """Make an image of the plain tar on stdin, and see that it has its name."""
+    name, tag = split_tag(image)
+    lines = [("changes", change) for change in changes]
+    made = create([("fromSrc", "-"), ("repo", name), ("tag", tag), *lines], upload=True)
+    if has(image):
+        return
+    connection = connect(find_engine(), PING_TIMEOUT_S * 2)  # Podman 4.3 ignores the tag
+    connection.request("POST", f"/images/{made}/tag?{urlencode({'repo': name, 'tag': tag})}")
+    response = connection.getresponse()
+    if response.status != http.HTTPStatus.CREATED:
+        raise EngineError(json.loads(response.read())["message"])
 
 
 def split_tag(image: str) -> tuple[str, str]:
@@ -145,9 +165,7 @@ def main() -> int:
             name, tag = ("", image) if "@" in image else split_tag(image)
             create({"fromImage": name or tag} | ({"tag": tag} if name else {}))
         case ["import", image, *changes]:
-            name, tag = split_tag(image)
-            lines = [("changes", change) for change in changes]
-            create([("fromSrc", "-"), ("repo", name), ("tag", tag), *lines], upload=True)
+            import_image(image, changes)
         case _:
             sys.exit(__doc__)
     return 0

@@ -13,6 +13,7 @@ from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 from yarl import URL
 
+from pool.engine import podman
 from pool.engine.address import connector_to
 from pool.engine.api import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
 from pool.engine.cleanup import see_through, until_removed
@@ -79,9 +80,16 @@ class DockerEngine:
         self.url = url
         self.observer = EngineObserver()
         self._making_network = asyncio.Lock()
+        self._is_podman = False
+        self._profiles: dict[str, str] = {}  # their paths on Podman's machine, by their text
+        self._publishing = asyncio.Lock()
         connector, address = connector_to(url, limit=streams * 2 + 32)
         timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        watch = aiohttp.TraceConfig()
+        watch.on_request_end.append(self._recognise)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, trace_configs=[watch]
+        )
         self.docker = Docker(address, connector=connector, session=self._session, timeout=timeout)
 
     async def close(self) -> None:
@@ -92,6 +100,7 @@ class DockerEngine:
     def renegotiate(self) -> None:
         """Ask for the API's version again: an engine that was away may come back as another."""
         self.docker.api_version = "auto"
+        self._profiles.clear()
 
     async def version(self) -> dict[str, object]:
         """Return what the engine says of itself."""
@@ -183,14 +192,17 @@ class DockerEngine:
                 repository=repository,
                 tag=tag,
                 changes=[*changes, f"CMD {json.dumps([PYTHON.interpreter])}"],
+                config={},  # Podman refuses a request without a body
             )
 
     async def remove_images(self, label: str, *, keep: str) -> None:
         """Remove the images with a label that nothing uses, but for one."""
+        kept = await self.image_id(keep)
         with self._call(Operation.LIST_IMAGES, "list images"):
             images = await self.docker.images.list(filters={"label": [label]})
         for image in images:
-            if keep not in (image["RepoTags"] or ()):
+            # By its id: Podman lists `docker.io/library/` before a tag that was given without.
+            if image["Id"] != kept and keep not in (image["RepoTags"] or ()):
                 with contextlib.suppress(DockerError):
                     await self.docker.images.delete(image["Id"])
 
@@ -293,14 +305,40 @@ class DockerEngine:
                 raise
 
     async def _create(self, document: CreateDocument) -> DockerContainer:
-        with self._call(Operation.CREATE):
-            created = await self.docker._query_json(  # noqa: SLF001 - `create` knows no timeout
-                "containers/create",
-                method="POST",
-                data=json.dumps(document).encode(),
-                timeout=aiohttp.ClientTimeout(total=_CREATE_TIMEOUT_S),
-            )
-            return self.docker.containers.container(created["Id"])
+        try:
+            with self._call(Operation.CREATE):
+                if self._is_podman:
+                    document = podman.translated(document, await self._profile_path(document))
+                created = await self.docker._query_json(  # noqa: SLF001 - `create` knows no timeout
+                    "containers/create",
+                    method="POST",
+                    data=json.dumps(document).encode(),
+                    timeout=aiohttp.ClientTimeout(total=_CREATE_TIMEOUT_S),
+                )
+                return self.docker.containers.container(created["Id"])
+        except EngineError:
+            self._profiles.clear()  # somebody may have removed the volume that holds them
+            raise
+
+    async def _profile_path(self, document: CreateDocument) -> str:
+        """Return where Podman's machine has the document's seccomp profile, putting it there."""
+        if not (profile := podman.profile_of(document)):
+            return ""
+        async with self._publishing:  # without it, each of a hundred starts would do so at once
+            if profile not in self._profiles:
+                path = await podman.publish(self.docker, profile, image=str(document["Image"]))
+                self._profiles[profile] = path
+            return self._profiles[profile]
+
+    async def _recognise(
+        self, _session: object, _context: object, answer: aiohttp.TraceRequestEndParams
+    ) -> None:
+        """See by an answer whether the engine is Podman: the image is asked for before any start.
+
+        An answer that is no JSON, such as the upgrade to a stream, tells nothing.
+        """
+        if answer.response.content_type == "application/json":
+            self._is_podman = podman.SIGN in answer.response.headers
 
     def _attach(self, container_id: str) -> EngineStream:
         # aiodocker's own `attach` would inspect the container first, for whether it has a terminal.

@@ -75,7 +75,10 @@ async def prepare(
             base,
         )
         return Image(base, prepared=False, base_id=base_id)
-    await engine.remove_images(f"{LABEL_PURPOSE}={purpose}", keep=name)
+    try:
+        await engine.remove_images(f"{LABEL_PURPOSE}={purpose}", keep=name)
+    except EngineError as error:  # what it replaces takes room, and no more than that
+        logger.warning("cannot remove what %s replaces: %s", name, error)
     logger.info("prepared %s", name)
     return Image(name, prepared=True, base_id=base_id)
 
