@@ -1,6 +1,6 @@
 r"""A pool of warm containers: lease one, run one snippet in it, give it back.
 
-The server in `pgexec` is one user of this package; this is another, whole::
+The server in `pgexec` uses this package. This whole program does, too::
 
     import asyncio
 
@@ -29,9 +29,9 @@ The server in `pgexec` is one user of this package; this is another, whole::
 
     asyncio.run(main())
 
-What a snippet does is a `Result`; every `PoolError` is trouble of ours. Importing `pool` imports no
-library of others: the engine's is imported in the room `pool.engine` alone. In containers the
-package is this name and no text, since nothing but the runner is there.
+A snippet that fails is a `Result`; a `PoolError` is a fault of the pool or the engine. This package
+imports the standard library only; `pool.engine` alone imports the engine's library. In a container
+this file is empty, because only the runner is there.
 """
 
 from pool.config import PoolConfig

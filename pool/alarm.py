@@ -1,4 +1,4 @@
-"""One timer that is set again and again."""
+"""One timer, which the pool sets again and again."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Alarm:
-    """Calls `ring` with the time for which it was set, in the clock that `now` reads.
+    """Calls `ring` with the time for which it was set, in seconds of the clock `now`.
 
-    The loop's timer may fire a moment before that time: it counts on a clock of its own, and that
-    of uvloop in milliseconds. `ring` is to take the time that it is given for the present.
+    The loop's timer may fire a moment before that time, because the loop has a clock of its own;
+    uvloop's ticks in milliseconds. So `ring` must treat the time that it gets as the present.
     """
 
     def __init__(self, ring: Callable[[float], None], now: Callable[[], float]) -> None:
@@ -24,10 +24,10 @@ class Alarm:
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
-        """Ring no later than `when`; `math.inf` is never.
+        """Ring no later than `when`; `math.inf` means never.
 
-        An earlier one stays: ringing too early only makes the pool plan again, and so most
-        plans leave the timer alone.
+        An earlier alarm stays. It only makes the pool plan once more, and so most plans need not
+        touch the timer.
         """
         if self._timer is not None:
             if self._when <= when:
@@ -38,7 +38,7 @@ class Alarm:
             self._timer = loop.call_later(max(0.0, when - self._now()), self._ring, when)
 
     def cancel(self) -> None:
-        """Ring no more."""
+        """Stop the timer: `ring` is not called any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -10,9 +10,9 @@ _MAY_BE_0 = frozenset({"min_idle", "autoscale", "tenant_max_running", "drain_tim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
-    """How large the pool is, how long things may take, how long a container lives.
+    """The size of the pool, its time limits, and the life of a container.
 
-    Names that end in `_s` are seconds. Raises `ValueError` for what cannot work.
+    Names that end in `_s` are seconds. Raises `ValueError` if a value cannot work.
     """
 
     min_idle: int = 4

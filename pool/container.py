@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 MAX_PAYLOAD_BYTES = 1 << 20
 GRACE_S = 5.0
-"""How long past the snippet's own limit the runner may take to say how it ended."""
+"""The runner may report the end of a run so many seconds after the snippet's own time limit."""
 
 
 class State(Enum):
@@ -82,8 +82,8 @@ class Container:
     ) -> Container:
         """Start a container and wait until its runner reports READY.
 
-        Raises `EngineError`, `PreimportRefused` or `RunnerProtocolError`; a failure or
-        cancellation ends when no container is left, which may take long where the engine hangs.
+        Raises `EngineError`, `PreimportRefused` or `RunnerProtocolError`. After a failure or a
+        cancellation it first removes the container; this takes long if the engine hangs.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -100,18 +100,18 @@ class Container:
 
     @property
     def lost(self) -> bool:
-        """Whether the stream has ended, so that nothing can run here any more."""
+        """True if the stream has ended: nothing can run here any more."""
         return self._failure is not None
 
     async def run(self, job: Job, on_output: OnOutput | None = None) -> Result:
-        """Run a snippet and return how it ended.
+        """Run a snippet and return its result.
 
-        `on_output` hears, besides, each piece of output as it comes; it must not raise.
+        `on_output` is also called with each piece of output as it comes; it must not raise.
 
-        Raises `ContainerLost` when the container ends meanwhile, `LayerMissing` when the job's
-        layer is not there, `RunnerProtocolError` when the runner talks nonsense or says nothing
-        past the snippet's limit. After an error or a cancellation the container must be
-        destroyed: the snippet may still be running.
+        Raises `ContainerLost` if the container ends meanwhile, `LayerMissing` if the job's layer
+        is not there, `RunnerProtocolError` if the runner breaks the protocol or is silent for
+        `GRACE_S` past the snippet's time limit. After an error or a cancellation the caller must
+        destroy the container: the snippet may still be running.
         """
         if self._failure is not None:
             raise self._failure
@@ -142,8 +142,8 @@ class Container:
             raise RunnerProtocolError(message) from error
         finally:
             self._answer = None
-            # A container that is destroyed is kept by its reader's traceback until the collector
-            # comes, and would keep what was written last.
+            # The reader's traceback keeps a destroyed container alive until the collector runs.
+            # Without this line it would keep the last run's output alive, too.
             self._output = _NOTHING
         if ending.ending is Ending.NO_LAYER:
             if not layer:
@@ -152,9 +152,10 @@ class Container:
         return output.result(ending)
 
     async def reset(self, *, timeout_s: float) -> ResetReport:
-        """Wait for the runner's report on the reset that follows every run. Never raises.
+        """Wait for the runner's report on the reset that follows every run.
 
-        A runner that dies, or takes longer than `timeout_s`, makes the report a dirty one.
+        If the runner dies, or needs more than `timeout_s` seconds, the report is not clean. Raises
+        `RuntimeError` if there was no run, but never a `PoolError`.
         """
         if self._report is None:
             raise RuntimeError("a reset follows a run")
@@ -169,7 +170,8 @@ class Container:
     async def destroy(self) -> None:
         """Close the stream and remove the container. Raises `EngineError` if that fails.
 
-        Closing alone makes the runner kill everything and exit; removing makes sure.
+        The runner exits when its stream is closed, and all processes with it. The removal holds
+        even if the runner hangs.
         """
         self.on_lost = None
         self._fail(ContainerLost("the container was destroyed"))
@@ -229,13 +231,13 @@ class Container:
         for future in (self._ready, self._answer, self._report):
             if future is not None and not future.done():
                 future.set_exception(error)
-                future.exception()  # retrieved: nobody need be waiting
+                future.exception()  # else asyncio logs an error if nothing awaits the future
         if self.on_lost is not None:
             self.on_lost(self)
 
 
 class _Output:
-    """What one run has written so far: both streams together, and each alone."""
+    """The output of one run so far: both streams together, and each alone."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -261,11 +263,11 @@ class _Output:
 
 
 _NOTHING = _Output()
-"""The output of a container that runs nothing; `_on_frame` lets nothing be added to it."""
+"""The output of a container that runs nothing. It stays empty: `_on_frame` refuses output then."""
 
 
 class _HeardOutput(_Output):
-    """The same, and tells `on_output` of each piece."""
+    """The output of one run, which also calls `on_output` with each piece."""
 
     def __init__(self, on_output: OnOutput) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ class PoolClosed(PoolError):
 
 
 class PoolSaturated(PoolError):
-    """There is no place to wait in; `retry_after_s` says when to come back."""
+    """The queue is full or too slow; the client may retry after `retry_after_s` seconds."""
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
@@ -30,11 +30,11 @@ class LeaseTimeout(PoolSaturated):
 
 
 class RunnerProtocolError(PoolError):
-    """The runner sent something that the protocol does not allow."""
+    """The runner broke the protocol."""
 
 
 class PreimportRefused(PoolError):
-    """A module that was to be imported before the forks cannot be; the sentence names it."""
+    """The runner cannot import a module before the forks; the text names the module."""
 
 
 class InstallFailure(StrEnum):
@@ -64,7 +64,7 @@ class InstallError(PoolError):
 
 
 class LayerMissing(PoolError):
-    """A layer of dependencies has gone from the volume behind our back."""
+    """A layer of dependencies has gone from the volume, though the server did not remove it."""
 
 
 class EngineError(PoolError):
@@ -76,7 +76,7 @@ class EngineUnavailable(EngineError):
 
 
 class ImageMissing(EngineError):
-    """The configured image is neither present nor to be pulled."""
+    """The configured image is not present, and the engine cannot pull it."""
 
 
 class ContainerLost(EngineError):

@@ -1,4 +1,4 @@
-"""The books of the pool: every container that exists or is about to, by state.
+"""The books of the pool: every container that exists or is being started, by state.
 
 Each transition changes the books synchronously. Its slow part (to start, reset or remove a
 container) is a task of the fleet, which ends in the next transition and a call of
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LAST_TRIES = 4
-"""How often the removal of a container is tried while the fleet closes: for 3.5 seconds."""
+"""While the fleet closes, it tries so many times to remove a container: for 3.5 seconds."""
 _CANCEL_S = 1.0
-"""How long a cancelled task may take to end before the fleet closes without it."""
+"""The fleet waits so many seconds for cancelled tasks to end, and then closes without them."""
 
 
 class Fleet:
@@ -55,13 +55,13 @@ class Fleet:
         self.leased: set[Container] = set()
         self.resetting: set[Container] = set()
         self.destroying: set[Container] = set()
-        self.stuck: set[Container] = set()  # of those, what the engine failed to remove
+        self.stuck: set[Container] = set()  # those of `destroying` that could not be removed yet
         self.starts: dict[int, asyncio.Task[None]] = {}  # by number
         self.abandoned: set[asyncio.Task[Container]] = set()  # launches that are cleaning up
         self.failures = 0  # of starts, in a row
-        self.retry_at = -math.inf  # before this, failures count as the last one
-        self.start_failure: str | None = None  # the last one's sentence, until a start succeeds
-        self.start_s = 0.0  # how long a start takes, a moving average
+        self.retry_at = -math.inf  # a failure before this time counts as one with the last
+        self.start_failure: str | None = None  # the last failure's text, until a start succeeds
+        self.start_s = 0.0  # the time that a start takes, a moving average
         self.closing = False
         self._launcher = launcher
         self._config = config
@@ -73,16 +73,16 @@ class Fleet:
 
     @property
     def usable(self) -> int:
-        """How many containers are idle, leased or resetting."""
+        """The number of containers that are idle, leased or resetting."""
         return len(self.idle) + len(self.leased) + len(self.resetting)
 
     @property
     def in_use(self) -> bool:
-        """Whether some lease has a container."""
+        """True if a lease has a container."""
         return bool(self.leased)
 
     def snapshot(self, *, waiting: int, unready: str | None) -> Snapshot:
-        """Count the containers by state; how many wait and why none is served is given."""
+        """Count the containers by state. The caller gives the two fields that it knows."""
         return Snapshot(
             starting=len(self.starts),
             idle=len(self.idle),
@@ -102,7 +102,7 @@ class Fleet:
     def view(
         self, waiting: Iterable[Lease], demand: Demand, *, paused: bool
     ) -> planning.View[Container, Lease]:
-        """Return the books as a plan needs them; while `paused`, as if no start could succeed."""
+        """Return the facts for a plan. If `paused`, the plan will not start containers."""
         return planning.View(
             idle=self.idle,
             waiting=waiting,
@@ -127,7 +127,7 @@ class Fleet:
         self.leased.add(container)
 
     def put_back(self, container: Container) -> None:
-        """Make a container idle; destroy it where it is lost or the pool is closing."""
+        """Make a container idle; destroy it if it is lost or the pool is closing."""
         if self.closing or container.lost:
             self.destroy(container, Reason.DRAINED if self.closing else Reason.LOST)
             return
@@ -139,14 +139,17 @@ class Fleet:
         self.idle.append(container)
 
     def reset(self, container: Container, then: Callable[[ResetReport], None]) -> None:
-        """Await the report on a container's reset and pass it on, unless it is destroyed first."""
+        """Await the report on a container's reset, and call `then` with it.
+
+        `then` is not called if the container is destroyed first.
+        """
         self._strike(container)
         container.state = State.RESETTING
         self.resetting.add(container)
         self._spawn(self._reset(container, then), f"reset {container.id[:12]}")
 
     def destroy(self, container: Container, reason: Reason) -> None:
-        """Remove a container from the engine, however often that has to be tried."""
+        """Remove a container from the engine; try again until it succeeds."""
         if container.state is State.DESTROYING:
             return
         self._strike(container)
@@ -161,13 +164,14 @@ class Fleet:
         number = self._sequence
         task = self._spawn(self._start(number), f"start {number}")
         self.starts[number] = task
-        # A task that is cancelled before its first step never gets to its `finally`.
+        # If the task is cancelled before its first step, its `finally` never runs, and this start
+        # would keep a slot for ever.
         task.add_done_callback(lambda _: self.starts.pop(number, None))
 
     # --- closing ------------------------------------------------------------------------------
 
     def refuse(self) -> None:
-        """Begin to close: destroy what no lease uses, and start nothing any more."""
+        """Begin to close: destroy each container that no lease uses; start none any more."""
         self.closing = True
         for task in self.starts.values():
             task.cancel()  # ends in a later turn of the loop, so `starts` does not change here
@@ -175,15 +179,15 @@ class Fleet:
             self.destroy(container, Reason.DRAINED)
 
     def revoke(self) -> None:
-        """Destroy what is leased."""
+        """Destroy all leased containers."""
         for container in tuple(self.leased):
             self.destroy(container, Reason.DRAINED)
 
     async def finish(self, timeout_s: float) -> None:
-        """Wait for the tasks; after `timeout_s` cancel them and say what is left behind."""
+        """Wait for the tasks; after `timeout_s` seconds cancel them. Log the containers left."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                # A start that was cancelled leaves its launch behind only when it has its turn.
+                # A loop: a cancelled start adds its launch to `abandoned` only in its own turn.
                 while pending := {*self._tasks, *self.abandoned}:
                     await asyncio.wait(pending)
         for task in self._tasks:
@@ -203,8 +207,8 @@ class Fleet:
         task = self._launch(number)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
-                # Shielded: a launch that is cancelled goes on to remove its container, and must be
-                # among `abandoned` until it has. Else the pool would count one container too few.
+                # Shielded: a cancelled launch still has to remove its container. Until then it must
+                # be in `abandoned`; else the pool would count one container too few.
                 container = await asyncio.shield(task)
         except PoolError as error:
             self._start_failed(_kind(error), str(error) or type(error).__name__)
@@ -235,7 +239,7 @@ class Fleet:
         return asyncio.create_task(launch(), name=f"launch {number}")
 
     def _abandon(self, task: asyncio.Task[Container]) -> None:
-        """Cancel a launch, which keeps its slot until nothing is left of its container."""
+        """Cancel a launch. It keeps its slot until its container is removed."""
         self.abandoned.add(task)
         task.cancel()
         task.add_done_callback(self._cleaned_up)
@@ -248,7 +252,8 @@ class Fleet:
 
     async def _reset(self, container: Container, then: Callable[[ResetReport], None]) -> None:
         report = await container.reset(timeout_s=self._config.reset_timeout_s)
-        # Else a drain or `lose` has destroyed the container meanwhile, and it must not be put back.
+        # In any other state a drain or `lose` has destroyed the container during the `await`: it
+        # must not be put back.
         if container.state is State.RESETTING:
             then(report)
             self._on_change()
@@ -256,9 +261,9 @@ class Fleet:
     async def _remove(self, container: Container, reason: Reason) -> None:
         def give_up(failures: int) -> bool:
             if self.closing and failures >= _LAST_TRIES:
-                return True  # its stream is closed, so that its runner ends it; `finish` names it
+                return True  # its runner ends it, as its stream is closed; `finish` names it
             if failures == 1:
-                # Else plans would go on promising this slot to a waiter as one about to be free.
+                # Else each plan would promise this slot to a waiter, as one that is soon free.
                 self.stuck.add(container)
                 self._on_change()
             return False
@@ -278,10 +283,10 @@ class Fleet:
         self._on_change()
 
     async def _try_removal(self, container: Container) -> None:
-        """Try once to remove a container. Raises `PoolError`, whatever goes wrong.
+        """Try once to remove a container. Turns any error into a `PoolError`.
 
-        With any other error, or without the limit on its time, one container that cannot be
-        removed would keep its slot for ever.
+        `_remove` tries again after a `PoolError` only. After another error, or without the time
+        limit, the container would keep its slot for ever.
         """
         timeout_s = self._config.remove_timeout_s
         try:
@@ -306,12 +311,12 @@ class Fleet:
         container.on_lost = self._lost
 
     def _lost(self, container: Container) -> None:
-        # In any other state the run or the reset that is under way fails, and ends with a verdict.
+        # In any other state a lease or a reset is under way: its end destroys the container.
         if container.state is not State.IDLE:
             return
         logger.warning("idle container %s was lost", container.id[:12])
         if container.uses == 0:
-            # Else a container that dies right after its start would be replaced in a hot loop.
+            # Else containers that die right after their start would be replaced in a hot loop.
             self._start_failed("lost", "a container ended before its first use")
         self.destroy(container, Reason.LOST)
         self._on_change()
@@ -321,13 +326,13 @@ class Fleet:
             logger.info("containers start again")
         self.start_failure = None
         self.failures = 0
-        self.retry_at = -math.inf  # or what fails before it would not be the first failure again
+        self.retry_at = -math.inf  # else a failure before that time would not be counted
         self.start_s = seconds if not self.start_s else 0.8 * self.start_s + 0.2 * seconds
         self._observer.started(seconds)
 
     def _start_failed(self, kind: str, reason: str) -> None:
         now = self._now()
-        if now >= self.retry_at:  # several at once are one failure
+        if now >= self.retry_at:  # several failures at once count as one
             self.failures += 1
             self.retry_at = now + self._backoff(self.failures)
         if reason != self.start_failure:

@@ -1,4 +1,4 @@
-"""A job for a container, and how it ended: plain values without behaviour."""
+"""A job for a container, and its result: plain values without behaviour."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """The verdict on a run, as the HTTP contract spells it."""
+    """How a run ended, in the words of the HTTP contract."""
 
     OK = "ok"
     ERROR = "error"
@@ -21,9 +21,9 @@ class Status(StrEnum):
 class Job:
     """One snippet to run.
 
-    `timeout_s` is wall-clock time, `output_limit_bytes` bounds both streams together,
-    `last` says that the container will not be used again, `layer` is the name of the layer of
-    dependencies that belongs on the module path, if any.
+    `timeout_s` is wall-clock time. `output_limit_bytes` bounds both streams together. If `last` is
+    true, the container is not used again. `layer` is the name of the layer of dependencies to put
+    on the module path, or `""`.
     """
 
     code: bytes
@@ -36,11 +36,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run ended and what it wrote.
+    """The end of a run, and its output.
 
-    Exactly one of `exit_code` and `signal` is set. `data` is both streams in the order in
-    which they arrived; `duration_s` and `cpu_s` are seconds, `peak_memory_bytes` is the
-    largest resident set of the snippet's processes.
+    Exactly one of `exit_code` and `signal` is set. `data` is the output of both streams, in the
+    order of arrival. `duration_s` and `cpu_s` are seconds. `peak_memory_bytes` is the largest
+    resident set of one of the snippet's processes.
     """
 
     status: Status
@@ -57,7 +57,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ResetReport:
-    """What the runner found when it reset itself: clean, or the reason why not."""
+    """The runner's report on a reset. If it is not `clean`, `detail` is the reason."""
 
     clean: bool
     detail: str

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A language as images bring it.
+    """A language that images provide.
 
-    `name` is what requests call it, `interpreter` the program on the image's PATH that runs
-    snippets, `extension` the end of a snippet's file name. With the options `isolated` the
-    interpreter reads neither variables nor modules that a snippet or the image may have put in
-    its way; after the option `text` it runs the next argument instead of a file.
+    `name` is its name in requests. `interpreter` is the program on the image's PATH that runs
+    snippets. `extension` is the end of a snippet's file name. With the options `isolated` the
+    interpreter ignores the environment and any modules that a snippet or the image may have put
+    on its path. After the option `text` it runs the next argument instead of a file.
     """
 
     name: str

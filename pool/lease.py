@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     from pool.job import Job, Result
 
 OnQueued = Callable[[int], None]
-"""Hears the place of a lease in the queue, 1 if it is next; must not raise, block or call back."""
+"""Called with the place of a lease in the queue, 1 if it is next. It must not raise, block or call
+the pool."""
 
 Launcher = Callable[[int], Awaitable["Container"]]
-"""Starts a container, given its number in the pool; where it fails, no container is left."""
+"""Starts a container, given its number in the pool. If it fails, it must leave no container."""
 
 
 class Lease:
-    """One lease: `async with` enters it, which gets a container, and leaves it, which returns it.
+    """One lease: `async with` gets a container at its start, and gives it back at its end.
 
-    Inside, `container` is the container, `source` says where it came from, and `last` that it
-    will be destroyed after this lease rather than used again. `queued_s` is how many seconds the
-    lease waited in the queue; it is known also when entering fails. `position` is the place in
-    the queue that `on_queued` heard last. `entered_at` is a time of `clock`, which is the pool's.
+    Inside, `container` is the container and `source` tells where it came from. If `last` is true,
+    the pool destroys it after this lease. `queued_s` is the time in the queue, in seconds; it is
+    set even if entering fails. `position` is the last place that `on_queued` was called with.
+    `entered_at` is a time of `clock`, the pool's clock.
     """
 
     __slots__ = (
@@ -83,9 +84,9 @@ class Lease:
 
     @property
     def start_s(self) -> float:
-        """How many seconds of the wait in the queue went into starting the container.
+        """The part of the wait in the queue, in seconds, in which the container was starting.
 
-        Only inside `async with`; 0 where the container was there already.
+        Only inside `async with`. 0 if the container was there before.
         """
         if self.source is not Source.STARTED:
             return 0.0
@@ -119,18 +120,19 @@ class Lease:
         self._container = None
 
     async def run(self, job: Job, on_output: OnOutput | None = None) -> Result:
-        """Run the job, the only one of this lease, and return how it ended.
+        """Run the job, the only one of this lease, and return its result.
 
-        `on_output` hears each piece of output as it comes; it must not raise.
-        Raises what `Container.run` raises. The lease notes how the run ended, and on leaving
-        the container is reset or destroyed accordingly, so the caller need not look.
+        `on_output` is called with each piece of output as it comes; it must not raise. Raises the
+        errors of `Container.run`, and `RuntimeError` for a second job. The lease notes how the
+        run ended. At the end of the lease the pool resets or destroys the container accordingly,
+        so the caller need not care.
         """
         container = self.container
         if self.outcome is not Outcome.UNUSED:
             raise RuntimeError("a lease runs one job")
         container.uses += 1
-        # Before the first `await`: a run that is cancelled there reaches no line below, and its
-        # container, in which the snippet may still run, would be taken for unused and leased again.
+        # Before the first `await`: a run that is cancelled there reaches no line below. The pool
+        # would take its container, in which the snippet may still run, for unused, and lease it.
         self.outcome = Outcome.CANCELLED
         if job.last is not self.last:
             job = replace(job, last=self.last)

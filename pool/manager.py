@@ -56,8 +56,8 @@ NO_LEASES = "the pool takes no new leases"
 class PoolManager:
     """Leases warm containers that `launcher` starts; use as `async with`, or start and close.
 
-    All that the pool measures and decides is by `clock`, in seconds; only its timers are the
-    loop's. The loop's own clock is none for durations: that of uvloop ticks in milliseconds.
+    The pool measures and decides by `clock`, in seconds; only its timers are the loop's. The
+    loop's own clock is too coarse for durations: uvloop's ticks in milliseconds.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class PoolManager:
         await self.close()
 
     def start(self) -> None:
-        """Begin to fill the pool; `Snapshot.ready` tells when it is.
+        """Begin to fill the pool; `Snapshot.ready` tells when it is warm.
 
-        Everything happens on the running loop, which must be the one that uses the pool.
+        The pool works on the running loop; its callers must use the same loop.
         """
         if self._loop is not None or self._fleet.closing:
             raise RuntimeError("a pool starts once")
@@ -112,17 +112,16 @@ class PoolManager:
         timeout_s: float | None = None,
         on_queued: OnQueued | None = None,
     ) -> Lease:
-        """Return a lease, to be entered: `async with pool.lease() as lease`.
+        """Return a lease; enter it with `async with pool.lease() as lease`.
 
-        A container that has run a tenant's code is only ever leased to that tenant. With
-        `fresh` nobody has used it before and nobody will after. `timeout_s` bounds the wait.
-        `on_queued` hears the place in the queue, if there is a wait, and each change of it.
+        A container that has run a tenant's code is leased to that tenant only. A `fresh` lease
+        gets an unused container, which is destroyed afterwards. `timeout_s` bounds the wait. If
+        there is a wait, `on_queued` is called with the place in the queue and each change of it.
 
-        Entering raises `PoolClosed`; `TenantSaturated` at once when the tenant has as many
-        runs as it may have; `PoolSaturated` at once when the queue is full or would be too slow
-        for `timeout_s`, or later when a tenant with fewer waiters needs the place;
-        `LeaseTimeout`, or `EngineUnavailable` when there are no containers at all because
-        none can be started.
+        Entering raises `PoolClosed`; `TenantSaturated` at once if the tenant has as many runs as
+        it may have; `PoolSaturated` at once if the queue is full or too slow for `timeout_s`, or
+        later if a tenant with fewer waiters needs the place; `LeaseTimeout` after `timeout_s`, or
+        `EngineUnavailable` then, if there is no container because none can be started.
         """
         return Lease(
             tenant=tenant,
@@ -136,13 +135,13 @@ class PoolManager:
         )
 
     def snapshot(self) -> Snapshot:
-        """Count the containers by state and say whether a run would be served."""
+        """Count the containers by state, and tell if a run would be served now."""
         closed = self._loop is None or self._fleet.closing
         unready = NO_LEASES if closed else self._readiness.unready(self._now())
         return self._fleet.snapshot(waiting=len(self._waiting), unready=unready)
 
     def demand(self) -> DemandReport:
-        """Report what is asked of the pool, and how many idle containers that calls for."""
+        """Report the demand, and the number of idle containers that it calls for."""
         in_use = len(self._fleet.leased) + len(self._waiting)
         return self._meter.report(target(self._demand(self._now()), in_use, self.config))
 
@@ -152,7 +151,7 @@ class PoolManager:
         self._settle()
 
     def pause(self, reason: str) -> None:
-        """Start no containers of the pool's own kind before `resume`, for the reason given."""
+        """Start no containers before `resume`; errors give `reason` meanwhile."""
         self._readiness.paused = reason
         self._settle()
 
@@ -162,11 +161,11 @@ class PoolManager:
         self.retry()
 
     def doubt(self, reason: str | None) -> None:
-        """Call the pool unready for a reason, whatever is idle, until `doubt(None)`."""
+        """Make the pool unready for `reason`, even with idle containers, until `doubt(None)`."""
         self._readiness.doubt = reason
 
     def lose(self, container_ids: Collection[str]) -> None:
-        """Destroy those of the pool's containers in which nothing can run any more."""
+        """Destroy the containers with these ids: nothing can run in them any more."""
         fleet = self._fleet
         for container in (*fleet.idle, *fleet.leased, *fleet.resetting):
             if container.id in container_ids:
@@ -174,15 +173,15 @@ class PoolManager:
         self._settle()
 
     async def close(self) -> None:
-        """Destroy everything now, what is leased included."""
+        """Destroy all containers now, the leased ones, too."""
         await self.drain(0)
 
     async def drain(self, timeout_s: float | None = None) -> None:
         """Refuse new leases, let the present ones end, destroy all containers, and close.
 
-        After `timeout_s` (by default `drain_timeout_s`) what is still leased is destroyed,
-        too. Another call, at any time, may cut this one short. Takes at most twice
-        `remove_timeout_s` longer, when the engine does not remove what it is told to.
+        After `timeout_s` seconds (by default `drain_timeout_s`) it destroys the leased containers,
+        too. Another call may cut this one short at any time. If the engine does not remove
+        containers, it takes up to twice `remove_timeout_s` longer.
         """
         self._refuse()
         await self._until_unused(self.config.drain_timeout_s if timeout_s is None else timeout_s)
@@ -203,9 +202,9 @@ class PoolManager:
             raise TenantSaturated(self._quota.refusal, retry_after_s=retry_after_s)
         busy = len(fleet.leased) + len(fleet.resetting) + len(self._waiting)
         self._meter.arrived(self._now(), busy + 1)
-        # The common path: nothing is awaited and no future is made. So no other task runs between
-        # `pick` and `hold`, which would lease the same container again. Leases that wait come
-        # first: else new ones would overtake them for as long as any come.
+        # The common path awaits nothing: another task between `pick` and `hold` could lease the
+        # same container. Waiting leases come first: else new ones would overtake them for as long
+        # as any come.
         if not self._waiting:
             index = planning.pick(fleet.idle, lease)
             if index is not None:
@@ -227,7 +226,7 @@ class PoolManager:
         return container, source
 
     async def _wait(self, lease: Lease, loop: asyncio.AbstractEventLoop) -> Container:
-        """Join the queue, and return the container that the lease is granted."""
+        """Join the queue, and return the container that the lease gets."""
         began = self._now()
         if (reason := self._forecast.refusal(lease.tenant, lease.timeout_s, began)) is not None:
             raise self._saturated(reason)
@@ -254,10 +253,10 @@ class PoolManager:
         return container
 
     def _give_up(self, lease: Lease, future: asyncio.Future[Container]) -> None:
-        """Take a cancelled lease out of the queue; put back a container that it was granted.
+        """Take a cancelled lease out of the queue; put back a container that it already got.
 
-        A grant and a cancellation may fall into the same turn of the loop. The lease is then
-        never entered, so without this its container would stay leased for ever.
+        A grant and a cancellation may come in the same turn of the loop. The lease is then never
+        entered: without this, its container would stay leased for ever.
         """
         self._waiting.remove(lease)
         if future.done() and not future.cancelled() and future.exception() is None:
@@ -270,7 +269,7 @@ class PoolManager:
         reason = self._readiness.start_failure()
         retry_after_s = self._forecast.retry_after()
         future = self._waiting.remove(lease)
-        # Granted, shed or cancelled in the turn of the loop in which the timer fired.
+        # It was granted, shed or cancelled in the turn of the loop in which the timer fired.
         if future is None or future.done():
             return
         message = f"no container came free within {lease.timeout_s:g} s"
@@ -302,7 +301,7 @@ class PoolManager:
             self._fleet.destroy(container, Reason.DRAINED)
         else:
             self._reset(lease, container)
-            return  # until the report comes, nothing is free that a plan could give away
+            return  # nothing is free for a plan before the report comes
         self._settle()
 
     def _reset(self, lease: Lease, container: Container) -> None:
@@ -331,12 +330,11 @@ class PoolManager:
     # --- the plan, and carrying it out --------------------------------------------------------
 
     def _settle(self, alarm_at: float = -math.inf) -> None:
-        """Plan, and do what the plan says.
+        """Plan, and carry out the plan.
 
-        To be called only when the books are right: a container that is on two lists, or on none,
-        would be counted twice, or its slot be given away.
-
-        `alarm_at` is the time for which the alarm was set that rings now, if one does.
+        Call this only when the books are right: a container on two lists would count twice, and
+        the slot of one on no list would be given away. If the alarm rings, `alarm_at` is the time
+        for which it was set.
         """
         fleet, loop = self._fleet, self._loop
         if fleet.closing and not fleet.in_use:
@@ -346,7 +344,8 @@ class PoolManager:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
-        # Without `alarm_at`, an alarm a moment too early would change nothing and set no other.
+        # Without `alarm_at`, an alarm that rings a moment early would change nothing, and not be
+        # set again.
         now = max(alarm_at, self._now())
         self._readiness.note(now)
         plan = planning.plan(self._view(now), self.config, now)
@@ -375,7 +374,7 @@ class PoolManager:
         in_use = len(fleet.leased) + len(self._waiting)
         return self._meter.demand(now, in_use, fleet.start_s)
 
-    # --- closing, and what others want to know ------------------------------------------------
+    # --- closing ------------------------------------------------------------------------------
 
     def _refuse(self) -> None:
         self._alarm.cancel()

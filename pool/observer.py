@@ -1,4 +1,4 @@
-"""The pool as others see it: events as they happen, and its state at one moment."""
+"""Two views of the pool: events as they happen, and its state at one moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Source(StrEnum):
-    """Where a lease's container came from."""
+    """The origin of a lease's container: idle before, waited for, or started for the lease."""
 
     IDLE = "idle"
     WAITED = "waited"
@@ -21,7 +21,7 @@ class Source(StrEnum):
 
 
 class Rejection(StrEnum):
-    """Why a lease was refused."""
+    """The reason why the pool refused a lease."""
 
     SATURATED = "saturated"
     TENANT_SATURATED = "tenant_saturated"
@@ -31,15 +31,16 @@ class Rejection(StrEnum):
 
 
 class Observer:
-    """Hears what the pool does; does nothing itself. Must not raise, block or call back."""
+    """Hears the events of the pool; does nothing itself. Must not raise, block or call the pool."""
 
     def started(self, seconds: float) -> None:
-        """Hear that a container of the pool's own kind became ready after so long."""
+        """Hear that a container became ready, and how many seconds its start took."""
 
     def start_failed(self, kind: str) -> None:
         """Hear that a container failed to start, or ended before its first use.
 
-        `kind` is one word of few: an error's class, `lost`, `timeout` or `unexpected`.
+        `kind` is one of few words: the error's class, such as `engine_unavailable`, or `lost`,
+        `timeout`, `unexpected`.
         """
 
     def leased(self, source: Source, waited_s: float) -> None:
@@ -49,47 +50,47 @@ class Observer:
         """Hear that a lease was refused."""
 
     def reset(self, seconds: float, report: ResetReport) -> None:
-        """Hear the report on a reset, and how long after the lease's end it came."""
+        """Hear the report on a reset. It came `seconds` after the end of the lease."""
 
     def recycled(self) -> None:
         """Hear that a used container is idle again."""
 
     def destroyed(self, reason: Reason, uses: int) -> None:
-        """Hear that a container is gone from the engine."""
+        """Hear that the engine has removed a container, which had run `uses` snippets."""
 
 
 class LayerObserver:
-    """Hears what happens to layers of dependencies; must not raise, block or call back."""
+    """Hears the events of dependency layers. Must not raise, block or call the store."""
 
     def hit(self) -> None:
-        """Hear that a run's dependencies were there."""
+        """Hear that a run's layer was there."""
 
     def missed(self) -> None:
-        """Hear that a run's dependencies have to be waited for."""
+        """Hear that a run has to wait for its layer."""
 
     def installed(self, seconds: float) -> None:
-        """Hear that dependencies were installed, and how long that took."""
+        """Hear that a layer was installed, and how many seconds this took."""
 
     def failed(self, failure: InstallFailure) -> None:
-        """Hear that dependencies could not be installed."""
+        """Hear that a layer could not be installed."""
 
     def evicted(self) -> None:
-        """Hear that dependencies make room for others."""
+        """Hear that a layer was removed to make room for others."""
 
     def kept(self, layers: int, size_bytes: int) -> None:
-        """Hear how many sets of dependencies are kept now, and what they take."""
+        """Hear the number of layers now, and their size together."""
 
     def damaged(self) -> None:
-        """Hear that dependencies had been changed from outside, and are given up."""
+        """Hear that something else had changed a layer, so that it is removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """How many containers are in each state, how many leases wait, and how the pool is doing.
+    """The number of containers in each state, of leases that wait, and the health of the pool.
 
-    `start_failure` is the reason why containers fail to start, as long as they do; `unready` is
-    the reason why a run would not be served now, such as "warming up: 1 of 4 containers are
-    ready". Both are `None` when all is well.
+    `start_failure` is the reason why containers fail to start. `unready` is the reason why a run
+    would not be served now, such as "warming up: 1 of 4 containers are ready". Both are `None` if
+    all is well.
     """
 
     starting: int
@@ -103,10 +104,10 @@ class Snapshot:
 
     @property
     def ready(self) -> bool:
-        """Whether a run would be served."""
+        """True if a run would be served."""
         return self.unready is None
 
     @property
     def total(self) -> int:
-        """Slots in use."""
+        """The number of containers that exist or are being started."""
         return self.starting + self.idle + self.leased + self.resetting + self.destroying

@@ -1,4 +1,4 @@
-"""Whether the pool would serve a run now, and the sentence that says why not."""
+"""Tells if the pool would serve a run now, and if not, the reason."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from pool.forecast import Forecast
 
 EMPTY_S = 1.0
-"""How long a pool that is to have idle containers may have none at all and be called ready."""
+"""A pool with `min_idle` stays ready for so many seconds while it has no container at all."""
 
 
 class Readiness:
-    """Remembers what the fleet alone does not tell: pauses, doubts, and since when it is empty.
+    """Remembers the facts that the fleet does not know: pauses, doubts, and time without containers.
 
-    `paused` is the reason why no container is to be started, `doubt` the reason why the pool is
-    to be called unready whatever is idle; both come from outside, `None` is neither.
+    `paused` is the reason why the pool must not start containers. `doubt` is the reason why the
+    pool is unready even with idle containers. Others set both; `None` means no reason.
     """
 
     def __init__(self, fleet: Fleet, forecast: Forecast, config: PoolConfig) -> None:
@@ -31,7 +31,7 @@ class Readiness:
         self._empty_since = math.inf
 
     def note(self, now: float) -> None:
-        """Look at the fleet, as it is before the plan of `now` is carried out."""
+        """Look at the fleet, before the plan of the time `now` is carried out."""
         usable = self._fleet.usable
         self._warmed = self._warmed or usable >= self._config.min_idle
         if usable:
@@ -40,17 +40,17 @@ class Readiness:
             self._empty_since = now
 
     def start_failure(self) -> str | None:
-        """Return why containers do not start, `None` where they do."""
+        """Return the reason why containers do not start, or `None` if they do."""
         if self.paused is not None:
             return self.paused
         failure = self._fleet.start_failure
         return None if failure is None else f"containers fail to start: {failure}"
 
     def unready(self, now: float) -> str | None:
-        """Return why a run would not be served at `now`, `None` where it would be."""
+        """Return the reason why a run would not be served at `now`, or `None` if it would."""
         fleet, config = self._fleet, self._config
         reason = self.start_failure()
-        # A pool that has been warm serves from what it has, whether or not more can be started.
+        # A pool that has been warm serves with its containers, even if no more can be started.
         if reason is not None and (not self._warmed or fleet.usable == 0):
             return reason
         if self.doubt:
@@ -59,5 +59,5 @@ class Readiness:
             return f"warming up: {fleet.usable} of {config.min_idle} containers are ready"
         if now - self._empty_since > EMPTY_S and config.min_idle:
             return f"no container is ready; {len(fleet.starts)} are starting"
-        # Readiness is asked for without a tenant: one that has no runs stands for all.
+        # Readiness has no tenant: a tenant without any runs stands for all.
         return self._forecast.refusal("", config.lease_timeout_s, now)

@@ -1,12 +1,12 @@
 """The queue for containers, in which tenants take turns, and the limit on a tenant's runs.
 
-The queue is first come, first served within a tenant, and the tenants take turns, so that a
-tenant is served after at most one turn of each other, however many leases of theirs wait. When
-all places are taken, the tenant with the most places gives up its newest for a tenant that has
-at least two fewer. So a tenant is refused only if it has `places // tenants` or more itself, and
-gives up only what it has beyond that. With one tenant all of this is a plain queue.
+Within a tenant the queue is first come, first served. The tenants take turns: a tenant waits for
+at most one lease of each other tenant, however many they have in the queue. If all places are
+taken, the tenant with the most places gives up its newest lease for a tenant that has at least two
+fewer. So a tenant is refused only if it has `places // tenants` places or more, and it never has to
+give up one of these. With one tenant this is a plain queue.
 
-For example, leases that came as a1 a2 a3 b1 c1 are served as a1 b1 c1 a2 a3.
+Example: leases that came as a1 a2 a3 b1 c1 are served as a1 b1 c1 a2 a3.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from pool.lease import Lease
 
     Grant = asyncio.Future[Container]
-    """Brings the container, or the error, that a waiting lease gets."""
+    """Brings the container of a waiting lease, or its error."""
 
 
 class Queue:
     """The leases that wait, each with the future that brings its container.
 
-    Iterates in the order of service, over those whose future is still open: a waiter whose
-    task was just cancelled has not had its turn to give up.
+    Iterates in the order of service. It skips a lease whose future is done: its task was just
+    cancelled, and has not yet had its turn to leave the queue.
     """
 
     def __init__(self, places: int) -> None:
@@ -52,22 +52,25 @@ class Queue:
                     break
 
     def refuses(self, tenant: str) -> bool:
-        """Whether a lease of this tenant would find no place, and none has to make way."""
+        """Return True if there is no place for a lease of `tenant`, and no other gives up one."""
         return self._size >= self.places and self._greediest(tenant) is None
 
     @property
     def refusal(self) -> str:
-        """The sentence with which a lease is refused or shed."""
+        """The text of the error for a lease that is refused, or that gave up its place."""
         return f"{self._size} runs are already waiting for a container"
 
     def ahead(self, tenant: str) -> int:
-        """Return how many leases would be served before one of this tenant that joined now."""
+        """Return the number of leases that come before a new lease of `tenant`."""
         own = len(self._waiting.get(tenant, ()))
         others = (len(theirs) for name, theirs in self._waiting.items() if name != tenant)
         return own + sum(min(waiting, own + 1) for waiting in others)
 
     def join(self, lease: Lease, grant: Grant) -> Grant | None:
-        """Add a lease that is not refused; return the grant of the one that made way, if any."""
+        """Add a lease; return the grant of the lease that gave up its place for it, if any.
+
+        Raises `RuntimeError` if `refuses` is true for its tenant.
+        """
         shed = None
         if self._size >= self.places:
             greediest = self._greediest(lease.tenant)
@@ -80,7 +83,7 @@ class Queue:
         return shed
 
     def serve(self, lease: Lease) -> Grant:
-        """Take a lease out; its tenant has had its turn."""
+        """Take a lease out, as its tenant's turn. Raises `KeyError` if it is not in the queue."""
         grant = self.remove(lease)
         if grant is None:
             raise KeyError(lease)
@@ -89,7 +92,7 @@ class Queue:
         return grant
 
     def remove(self, lease: Lease) -> Grant | None:
-        """Take a lease out, if it is still in, without its having been served."""
+        """Take a lease out, as no turn. Returns its grant, or `None` if it is not in the queue."""
         own = self._waiting.get(lease.tenant, {})
         grant = own.pop(lease, None)
         if grant is not None:
@@ -100,7 +103,7 @@ class Queue:
         return grant
 
     def tell(self) -> None:
-        """Tell each lease that listens its place in the queue, if that has changed."""
+        """Call the `on_queued` of each lease whose place in the queue has changed."""
         if not self._listeners:
             return
         for position, lease in enumerate(self, 1):
@@ -109,28 +112,28 @@ class Queue:
                 lease.on_queued(position)
 
     def clear(self) -> list[Grant]:
-        """Take all out, and return their grants."""
+        """Take all leases out, and return their grants."""
         grants = [grant for own in self._waiting.values() for grant in own.values()]
         self._waiting.clear()
         self._size = self._listeners = 0
         return grants
 
     def _greediest(self, tenant: str) -> str | None:
-        """Return the tenant with the most places, unless `tenant` would then have as many."""
+        """Return the tenant with the most places, if `tenant` has at least two fewer."""
         taken = {name: len(own) for name, own in self._waiting.items()}
         greediest = max(taken, key=taken.__getitem__)
         return greediest if taken[greediest] > taken.get(tenant, 0) + 1 else None
 
 
 class Quota:
-    """Counts the runs of each tenant, in progress and waiting, up to `limit`; 0 is no limit."""
+    """Counts each tenant's runs, in progress or waiting, up to `limit`; 0 means no limit."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._runs: dict[str, int] = {}
 
     def take(self, tenant: str) -> bool:
-        """Count another run of this tenant, and return whether it may have one."""
+        """Count another run of `tenant`. Returns False, and counts nothing, at its limit."""
         if self.limit:
             runs = self._runs.get(tenant, 0)
             if runs >= self.limit:
@@ -140,13 +143,13 @@ class Quota:
 
     @property
     def refusal(self) -> str:
-        """The sentence with which a run beyond `limit` is refused."""
+        """The text of the error for a run beyond `limit`."""
         return (
             f"this tenant has {self.limit} runs in progress or waiting already, as many as it may"
         )
 
     def give_back(self, tenant: str) -> None:
-        """Count one run fewer."""
+        """Count one run of `tenant` fewer."""
         if self.limit:
             self._runs[tenant] -= 1
             if not self._runs[tenant]:

@@ -1,1 +1,1 @@
-"""Pure decisions: recycle or destroy, whom to serve, how many to start and to keep."""
+"""Pure decisions: recycle or destroy a container, serve a lease, start and keep containers."""

@@ -1,7 +1,7 @@
-"""Measures demand: a ring of counters, in constant memory, for a fraction of a microsecond.
+"""Measures demand with a ring of counters, in constant memory.
 
-An arrival increments one integer. What all come to is worked out once a second at most, when
-the pool plans anyway.
+An arrival increments one integer, in a fraction of a microsecond. The meter evaluates the counters
+once a second at most, when the pool plans anyway.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from pool.config import PoolConfig
 
 SHORT_S, LONG_S = 10, 300
-"""The windows over which arrivals are counted."""
+"""The meter counts arrivals over these two windows, in seconds."""
 COLD_SHARE = 0.01
-"""Of all leases, how many may have to wait with what is recommended."""
+"""With `recommended_idle` containers, this share of all leases has to wait."""
 MOST = 1024
-"""From here on levels are not told apart."""
+"""All levels from this one on count as one."""
 _RECENT = 0.02  # weight of the last lease in the share of those recycled
 _HOUR_S, _DAY_H = 3600, 24
 _MINUTE_S = 60
@@ -35,14 +35,15 @@ _BEFORE = range(1, BEFORE_S // _MINUTE_S + 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemandReport:
-    """Demand as others are shown it.
+    """A report on demand, for metrics and advice.
 
-    `levels[n]` counts the arrivals at which n containers were needed at once, the new one
-    included; `rises[n]` those at which that was n more than at some moment of its second and
-    the one before, which is what a stock of idle containers has to cover. The last of each
-    counts whatever is above, too. Both count since the start, a
-    second late; `recommended_idle` is what
-    `rises` of the last day come to.
+    `levels[n]` counts the arrivals at which n containers were needed at once, with the new one.
+    `rises[n]` counts the arrivals at which n more were needed than at some moment of the same
+    second or the one before: so many idle containers would have covered them. Example: 2 are in
+    use, and 3 arrivals come within a second: levels 3, 4, 5 and rises 1, 2, 3 count one more each.
+
+    The last element of each also counts all higher numbers. Both count since the start, a second
+    late. `recommended_idle` follows from the `rises` of the last day.
     """
 
     arrivals_per_s: float
@@ -53,7 +54,7 @@ class DemandReport:
 
 
 class DemandMeter:
-    """Hears of arrivals and of the ends of leases; says what they come to."""
+    """Hears of each arrival and of each end of a lease; works out the demand."""
 
     def __init__(self, config: PoolConfig) -> None:
         self._config = config
@@ -62,7 +63,7 @@ class DemandMeter:
         self.rises = [0] * (most + 1)
         self._most = most
         self._recycled = 1.0
-        self.turn_s = 0.0  # how long one use keeps a container busy, a moving average
+        self.turn_s = 0.0  # the time that one use keeps a container busy, a moving average
         self._seen: dict[int, int] = {}  # arrivals of this second by level
         self._floor = self._floor_before = 0  # the fewest in use as this second and the last began
         self._second = self._measured = -1
@@ -77,21 +78,24 @@ class DemandMeter:
         self._demand = Demand()
 
     def arrived(self, now: float, level: int) -> None:
-        """Hear of an arrival at `now` that makes it so many containers in use or asked for."""
+        """Hear of an arrival at `now`. With it, `level` containers are in use or asked for."""
         if now >= self._until:
             self._turn(int(now), level - 1)
         seen = self._seen
         seen[level] = seen.get(level, 0) + 1
 
     def ended(self, held_s: float, start_s: float, *, recycled: bool) -> None:
-        """Hear that a lease ended after so long; if not recycled, its container is replaced."""
+        """Hear that a lease ended after `held_s` seconds.
+
+        If its container is not recycled, a new one has to be started, which takes `start_s`.
+        """
         self._recycled += _RECENT * (recycled - self._recycled)
         turn_s = held_s if recycled else held_s + start_s
         self.turn_s = turn_s if not self.turn_s else 0.9 * self.turn_s + 0.1 * turn_s
 
     def demand(self, now: float, in_use: int, start_s: float) -> Demand:
-        """Return the demand at `now`, in seconds of whatever clock, with so many in use."""
-        # Never back: an alarm may ring a moment before its second has begun.
+        """Return the demand at `now`, in seconds of the pool's clock; leases need `in_use`."""
+        # Never go back: an alarm may ring a moment before its second has begun.
         second = max(int(now), self._second)
         if second != self._second:
             self._turn(second, in_use)
@@ -99,13 +103,13 @@ class DemandMeter:
             self._demand = self._measure(second, start_s)
             self._measured = second
         elif in_use > (level := self._demand.level) or (self._seen and self._quiet):
-            # A burst is answered within its second, and the first arrival of all wakes the meter.
+            # So a burst counts within its second, and the first arrival of all wakes the meter.
             self._quiet = False
             self._demand = replace(self._demand, level=max(level, in_use), until=second + 1)
         return self._demand
 
     def report(self, target_idle: int) -> DemandReport:
-        """Return what others are shown."""
+        """Return the report for metrics and advice; the pool gives its own `target_idle`."""
         day = [now - then for now, then in zip(self.rises, self._days[0], strict=True)]
         recommended = tuning.least(day, COLD_SHARE)
         return DemandReport(

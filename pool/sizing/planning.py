@@ -1,4 +1,4 @@
-"""Which waiter gets which container, how many to start, which to evict: decisions, no effects."""
+"""Plan the pool's next steps: serve waiters, start and evict containers. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pool.sizing.target import Demand
 
 LINGER_S = 1.0
-"""How long an idle container is kept for its tenant from one that has its share and wants more."""
+"""An idle container stays so many seconds for its own tenant, before a tenant that already has its
+share may take the slot."""
 
 
 class Warm(Protocol):
@@ -50,12 +51,13 @@ N = TypeVar("N", bound=Need)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View(Generic[W, N]):
-    """The pool at one moment, as `plan` needs to see it.
+    """The facts about the pool at one moment on which `plan` depends.
 
-    `idle` is least recently used first, `waiting` in the order of service; `resetting` and
-    `holders` are the tenants of the containers that are being reset and leased, `stuck` those of
-    `destroying` that the engine has failed to remove. After `failures` in a row nothing is
-    started before `retry_at`. `demand` is what the number of idle containers is to follow.
+    `idle` has the least recently used container first; `waiting` is in the order of service.
+    `resetting` and `holders` are the tenants of the containers that are being reset or are leased.
+    `stuck` counts those of `destroying` that the engine has failed to remove. After `failures`
+    in a row, no container is started before `retry_at`. `demand` determines how many containers
+    should be idle.
     """
 
     idle: Sequence[W] = ()
@@ -72,17 +74,18 @@ class View(Generic[W, N]):
 
     @property
     def total(self) -> int:
-        """Slots in use: every container that exists or is about to."""
+        """Slots in use: every container that exists or is being started."""
         held = self.leased + self.starting + self.destroying
         return len(self.idle) + len(self.resetting) + held
 
 
 @dataclass(slots=True)
 class Plan(Generic[W, N]):
-    """The next steps: which waiter gets which container, which to evict, how many to start.
+    """The next steps of the pool.
 
-    `wake_at` is the time at which to plan again if nothing happens before it, for example when
-    the next container reaches `max_age_s`.
+    `serve` pairs a waiter with its container, `evict` a container with the reason. `start` is the
+    number of containers to start. If nothing happens before `wake_at`, the pool plans again then:
+    for example, the next container reaches `max_age_s`.
     """
 
     serve: list[tuple[N, W]] = field(default_factory=list)
@@ -92,12 +95,12 @@ class Plan(Generic[W, N]):
 
 
 def pick(idle: Sequence[W], need: Need) -> int | None:
-    """Return the index of the idle container that suits, or `None`.
+    """Return the index of the idle container that suits `need`, or `None`.
 
-    Containers that the tenant has used before come first, so that unused ones remain for others;
-    among equals the most recently used, whose caches are warm, so that the surplus can age. For
-    example, for tenant `a` of [unused, used by a, unused, used by b] it is index 1, and for
-    tenant `c` index 2.
+    A container that the tenant has used before comes first, so that unused ones remain for others.
+    Among equals, the most recently used comes first: its caches are warm, and the others can age.
+    Example: of [unused, used by a, unused, used by b], tenant `a` gets index 1 and tenant `c`
+    index 2.
     """
     unused = None
     for index in range(len(idle) - 1, -1, -1):
@@ -112,7 +115,11 @@ def pick(idle: Sequence[W], need: Need) -> int | None:
 
 
 def plan(view: View[W, N], config: PoolConfig, now: float) -> Plan[W, N]:
-    """Decide what the pool does next; see `Plan`. `now` is in the clock of `started_at`."""
+    """Return the next steps. `now` is a time of the pool's clock, as `started_at` is.
+
+    Example: the only slot has an idle container of tenant a, and b waits. The plan evicts this
+    container; when it has gone, the next plan starts one for b.
+    """
     planner = _Planner(view, config, now)
     planner.retire()
     planner.serve()
@@ -123,7 +130,12 @@ def plan(view: View[W, N], config: PoolConfig, now: float) -> Plan[W, N]:
 
 
 class _Planner(Generic[W, N]):
-    """The ledger of one plan: what is left of the idle, the coming and the free slots."""
+    """The ledger of one plan: it counts the idle, coming and free slots that are left.
+
+    `coming` counts the starts that no waiter was promised yet, `freeing` the removals, `free` the
+    free slots, and `returning`, by tenant, the containers that are being reset. `patient` are the
+    waiters whose tenants have their share.
+    """
 
     def __init__(self, view: View[W, N], config: PoolConfig, now: float) -> None:
         self.view = view
@@ -139,7 +151,7 @@ class _Planner(Generic[W, N]):
         self.freeing = view.destroying - view.stuck
         self.blocked = view.failures > 0 and now < view.retry_at
         self.quiet = not (self.coming or self.freeing)
-        # While the engine fails, give up at most one container for the sake of the next try.
+        # While starts fail, evict at most one container, to make room for the next try.
         self.evictable = int(self.quiet) if view.failures else len(self.idle)
         if self.blocked or view.stuck > 1:
             self.evictable = 0
@@ -150,7 +162,7 @@ class _Planner(Generic[W, N]):
             return
         surplus = len(self.idle) - self._target()
         allowed = max(surplus, int(self.quiet and (surplus == 0 or self.free <= 0)))
-        # Sums as in `set_alarm`: a difference may round to the other side of the alarm.
+        # The same sum as in `set_alarm`: a difference may round to the other side of the alarm.
         limit_s = self.config.max_age_s
         old = [one for one in self.idle if one.started_at + limit_s <= self.now]
         for container in old[:allowed]:
@@ -158,10 +170,10 @@ class _Planner(Generic[W, N]):
             self._evict(container, Reason.MAX_AGE)
 
     def serve(self) -> None:
-        """Give each waiter, in order, a container that suits or is on its way; else make room.
+        """Give each waiter, in order, a container that suits, or promise one; else make room.
 
-        A tenant that has its share waits for its own containers to come back. If it took
-        another's instead, nearly every run would cost a start.
+        A tenant that has its share waits until its own containers come back. If it took the slot
+        of another tenant, nearly every run would cost a start.
         """
         for need in self.view.waiting:
             if self._serve(need) or self._promise(need):
@@ -177,7 +189,7 @@ class _Planner(Generic[W, N]):
                 self._make_room(need)
 
     def replenish(self) -> None:
-        """Start what the target lacks, beside the starts that waiters were promised."""
+        """Start containers up to the target, besides those that waiters were promised."""
         plan, config = self.plan, self.config
         spare = len(self.idle) + self.coming + self.returning.total()
         plan.start += max(0, min(self._target() - spare, self.free))
@@ -186,13 +198,13 @@ class _Planner(Generic[W, N]):
         plan.start = min(plan.start, limit)
 
     def shrink(self) -> None:
-        """Evict what is beyond the target and has been idle for `idle_timeout_s`."""
+        """Evict containers beyond the target that have been idle for `idle_timeout_s`."""
         limit_s, target = self.config.idle_timeout_s, self._target()
         while len(self.idle) > target and self.idle[0].idle_since + limit_s <= self.now:
             self._evict(self.idle.pop(0), Reason.IDLE_TIMEOUT)
 
     def set_alarm(self) -> None:
-        """Find when time alone will change the plan."""
+        """Set `wake_at` to the first time at which time alone changes the plan."""
         times = [one.started_at + self.config.max_age_s for one in self.idle]
         if len(self.idle) > self._target():
             times.append(self.idle[0].idle_since + self.config.idle_timeout_s)
@@ -202,7 +214,7 @@ class _Planner(Generic[W, N]):
             times.append(self.view.retry_at)
         if self.view.demand is not None and self.config.autoscale:
             times.append(self.view.demand.until)
-        # What is overdue waits for an event, such as the end of another's replacement.
+        # An overdue step waits for an event, such as the end of another replacement.
         self.plan.wake_at = min((time for time in times if time > self.now), default=math.inf)
 
     def _serve(self, need: N) -> bool:
@@ -231,21 +243,21 @@ class _Planner(Generic[W, N]):
         return True
 
     def _target(self) -> int:
-        """Return how many should be idle beside those that are leased, or will be."""
+        """Return how many containers should be idle, besides those that leases have or will get."""
         in_use = self.view.leased + len(self.plan.serve) + self.promised
         return tuning.target(self.view.demand, in_use, self.config)
 
     @cached_property
     def held(self) -> Counter[str | None]:
-        """How many containers each tenant has, or is promised in this plan."""
+        """The number of containers, by tenant, that it has or is promised in this plan."""
         view = self.view
         return Counter(chain(view.holders, view.resetting, (one.tenant for one in view.idle)))
 
     def _is_due(self, need: N) -> bool:
-        """Whether a waiter may take a slot from another tenant now, rather than be patient.
+        """Return True if a waiter may take the slot of another tenant now.
 
         It may if its tenant has no container, or at least two fewer than the tenant that would
-        lose one. One that needs an unused container may at once: its tenant's are of no use.
+        lose one. A `fresh` waiter always may: it cannot use the containers of its own tenant.
         """
         if not self.idle or need.fresh:
             return True

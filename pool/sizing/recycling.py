@@ -1,4 +1,4 @@
-"""Whether a container is used again after its lease or destroyed, and for which reason. Pure."""
+"""Decide if a container is used again after its lease, or destroyed for which reason. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Outcome(StrEnum):
-    """How a lease ended; the first six are those of `job.Status`.
+    """How a lease ended. The first six are the values of `job.Status`.
 
-    `CANCELLED`, `PROTOCOL_ERROR` and `LOST` are runs that brought no result, `UNUSED` is a lease
-    that ran nothing.
+    A run that ended as `CANCELLED`, `PROTOCOL_ERROR` or `LOST` has no result. A lease without a
+    run ends as `UNUSED`.
     """
 
     OK = "ok"
@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a container is destroyed."""
+    """The reason why the pool destroys a container."""
 
     TIMEOUT = "timeout"
     MEMORY_LIMIT = "memory_limit"
@@ -51,11 +51,11 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """One use of a container, as `verdict` needs to know it.
+    """The facts about one use of a container on which `verdict` depends.
 
-    `uses` counts the runs of the container so far, this one included; `age_s` is the age of the
-    container; `fresh` says that the lease asked for an unused container, `lost` that the stream
-    to the container has ended.
+    `uses` counts the runs of the container so far, with this one. `age_s` is its age in seconds.
+    `fresh` is true if the lease asked for an unused container, `lost` if the stream to the
+    container has ended.
     """
 
     outcome: Outcome
@@ -65,7 +65,7 @@ class Use:
     lost: bool = False
 
 
-# The snippet must have exited by itself: after anything else the container is suspect.
+# Only if the snippet exited by itself is the container used again.
 _OUTCOMES: dict[Outcome, Reason | None] = {
     Outcome.UNUSED: None,
     Outcome.OK: None,
@@ -81,11 +81,11 @@ _OUTCOMES: dict[Outcome, Reason | None] = {
 
 
 def verdict(use: Use, config: PoolConfig, report: ResetReport | None = None) -> Reason | None:
-    """Return why the container must be destroyed, or `None` if it may be used again.
+    """Return the reason to destroy the container, or `None` if it may be used again.
 
-    The pool asks twice: when the lease ends, without a `report`, and after the reset, with it.
-    The rows are read from the top, and the first that applies is the reason. For example, a
-    container with `max_uses` behind it that is lost as well is destroyed for `MAX_USES`.
+    The pool asks twice: at the end of the lease, without a `report`, and after the reset, with it.
+    The first row of the table that applies is the reason. Example: a container that has had
+    `max_uses` runs, and is lost, is destroyed for `MAX_USES`.
     """
     reason = _OUTCOMES[use.outcome]
     if reason is not None:

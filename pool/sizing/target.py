@@ -1,18 +1,20 @@
-"""How many containers to keep idle: what demand asks for, within the settings. Pure.
+"""Decide how many containers to keep idle: as demand asks, within the settings. Pure.
 
-The target is made of four parts, each a number of containers that should exist:
+Four numbers determine how many containers should exist (`containers`):
 
-- the most that were in use at once during the last `idle_timeout_s`: it rises at once and
-  falls only when that long has passed without need, which is all the hysteresis there is;
-- as many more as that is above the most of the half hour before: demand that has just
-  outgrown the long window is likely to go on growing;
-- the most that a timer is about to need: what came twice at the same interval is expected a
-  third time (`expected`), since schedulers fire on the minute, the quarter and the hour
-  (Shahrad et al., Serverless in the Wild, USENIX ATC 2020, section 3);
-- those that are away while what is not recycled is being replaced, by Little's law: arrivals
-  a second, times the share that destroys its container, times the time to start one.
+- level: the most that were in use at once during the last `idle_timeout_s`. It rises at once, and
+  falls only after that time without need; there is no other hysteresis.
+- growth: level minus the most of the half hour before, if it is more. Demand that has just
+  outgrown the long window is likely to go on growing.
+- expected: the most that a timer will need soon. A burst that came twice at the same interval is
+  expected a third time, because schedulers fire on the minute, the quarter and the hour (Shahrad et
+  al., Serverless in the Wild, USENIX ATC 2020, section 3).
+- away: the containers that are being replaced, by Little's law: arrivals a second, times the share
+  of leases that destroy their container, times the seconds to start one.
 
-Less what is in use, it is how many should be idle. docs/tuning.md shows it against fixed sizes.
+Minus the containers in use, this is the number of idle containers. Example: at most 6 were in use,
+4 before, no timer, all are recycled: 6 + 2 = 8 should exist. If 5 are in use, 3 should be idle.
+docs/tuning.md compares this with fixed sizes.
 """
 
 from __future__ import annotations
@@ -27,25 +29,26 @@ if TYPE_CHECKING:
     from pool.config import PoolConfig
 
 INTERVALS_S = (60, 300, 600, 900, 1800, 3600)
-"""Of the timers that are looked for."""
+"""The intervals of the timers that `expected` finds."""
 MEMORY_S = 2 * 3600 + 64
-"""Seconds that are remembered: twice the longest interval, and what is looked at beside it."""
+"""The meter remembers so many seconds: twice the longest interval, and a margin beside it."""
 BEFORE_S = 1800
-"""The long window that the present level is held against."""
+"""The long window with which the present level is compared, in seconds."""
 AHEAD_S = 2.0
-"""How long before a timer fires its containers should be there."""
+"""The containers for a timer should be idle so many seconds before it fires."""
 MARGIN = 2.0
-"""Standard deviations (of a Poisson process) that are kept for what is away."""
+"""So many standard deviations (of a Poisson process) are added to the containers that are away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What has been asked of the pool, as `target` needs to see it.
+    """The demand on the pool, on which `target` depends.
 
-    `short_per_s` and `long_per_s` are arrivals over a short and a long window; `level`, `before`
-    and `expected` the most containers needed at once, during the last `idle_timeout_s`, the
-    half hour before that, and soon; `start_s` is the time to start one, `recycled` the share of
-    leases after which the container was used again. Time alone changes nothing before `until`.
+    `short_per_s` and `long_per_s` are arrivals a second, over a short and a long window. `level`,
+    `before` and `expected` are the most containers needed at once: during the last
+    `idle_timeout_s`, during the half hour before that, and soon. `start_s` is the seconds to start
+    a container. `recycled` is the share of leases after which the container was used again. Time
+    alone changes nothing before `until`.
     """
 
     short_per_s: float = 0.0
@@ -59,7 +62,7 @@ class Demand:
 
 
 def containers(demand: Demand) -> int:
-    """Return how many containers should exist, those in use included."""
+    """Return how many containers should exist, with those in use."""
     per_s = max(demand.short_per_s, demand.long_per_s)
     away = per_s * (1.0 - demand.recycled) * demand.start_s
     growth = max(0, demand.level - demand.before)
@@ -68,10 +71,10 @@ def containers(demand: Demand) -> int:
 
 
 def target(demand: Demand | None, in_use: int, config: PoolConfig) -> int:
-    """Return how many containers should be idle, or on their way to it, while so many are used.
+    """Return how many containers should be idle, or starting, while `in_use` are in use.
 
-    Never fewer than `min_idle`; with those in use never more than `max_containers`, but for
-    `min_idle`. Without `autoscale` it is always `min_idle`.
+    At least `min_idle`, and always `min_idle` without `autoscale`. Otherwise idle and used
+    containers together are at most `max_containers`.
     """
     if demand is None or not config.autoscale:
         return config.min_idle
@@ -80,10 +83,11 @@ def target(demand: Demand | None, in_use: int, config: PoolConfig) -> int:
 
 
 def expected(levels: Sequence[int], now: int, ahead_s: int) -> int:
-    """Return the most containers that a timer will need at once within `ahead_s`.
+    """Return the most containers that a timer will need at once within `ahead_s` seconds.
 
-    `levels` is a ring of `MEMORY_S` seconds, the most in use in each, and `now` the number of
-    the present one. A timer may be a second early or late.
+    `levels` is a ring of `MEMORY_S` elements: the most containers in use in each second. `now` is
+    the number of the present second. A timer may be a second early or late. Example: if 9 were
+    in use 60 s ago, and 8 were 120 s ago, it is 8.
     """
     most = 0
     for interval_s in INTERVALS_S:
@@ -100,7 +104,7 @@ def expected(levels: Sequence[int], now: int, ahead_s: int) -> int:
 
 
 def most_of(levels: Sequence[int], since: int, until: int) -> int:
-    """Return the highest of the seconds from `since` to before `until` in a ring of levels."""
+    """Return the highest level of the seconds from `since` up to, but without, `until`."""
     first, last = since % MEMORY_S, until % MEMORY_S
     if first < last:
         return max(levels[first:last])
@@ -108,15 +112,16 @@ def most_of(levels: Sequence[int], since: int, until: int) -> int:
 
 
 def ahead_s(level: int, start_s: float, config: PoolConfig) -> int:
-    """Return how many seconds before their time that many containers have to be started."""
+    """Return how many seconds before a timer fires `level` containers have to be started."""
     rounds = math.ceil(level / config.start_concurrency)
     return math.ceil(AHEAD_S + start_s * rounds)
 
 
 def least(counts: Sequence[int], share: float) -> int:
-    """Return the smallest number that at most this share of all cases exceeds.
+    """Return the smallest number that at most `share` of all cases exceed.
 
-    `counts` are the cases by number, from 0 on. With none it is 0.
+    `counts[n]` is the number of cases with the number n. Without any cases the result is 0.
+    Example: counts [0, 90, 9, 1] and share 0.01 give 2, because one case of 100 is above 2.
     """
     allowed = share * sum(counts)
     above = 0
