@@ -15,7 +15,7 @@ EMPTY_S = 1.0
 
 
 class Readiness:
-    """Remembers the facts that the fleet does not know: pauses, doubts, and time without containers.
+    """Remembers the facts that the fleet does not know: a pause, a doubt, a time without any.
 
     `paused` is the reason why the pool must not start containers. `doubt` is the reason why the
     pool is unready even with idle containers. Others set both; `None` means no reason.
