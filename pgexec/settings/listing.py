@@ -6,10 +6,11 @@ import json
 import re
 import textwrap
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgexec.settings.loading import SECRETS
-from pgexec.settings.sources import DEFAULT, PREFIX, Given, given, shipped
+from pgexec.settings.sources import DEFAULT, PREFIX, SHIPPED, Given, given, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 HIDDEN = "***"
 _WIDTH = 100
 _INDENT = "    "
-_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
+_USERINFO = re.compile(r"(?<=://)[^/\s]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ def entries() -> list[Entry]:
     listed = []
     for name, default, advice in shipped():
         found = values.get(name, Given(default, DEFAULT))
-        source = DEFAULT if found.value == default else found.source
+        # The file of defaults is no source of its own, unless somebody has changed it.
+        is_default = found.value == default and Path(found.source).name == SHIPPED
+        source = DEFAULT if is_default else found.source
         listed.append(Entry(name, _shown(name, found.value), default, source, advice))
     return listed
 
@@ -62,11 +65,12 @@ def _paragraph(entry: Entry) -> str:
     advice = textwrap.fill(
         entry.advice,
         _WIDTH,
-        initial_indent="    ",
-        subsequent_indent="    ",
+        initial_indent=_INDENT,
+        subsequent_indent=_INDENT,
         break_on_hyphens=False,
     )
-    return f"{entry.name}={entry.value}  ({origin})\n{advice}"
+    value = entry.value if entry.value.isprintable() else ascii(entry.value)
+    return f"{entry.name}={value}  ({origin})\n{advice}"
 
 
 def _shown(name: str, value: str) -> str:

@@ -15,7 +15,7 @@ from pgexec.settings.permissions import open_to_all
 from pgexec.settings.sources import OF_CLIENTS, PREFIX, find_files, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SECRETS = frozenset(
     {
@@ -39,10 +39,9 @@ def load_settings(**options: str) -> tuple[Settings, list[str]]:
     of fields, win over all. Raises `SettingsError`.
     """
     files = find_files()
-    names = [name for name in os.environ if name.upper().startswith(PREFIX)]
+    named = [[name for name in os.environ if name.upper().startswith(PREFIX)]]
     try:
-        for path in files:
-            names += read_file(path)
+        named += [list(read_file(path)) for path in files]
         settings = Settings(_env_file=files, **options)  # type: ignore[call-arg, arg-type]
     except ValidationError as error:
         raise SettingsError(_sentence(error, options)) from None
@@ -53,7 +52,7 @@ def load_settings(**options: str) -> tuple[Settings, list[str]]:
         raise SettingsError(f"DOCKER_HOST is {host!r}, but must be {ENGINE_ADDRESSES}")
     deciding = [*files, *filter(None, [settings.api_keys.path])]
     changeable = filter(None, map(open_to_all, deciding))
-    return settings, [*_unknown(names), *_doubtful(settings), *changeable]
+    return settings, [*_ignored(named), *_doubtful(settings), *changeable]
 
 
 def _doubtful(settings: Settings) -> list[str]:
@@ -68,19 +67,28 @@ def _doubtful(settings: Settings) -> list[str]:
     return [sentence]
 
 
-def _unknown(names: list[str]) -> list[str]:
+def _ignored(named: Iterable[Sequence[str]]) -> list[str]:
+    """Warn of names that count for nothing; `named` has those of the environment and each file.
+
+    Only names of one place are compared: `pgexec_port` in the environment wins over `PGEXEC_PORT`
+    in a file.
+    """
+    return list(dict.fromkeys(warning for names in named for warning in _ignored_among(names)))
+
+
+def _ignored_among(names: Sequence[str]) -> Iterator[str]:
     known = [name.upper() for name in Settings.model_fields]
-    warnings = []
-    for name in dict.fromkeys(name for name in names if name not in OF_CLIENTS):
+    for name in names:
         own = name.upper().removeprefix(PREFIX)
+        if name in OF_CLIENTS:
+            continue
         if own in known:
             if not name.isupper() and name.upper() in names:
-                warnings.append(f"{name} does not count beside {name.upper()}")
+                yield f"{name} does not count beside {name.upper()}"
             continue
         nearest = difflib.get_close_matches(own, known, n=1)
         hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ""
-        warnings.append(f"{name} is not a setting of pgexec{hint}")
-    return warnings
+        yield f"{name} is not a setting of pgexec{hint}"
 
 
 def _sentence(error: ValidationError, options: Mapping[str, str]) -> str:

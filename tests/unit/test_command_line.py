@@ -92,13 +92,29 @@ def test_a_value_is_listed_with_the_place_that_it_comes_from(
     assert (uses["value"], uses["source"], uses["default"]) == ("8", "environment", "1000")
 
 
+def test_a_value_that_is_the_default_is_listed_with_its_place_all_the_same(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "settings.local.env").write_text("PGEXEC_PORT=9000\n")
+    monkeypatch.setenv("PGEXEC_PORT", "8080")
+    assert listed(capsys)["PGEXEC_PORT"]["source"] == "environment"
+
+
+def test_what_no_terminal_should_be_sent_is_listed_as_an_escape(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PGEXEC_LOG_FILE", "a\n\x1b[31m")
+    main(["settings"])
+    assert r"PGEXEC_LOG_FILE='a\n\x1b[31m'  (environment" in capsys.readouterr().out
+
+
 def test_secrets_are_not_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PGEXEC_API_KEYS", "alice:hunter2")
     monkeypatch.setenv("PGEXEC_DEPENDENCY_INDEX_CREDENTIALS", "bob:hunter3")
     monkeypatch.setenv("PGEXEC_DEPENDENCY_INDEX_URL", "https://eve:hunter4@index.example/simple")
-    monkeypatch.setenv("PGEXEC_DOCKER_HOST", "tcp://mallory:hunter5@engine.example:2376")
+    monkeypatch.setenv("PGEXEC_DOCKER_HOST", "tcp://mallory:hunter5@hunter6@engine.example:2376")
     found = listed(capsys)
     assert "hunter" not in json.dumps(found)
     assert found["PGEXEC_API_KEYS"]["value"] == "***"
@@ -115,6 +131,15 @@ def test_wrong_settings_are_listed_too_and_then_named(
     printed = capsys.readouterr()
     assert "PGEXEC_PORT=http  (environment; default 8080)" in printed.out
     assert printed.err.startswith("pgexec: PGEXEC_PORT is 'http'")
+
+
+def test_a_name_that_counts_is_not_said_not_to(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory / "settings.local.env").write_text("PGEXEC_PORT=1\n")
+    monkeypatch.setenv("pgexec_port", "2")
+    settings, warnings = load_settings()
+    assert (settings.port, warnings) == (2, [])
 
 
 @pytest.mark.parametrize("order", [("PGEXEC_PORT", "pgexec_port"), ("pgexec_port", "PGEXEC_PORT")])
