@@ -1,4 +1,4 @@
-"""Which settings to change, and why: from what a server has seen. Pure; see `advise_sources`."""
+"""Say which settings to change, and why, from the figures of a server (`sources`). Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The container engine as the pool sees it: calls, streams, and the observer of both.
 
-`docker_engine` has the real one.
+`DockerEngine` in `docker.py` is the real one.
 """
 
 from __future__ import annotations
