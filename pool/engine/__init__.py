@@ -1,1 +1,1 @@
-"""What is asked of the container engine, and the documents that containers are made from."""
+"""The calls to the container engine, and the documents that describe containers to it."""

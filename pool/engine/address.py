@@ -1,4 +1,4 @@
-"""Where the engine listens, and how to connect to it: sockets, TCP addresses, certificates."""
+"""Find the engine's address and connect to it: sockets, TCP addresses, certificates."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def find_engine(configured: str) -> str:
 
 
 def connector_to(url: str, *, limit: int) -> tuple[aiohttp.BaseConnector, str]:
-    """Return a connector to the engine at `url`, and the URL that requests through it name.
+    """Return a connector to the engine at `url`, and the base URL for requests through it.
 
-    `limit` is the greatest number of connections. `tcp://` becomes `http://`, or `https://`
-    where `DOCKER_TLS_VERIFY` is set. Raises `OSError` if a certificate cannot be read.
+    `limit` is the greatest number of connections. `tcp://` becomes `http://`, or `https://` if
+    `DOCKER_TLS_VERIFY` is set. Raises `OSError` if a certificate cannot be read.
     """
     if url.startswith("unix://"):
         return aiohttp.UnixConnector(url.removeprefix("unix://"), limit=limit), "unix://localhost"

@@ -33,7 +33,7 @@ class Operation(StrEnum):
 
 
 class Failure(StrEnum):
-    """How a call of the engine failed; `cancelled` is one whose caller lost patience."""
+    """How a call of the engine failed. `cancelled`: the caller did not wait for the answer."""
 
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
@@ -41,9 +41,10 @@ class Failure(StrEnum):
 
 
 class Leak(StrEnum):
-    """Where a container that the sweep removed came from.
+    """The origin of a container that the sweep removed.
 
-    `LEFT_OVER`: its server is gone. `NEVER_CAME_UP`: this server's, but the pool never got it.
+    `LEFT_OVER`: its server has gone. `NEVER_CAME_UP`: this server asked for it, but the pool never
+    got it.
     """
 
     LEFT_OVER = "left_over"
@@ -51,22 +52,20 @@ class Leak(StrEnum):
 
 
 class EngineObserver:
-    """Hears of every call of the engine; this one does nothing.
+    """Hears of every call of the engine. This class does nothing; others derive from it.
 
-    Its methods must not raise, block, or call the engine.
-
-    The bytes that went through the streams to the containers are added up in attributes,
-    since a call for each message would cost every run.
+    Its methods must not raise, block, or call the engine. The streams add their bytes to the
+    attributes: a call for each message would slow down every run.
     """
 
     received_bytes = 0
     sent_bytes = 0
 
     def called(self, operation: Operation, seconds: float, failure: Failure | None) -> None:
-        """Hear that a call has ended, and how; "there is none" is an answer, no failure."""
+        """Hear that a call has ended, and how. The answer "not found" is no failure."""
 
     def leaked(self, leak: Leak) -> None:
-        """Hear that the sweep found a container that was leaked, and will remove it."""
+        """Hear that the sweep has found a leaked container, and will remove it."""
 
 
 class Stream(Protocol):
@@ -90,7 +89,7 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """One container that carries our label, as the engine lists it; `up` from start to exit."""
+    """A container with our label, as the engine lists it; `up` from its start to its exit."""
 
     id: str
     labels: Mapping[str, str]
@@ -99,7 +98,7 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """How a command ended that was executed in a running container."""
+    """The end of a command in a running container; `output` is stdout and stderr together."""
 
     exit_code: int
     output: bytes
@@ -114,7 +113,7 @@ class Engine(Protocol):
     async def start(self, document: CreateDocument) -> tuple[str, Stream]:
         """Create, attach to, and start a container; return its id and its stream.
 
-        A failure, or a cancellation, at any point ends only when no container is left.
+        Whether it fails or is cancelled: it raises only when no container is left.
         """
         ...
 

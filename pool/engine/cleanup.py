@@ -1,4 +1,4 @@
-"""Remove containers until they are gone, whatever fails or is cancelled meanwhile."""
+"""Remove containers until they are gone, through failures and cancellations."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ LONGEST_PAUSE_S = 5.0
 
 
 async def see_through(cleanup: Coroutine[object, object, None]) -> None:
-    """Await a clean-up to its end; cancellations meanwhile are raised when it has ended.
+    """Await a clean-up to its end. A cancellation meanwhile is raised when it has ended.
 
-    The pool counts the caller among its containers, and so goes on to do so until nothing is
-    left of the container. Only the end of the loop, which cancels the clean-up itself, cuts this
-    short.
+    So the caller, which holds a slot of the pool, keeps it until the container has gone. Only the
+    end of the loop, which cancels the clean-up itself, cuts this short.
     """
-    # A task of its own: awaited directly, the clean-up would take the caller's cancellation, and
-    # leave a container behind that nobody knows of.
+    # A task of its own: if it were awaited directly, a cancellation of the caller would stop the
+    # clean-up and leave a container behind that nobody knows of.
     task = asyncio.create_task(cleanup, name="clean up")
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -41,9 +40,9 @@ async def see_through(cleanup: Coroutine[object, object, None]) -> None:
 def backoff(
     failures: int, *, first_s: float = FIRST_PAUSE_S, longest_s: float = LONGEST_PAUSE_S
 ) -> float:
-    """Return how many seconds to wait after so many `failures` in a row.
+    """Return the seconds to wait after `failures` failures in a row.
 
-    The wait doubles from `first_s` up to `longest_s`: 0.5, 1, 2, 4, 5, 5 ... by default.
+    The wait doubles from `first_s` up to `longest_s`: by default 0.5, 1, 2, 4, 5, 5 ...
     """
     doublings = min(failures - 1, 32)
     return min(longest_s, first_s * 2.0**doublings)
@@ -56,10 +55,10 @@ async def until_removed(
     pause_s: Callable[[int], float] = backoff,
     give_up: Callable[[int], bool] = lambda _failures: False,
 ) -> None:
-    """Call `remove` until the engine has done it, and log the first failure.
+    """Call `remove` until it succeeds; log the first failure.
 
-    `pause_s` and `give_up` are asked after each failure with the number of failures so far: how
-    long to wait for the next try, and whether to raise the `PoolError` instead.
+    After each failure, `pause_s` and `give_up` are called with the number of failures so far.
+    `pause_s` returns the seconds to wait. If `give_up` returns True, the `PoolError` is raised.
     """
     failures = 0
     while True:

@@ -30,19 +30,20 @@ _CANNOT_CONNECT = 900  # a status of aiodocker's own
 _NOT_FOUND = 404
 _CONFLICT = 409
 _ABOUT_AN_IMAGE = frozenset({Operation.CREATE, Operation.INSPECT, Operation.PULL})
-"""If one of these gets a 404, the image is missing; any other misses something else."""
+"""If one of these operations gets a 404, the image is missing; else something else is."""
 _DOWN = frozenset({"created", "exited", "dead"})
 _CREATE_TIMEOUT_S = 120.0
-"""An engine that hangs creates what it was asked for when it goes on: wait for that."""
+"""An engine that hangs for a while still creates the container afterwards: wait so many seconds
+for it, and remove it."""
 _REMOVE_TIMEOUT_S = 30.0
 
 
 @contextlib.contextmanager
 def _mapped_errors(operation: Operation, doing: str = "") -> Iterator[None]:
-    """Translate what aiodocker and aiohttp raise into `EngineError` and its children.
+    """Translate the errors of aiodocker and aiohttp into `EngineError` and its children.
 
-    Types and statuses decide, never the words of a message. `doing` says what was tried, if that
-    is more than `operation`; each sentence begins with it.
+    Types and statuses decide, never the words of a message. Each message begins with `doing`, by
+    default the name of the operation.
     """
     doing = doing or operation
     try:
@@ -51,7 +52,7 @@ def _mapped_errors(operation: Operation, doing: str = "") -> Iterator[None]:
         raise _refusal(operation, error.status)(f"{doing}: {error.message}") from error
     except (aiohttp.ClientError, OSError) as error:
         raise EngineUnavailable(f"{doing}: {_words(error)}") from error
-    except (ValueError, LookupError, TypeError) as error:  # of JSON that is none, or lacks a field
+    except (ValueError, LookupError, TypeError) as error:  # not JSON, or without a field
         raise EngineError(f"{doing}: the answer makes no sense: {_words(error)}") from error
 
 
@@ -70,10 +71,10 @@ def _words(error: Exception) -> str:
 class DockerEngine:
     """A Docker (or Podman) engine.
 
-    `streams` is how many containers may be attached at once: each holds a connection.
-    `observer`, which may be replaced, hears of each call and counts the streams' bytes.
-    Every method raises `EngineError` or one of its children, making one `OSError`
-    where the certificates that the address needs cannot be read.
+    `streams` is the greatest number of containers attached at once: each holds a connection.
+    `observer` hears of each call and counts the streams' bytes; the caller may replace it. Every
+    method raises `EngineError` or one of its children. The constructor raises `OSError` if it
+    cannot read the certificates for the address.
     """
 
     def __init__(self, url: str, *, streams: int, timeout_s: float = 60.0) -> None:
@@ -98,27 +99,27 @@ class DockerEngine:
         await self._session.close()
 
     def renegotiate(self) -> None:
-        """Ask for the API's version again: an engine that was away may come back as another."""
+        """Ask for the API's version again: an engine may come back as another version."""
         self.docker.api_version = "auto"
         self._profiles.clear()
 
     async def version(self) -> dict[str, object]:
-        """Return what the engine says of itself."""
+        """Return the engine's answer about its version."""
         with self._call(Operation.VERSION):
             return await self.docker.version()
 
     async def info(self) -> dict[str, object]:
-        """Return what the engine says of its machine and its configuration."""
+        """Return the engine's answer about its machine and its configuration."""
         with self._call(Operation.INFO):
             return dict(await self.docker.system.info())
 
     async def start(self, document: CreateDocument) -> tuple[str, AttachedStream]:
-        """Create, attach to and start a container; fail only when none of it is left."""
+        """Create, attach to and start a container. Raises only when nothing of it is left."""
         creation = asyncio.create_task(self._create(document), name="create a container")
         try:
             container = await asyncio.shield(creation)
         except asyncio.CancelledError:
-            # The engine may be creating it all the same: see that through, then remove it.
+            # The engine may still create the container: wait for that, then remove it.
             await see_through(self._discard(creation))
             raise
         connection = self._attach(container.id)
@@ -134,7 +135,7 @@ class DockerEngine:
         return container.id, stream
 
     async def remove(self, container_id: str) -> None:
-        """Kill and remove a container, or find it gone or already on its way out."""
+        """Kill and remove a container; one that is gone, or being removed, is a success."""
         try:
             with self._call(Operation.REMOVE):
                 async with asyncio.timeout(_REMOVE_TIMEOUT_S):
@@ -163,7 +164,7 @@ class DockerEngine:
             return [str(entry["Id"]) for entry in found]
 
     async def image_id(self, name: str) -> str:
-        """Return the id of a local image, or `""` where there is none of that name."""
+        """Return the id of the local image `name`, or `""` if there is none."""
         with self._call(Operation.INSPECT):
             try:
                 return str((await self.docker.images.inspect(name))["Id"])
@@ -183,7 +184,7 @@ class DockerEngine:
     async def commit(
         self, container_id: str, repository: str, tag: str, *, labels: Mapping[str, str]
     ) -> None:
-        """Make an image of a container, with labels and the interpreter as its command."""
+        """Make an image of a container, with `labels` and the interpreter as its command."""
         changes = [
             f"LABEL {json.dumps(name)}={json.dumps(value)}" for name, value in labels.items()
         ]
@@ -196,7 +197,7 @@ class DockerEngine:
             )
 
     async def remove_images(self, label: str, *, keep: str) -> None:
-        """Remove the images with a label that nothing uses, but for one."""
+        """Remove the images with `label` that no container uses, except `keep`."""
         kept = await self.image_id(keep)
         with self._call(Operation.LIST_IMAGES, "list images"):
             images = await self.docker.images.list(filters={"label": [label]})
@@ -208,7 +209,7 @@ class DockerEngine:
 
     async def ensure_network(self, name: str, label: str) -> None:
         """Create the bridge network `name`, without traffic between containers, if need be."""
-        # Of two that find none and make it at once, the engine may make both.
+        # Without the lock, two callers may both find none, and the engine may create two.
         async with self._making_network:
             await self._ensure_network(name, label)
 
@@ -230,7 +231,7 @@ class DockerEngine:
                 )
 
     async def ensure_volume(self, name: str, label: str) -> None:
-        """Create a volume of this engine's machine, if need be."""
+        """Create the volume `name` on the engine's machine, if it is missing."""
         with self._call(Operation.VOLUME):
             await self.docker._query_json(  # noqa: SLF001 - aiodocker's `create` is untyped
                 "volumes/create", "POST", data={"Name": name, "Labels": {label: ""}}
@@ -244,7 +245,7 @@ class DockerEngine:
         user: str,
         environment: Mapping[str, str],
     ) -> ExecResult:
-        """Run a command in a running container; its output is both streams as they came."""
+        """Run a command in a running container; its output is both streams in order of arrival."""
         output = bytearray()
 
         async def add(_stream: int, data: bytes) -> None:
@@ -264,7 +265,11 @@ class DockerEngine:
         environment: Mapping[str, str],
         on_output: Callable[[int, bytes], Awaitable[None]],
     ) -> int:
-        """Run a command in a running container, pass on its output, return its exit status."""
+        """Run a command in a running container; return its exit status.
+
+        `on_output` gets each piece of output, with the number of its stream (1 or 2). Raises
+        `ContainerLost` if the container ends first.
+        """
         with self._call(Operation.EXEC):
             container = self.docker.containers.container(container_id)
             execution = await container.exec(
@@ -281,7 +286,7 @@ class DockerEngine:
 
     @contextlib.contextmanager
     def _call(self, operation: Operation, doing: str = "") -> Iterator[None]:
-        """Translate the errors of one call, and tell the observer how it went."""
+        """Translate the errors of one call, and tell the observer how it ended."""
         began = time.perf_counter()
         failure: Failure | None = Failure.CANCELLED
         try:

@@ -47,8 +47,8 @@ _RESOLV_CONF = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 class EgressRules:
     """Which addresses a guarded container may reach.
 
-    `blocked` and `allowed` are networks in CIDR notation; what neither names is public, and
-    allowed. `resolvers` are addresses that may be asked for names although they are blocked.
+    `blocked` and `allowed` are networks in CIDR notation. An address in neither is public, and
+    allowed. `resolvers` are blocked addresses on which port 53 stays open, for DNS.
     """
 
     blocked: Sequence[str]
@@ -56,7 +56,7 @@ class EgressRules:
     resolvers: Sequence[str]
 
     def document(self) -> dict[str, object]:
-        """Return what the runner is told."""
+        """Return the rules as JSON for the runner (`guard.close_off`)."""
         return asdict(self)
 
 
@@ -79,7 +79,7 @@ def make_rules(
 
 
 def own_addresses() -> list[str]:
-    """Return the addresses of this machine's interfaces, loopback left out."""
+    """Return the addresses of this machine's interfaces, without loopback."""
     found = re.findall(r"\|-- (\S+)\n\s+/32 host LOCAL", _read("/proc/net/fib_trie"))
     for line in _read("/proc/net/if_inet6").splitlines():
         digits = line.split()[0]
@@ -89,7 +89,7 @@ def own_addresses() -> list[str]:
 
 
 def own_resolvers() -> list[str]:
-    """Return the IPv4 resolvers that the engine hands to containers: those beyond loopback."""
+    """Return the IPv4 resolvers that the engine gives to containers: those outside loopback."""
     for path in _RESOLV_CONF:
         names = re.findall(r"^\s*nameserver\s+([0-9.]+)\s*$", _read(path), re.MULTILINE)
         usable = [name for name in names if not ipaddress.ip_address(name).is_loopback]

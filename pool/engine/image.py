@@ -1,7 +1,7 @@
-"""Derive the prepared image: the stock one with its bytecode compiled and the runner inside.
+"""Derive the prepared image: the configured image with compiled bytecode and the runner.
 
-The official Python images ship no bytecode, and nothing can write it on a read-only root,
-so every start and every import would compile its sources again (docs/adr/0003).
+The official Python images have no bytecode, and a container cannot write it on its read-only
+root. So every start and every import would compile the sources again (docs/adr/0003).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PREPARE_TIMEOUT_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image to start containers from: `prepared` with the runner inside, or as it was."""
+    """An image for containers. If it is `prepared`, the runner is inside; else it is the base."""
 
     name: str
     prepared: bool
@@ -45,12 +45,12 @@ class Image:
 async def prepare(
     engine: DockerEngine, base: str, *, directories: tuple[str, ...], ca_bundle: str = ""
 ) -> Image:
-    """Return the prepared image for `base`, making it first where it does not exist yet.
+    """Return the prepared image for `base`; make it first if it does not exist yet.
 
-    `directories` are mount points to create, `ca_bundle` the text of CA certificates to put
-    at `spec.CA_BUNDLE`. Raises `ImageMissing` where the base is neither there nor to be
-    pulled, `EngineUnavailable` where no engine answers. An engine that cannot derive an
-    image gets the base itself back, with a warning of what that costs.
+    `directories` are mount points to create. `ca_bundle` is the text of CA certificates to put
+    at `spec.CA_BUNDLE`. Raises `ImageMissing` if the base is missing and cannot be pulled,
+    `EngineUnavailable` if no engine answers. If the engine cannot derive an image, it logs a
+    warning and returns the base itself.
     """
     base_id = await _base_id(engine, base)
     files = runner_files() | ({CA_BUNDLE: ca_bundle} if ca_bundle else {})
@@ -61,7 +61,7 @@ async def prepare(
         return Image(name, prepared=True, base_id=base_id)
     logger.info("preparing an image from %s (once; 10 to 60 s)", base)
     work = {"files": files, "directories": [*directories, LAYERS_DIR], "runner": RUNNER_DIR}
-    # Only what this one replaces is removed: others may serve servers with other settings.
+    # Only images with this `purpose` are removed: servers with other settings may use others.
     purpose = hashlib.sha256(json.dumps([base, directories, ca_bundle]).encode()).hexdigest()[:24]
     labels = {LABEL_BASE: base, LABEL_PURPOSE: purpose, LABEL_BUILD: ""}
     try:
@@ -77,7 +77,7 @@ async def prepare(
         return Image(base, prepared=False, base_id=base_id)
     try:
         await engine.remove_images(f"{LABEL_PURPOSE}={purpose}", keep=name)
-    except EngineError as error:  # what it replaces takes room, and no more than that
+    except EngineError as error:  # the old image takes disk space, but does no other harm
         logger.warning("cannot remove what %s replaces: %s", name, error)
     logger.info("prepared %s", name)
     return Image(name, prepared=True, base_id=base_id)

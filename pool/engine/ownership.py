@@ -1,7 +1,7 @@
 """Tell whether a container's server is still there. Pure, but for reading `/proc`.
 
-A server that dies takes its containers with it, because their stdin ends. What is left over
-is what an engine that was killed could not remove, and it is known by its labels.
+If a server dies, its containers end, because their stdin ends. Only an engine that was killed
+leaves containers over. The server knows them by their labels.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _START_TIME_FIELD = 19  # of /proc/PID/stat, counted behind the parenthesis
 
 
 def instance_name() -> str:
-    """Name this process so that another on the same machine can tell whether it lives.
+    """Return a name by which others on the same machine can tell if this process lives.
 
-    The parts are the host, its boot, the pid namespace, the pid, and when it started.
+    Its parts are the host, the host's boot, the pid namespace, the pid, and the time of the
+    process's start.
     """
     return "/".join((*_machine(), str(os.getpid()), _start_time(os.getpid())))
 
@@ -33,10 +34,10 @@ def labels(instance: str, expires_at: float) -> dict[str, str]:
 
 
 def is_abandoned(container: Owned, instance: str, *, expires_before: float) -> bool:
-    """Whether a container of this very server never came up, or went down and was not removed.
+    """Return True if a container of the server `instance` is not up, although it should be.
 
-    That happens when the connection to the engine breaks while the engine answers `create`.
-    A container that expires before `expires_before` was created so long ago that it should be up.
+    This happens if the connection to the engine breaks while the engine answers `create`. A
+    container that expires before `expires_before` was created long enough ago to be up.
     """
     expires = container.labels.get(LABEL_EXPIRES, "")
     ours = container.labels.get(LABEL_INSTANCE) == instance
@@ -44,10 +45,11 @@ def is_abandoned(container: Owned, instance: str, *, expires_before: float) -> b
 
 
 def is_left_over(container: Owned, *, now: float) -> bool:
-    """Whether no server can be using a container: its own is gone, or its time is up.
+    """Return True if no server can use a container: its own has gone, or its time is up.
 
-    Time counts only where the server cannot be seen: a clock that is set must not have the
-    containers of servers that live, our own among them, taken for leftovers.
+    Time counts only if this process cannot see the server: it has another machine, boot or pid
+    namespace. Otherwise a change of the clock could make the containers of a running server, even
+    our own, look like leftovers.
     """
     instance = container.labels.get(LABEL_INSTANCE, "")
     *machine, pid, start_time = instance.split("/") if "/" in instance else ["", ""]

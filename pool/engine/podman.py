@@ -1,14 +1,14 @@
-"""What Podman wants said otherwise than Docker, whose documents `spec.py` writes.
+"""Translate documents for Docker, as `spec.py` makes them, into documents for Podman.
 
-Podman answers to Docker's API, and differs in it without a word or with a refusal:
+Podman offers Docker's API, but differs in these points:
 
 - `seccomp=` is the path of a file on the engine's machine, not the profile itself. That machine
-  may be another one, so the file gets there by the API, in a volume that no container of ours
-  mounts while it runs.
-- A tmpfs has no `nr_inodes`; the memory limit bounds its inodes, since the kernel charges them.
+  may be another one. So the file gets there by the API, in a volume that no running container of
+  ours mounts.
+- A tmpfs has no `nr_inodes`. The memory limit bounds its inodes, because the kernel charges them.
 - `MaskedPaths` is ignored; `mask=` is its name.
-- A read-only root gets a writable `/run` and `/var/tmp`, in which one run would find what
-  another has left. A read-only tmpfs over each takes their place.
+- A read-only root gets a writable `/run` and `/var/tmp`, in which a run could find files of an
+  earlier one. A read-only tmpfs covers each of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pool.engine.api import CreateDocument
 
 SIGN = "Libpod-API-Version"
-"""The header that each answer of Podman carries, and none of Docker."""
+"""Each answer of Podman has this header; no answer of Docker has it."""
 VOLUME = "pgexec-seccomp"
 
 _SECCOMP = "seccomp="

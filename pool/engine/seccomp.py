@@ -1,13 +1,13 @@
 """The system calls that a snippet may make: an allow-list, tighter than the engine's own.
 
-Docker's default profile refuses about sixty calls and leaves the rest, among it, depending on
-the version, `io_uring`, `ptrace`, `process_vm_readv`, `memfd_secret` and sockets of any family:
-`AF_VSOCK` reaches the hypervisor below. CPython and what it starts need less. Whatever is not
-named here fails with EPERM, as does every call through a foreign ABI's table (32-bit, x32).
+Docker's default profile refuses about sixty calls and allows the others. Depending on the version,
+these include `io_uring`, `ptrace`, `process_vm_readv`, `memfd_secret` and sockets of any family:
+`AF_VSOCK` reaches the hypervisor. CPython and the programs that it starts need fewer calls. A call
+that is not named here fails with EPERM. So does every call of a foreign ABI (32-bit, x32).
 
-Source: the profile of moby 20.10 (`profiles/seccomp/default.json`), the wrappers in CPython's
-`posixmodule.c`, and what musl and glibc call by themselves. Names that a kernel or a processor
-does not know are skipped by the engine's runtime.
+Sources: the profile of moby 20.10 (`profiles/seccomp/default.json`), the wrappers in CPython's
+`posixmodule.c`, and the calls that musl and glibc make by themselves. The engine's runtime skips
+names that the kernel or the processor does not know.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _SOCKETS = """
     accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg
     recvmsg sendmmsg sendmsg sendto setsockopt shutdown socketpair
 """
-# What the same calls are named on 32-bit processors.
+# The names of the same calls on 32-bit processors.
 _WIDE = """
     _llseek _newselect arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush chown32
     clock_getres_time64 clock_gettime64 clock_nanosleep_time64 fadvise64_64 fchown32 fcntl64
@@ -71,7 +71,7 @@ _WIDE = """
 
 _CLONE_NEW_NAMESPACES = 0x7E020000
 _ENOSYS = 38
-_INT = 0xFFFFFFFF  # the kernel looks at the low half of an `int`, whatever the upper half holds
+_INT = 0xFFFFFFFF  # of an `int` argument the kernel reads the low half only
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _ANY_PROTOCOL, _TCP, _UDP = 0, 6, 17
 _NETLINK_ROUTE = 0  # how libc lists interfaces and addresses
@@ -79,12 +79,13 @@ _NETLINK_XFRM = 6  # how the network guard sets its policies; useless without NE
 
 
 def profile() -> str:
-    """Return the profile as JSON, as the engine's `SecurityOpt: seccomp=` takes it."""
+    """Return the profile as JSON, for the engine's `SecurityOpt: seccomp=`."""
     names = (_FILES, _MEMORY, _PROCESSES, _USERS, _TIME_AND_EVENTS, _SOCKETS, _WIDE)
     rules: list[dict[str, object]] = [
         _rule(sorted({name for group in names for name in group.split()})),
         _rule(["clone"], _masked(0, _CLONE_NEW_NAMESPACES, 0)),
-        # Its flags are in memory, where no filter looks; libc falls back to clone().
+        # The flags of clone3 are in memory, where a filter cannot look. After ENOSYS, libc uses
+        # clone() instead.
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS},
         _rule(["socket"], _masked(0, _INT, _AF_UNIX)),
         _rule(["socket"], _masked(0, _INT, _AF_NETLINK), _masked(2, _INT, _NETLINK_ROUTE)),
@@ -103,5 +104,5 @@ def _rule(names: list[str], *conditions: dict[str, object]) -> dict[str, object]
 
 
 def _masked(index: int, mask: int, value: int) -> dict[str, object]:
-    """Return the condition that an argument, under a mask, has a value."""
+    """Return the condition: argument number `index`, masked by `mask`, equals `value`."""
     return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}

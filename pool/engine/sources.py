@@ -1,8 +1,8 @@
-"""The sources of what runs inside containers, in the three ways in which they get there.
+"""Bring the sources of `pool/inside` into containers, in three ways.
 
-The prepared image holds them as files (`pool/engine/image.py`). Where no image can be prepared,
-they are arguments of a program that writes these files first (`pool/inside/bootstrap.py`).
-Programs that are no part of the runner travel as the argument of `python3 -c`, to any image.
+The prepared image has the runner's files (`pool/engine/image.py`). If no image can be prepared,
+they are arguments of a program that first writes the files (`pool/inside/bootstrap.py`). Programs
+that are not part of the runner travel as the argument of `python3 -c`, to any image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ exec({main!r})
 
 
 def runner_files() -> dict[str, str]:
-    """Return the files that make up the runner, by their path in the container."""
+    """Return the text of each file of the runner, by its path in the container."""
     names = [file.name[: -len(".py")] for file in _ROOM.iterdir() if file.name.endswith(".py")]
     return {
         **{f"{RUNNER_DIR}/pool/inside/{name}.py": source(name) for name in sorted(names)},
@@ -33,16 +33,16 @@ def runner_files() -> dict[str, str]:
 
 
 def bootstrap_command(script: str) -> list[str]:
-    """Return the command that starts the runner in an image that does not hold it."""
+    """Return the command that writes and starts the runner, for an image without it."""
     files = [part for file in runner_files().items() for part in file]
     return list(PYTHON.run_text(source("bootstrap"), script, *files))
 
 
 def program(name: str) -> str:
-    """Return a module as one program for `python3 -c`, in an image that may hold nothing of ours.
+    """Return the module `name` as one program for `python3 -c`, for any image.
 
-    `pool.inside.layer_format`, the one module that such a program imports, is made first. It is
-    then found where the interpreter looks before it searches: in `sys.modules`.
+    Such a program imports one module, `pool.inside.layer_format`. The text first puts this module
+    into `sys.modules`, so that the import finds it there.
     """
     shared = source(_SHARED.rpartition(".")[2])
     return _PROGRAM.format(name=_SHARED, shared=shared, main=source(name))

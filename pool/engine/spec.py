@@ -1,8 +1,8 @@
-"""From settings to the engine's container-create documents. Pure, and deny first.
+"""Make the engine's container-create documents from settings. Pure, and deny first.
 
 There are four kinds of container: a sandbox runs snippets, an installer fetches and installs
-dependencies, the server of the volume keeps them, and one makes the prepared image. What each
-may use and do is said here and nowhere else.
+dependencies, the server of the volume keeps them, and one makes the prepared image. Only this
+module determines the rights and limits of each.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LABEL = "pgexec"
-"""Every container of ours carries it; its value is the name of the owning installation."""
+"""Every container of ours has this label."""
 LABEL_INSTANCE = "pgexec.instance"
 LABEL_EXPIRES = "pgexec.expires"
 LABEL_ROLE = "pgexec.role"
-"""Only containers that run no snippets carry it; its value is `ROLE_VOLUME`."""
+"""Only the server of the volume has this label; its value is `ROLE_VOLUME`."""
 ROLE_VOLUME = "keeper"
 LABEL_PROFILE = "pgexec.profile"
 
@@ -32,10 +32,10 @@ CA_BUNDLE = f"{RUNNER_DIR}/ca.pem"
 
 CAPABILITIES = ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER")
 GUARD_CAPABILITIES = ("NET_ADMIN", "SETPCAP")
-"""Held by the runner while it boots, and dropped by `pool/inside/guard.py`."""
+"""The runner has these while it boots; then `pool/inside/guard.py` drops them."""
 
-# Without System V IPC and message queues there is nothing in which to leave state, and a closed
-# connection's TIME_WAIT would hold its port, and show its peer, for a minute.
+# A run could leave state for the next one in System V IPC or in message queues. A closed
+# connection in TIME_WAIT would keep its port, and show its peer, for a minute.
 SYSCTLS = {
     "net.ipv4.tcp_max_tw_buckets": "0",
     "kernel.shmmni": "0",
@@ -44,7 +44,7 @@ SYSCTLS = {
     "fs.mqueue.queues_max": "0",
 }
 
-# The engine's own list, and what tells of the host and of its other guests.
+# The engine's own list, and files that tell about the host and its other guests.
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
@@ -103,7 +103,7 @@ class ContainerSpec:
     - `layers`: the volume of dependencies, mounted read-only; `preload`: the name of the layer
       that every run has
     - `install_bytes`: the size of a tmpfs in the volume's place, to install dependencies in
-    - `seccomp`: whether our own profile takes the place of the engine's
+    - `seccomp`: true if our own profile replaces the engine's
     """
 
     image: str
@@ -125,7 +125,7 @@ class ContainerSpec:
 
     @property
     def root_dir(self) -> str:
-        """The directory in which the snippet's file is put."""
+        """The directory of the snippet's file."""
         return self.script.rpartition("/")[0]
 
 
@@ -134,8 +134,8 @@ def create_document(
 ) -> dict[str, object]:
     """Return a sandbox's document, the body of the engine's `POST /containers/create`.
 
-    `sequence` numbers the containers of a server: each gets user ids of its own, so that
-    no limit or keyring that the kernel keeps by user is shared.
+    `sequence` numbers the containers of a server: each gets user ids of its own. So containers
+    share no limit or keyring that the kernel keeps by user.
     """
     uses = spec.max_uses + 1
     uid = _FIRST_UID + sequence * uses % (_LAST_UID - _FIRST_UID - uses)
@@ -162,8 +162,8 @@ def create_document(
         **_piped(spec.image, command, labels),
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "Hostname": "sandbox",
-        # To a PID 1 that does not ask for it SIGTERM means nothing: an engine that is stopped
-        # would wait ten seconds for each container.
+        # The kernel ignores SIGTERM to a PID 1 without a handler: an engine that stops would wait
+        # ten seconds for each container.
         "StopSignal": "SIGKILL",
         "NetworkDisabled": spec.network == "none",
         "HostConfig": _host_config(spec, mounts),
@@ -178,11 +178,10 @@ def installer_document(
     guard: Mapping[str, object] | None,
     labels: Mapping[str, str],
 ) -> dict[str, object]:
-    """Return the document of the container in which a layer for containers of `spec` is made.
+    """Return the document of an installer, which makes a layer for containers of `spec`.
 
-    It is a sandbox with other limits and another network, without the volume: in the volume's
-    place is a tmpfs of `limits.disk_bytes`, which count as memory on top of
-    `limits.memory_bytes`.
+    It is a sandbox with other limits, another network and no volume. In the volume's place is a
+    tmpfs of `limits.disk_bytes`; these count as memory on top of `limits.memory_bytes`.
     """
     installer = replace(
         spec,
@@ -203,7 +202,7 @@ def volume_document(
 ) -> dict[str, object]:
     """Return the document of the container that serves the volume of layers.
 
-    It has neither network nor capability: all that it touches is root's own.
+    It has neither a network nor capabilities: root owns all files that it touches.
     """
     return {
         **_piped(spec.image, command, {**labels, LABEL_ROLE: ROLE_VOLUME}),
@@ -238,7 +237,7 @@ def preparer_document(
 
 
 def _piped(image: str, command: Sequence[str], labels: Mapping[str, str]) -> dict[str, object]:
-    """Return what all documents share: root runs one command, which ends with its stdin."""
+    """Return the common part of all documents: root runs one command, which ends with its stdin."""
     return {
         "Image": image,
         "Entrypoint": [],

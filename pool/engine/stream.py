@@ -22,10 +22,10 @@ _LAST_WORDS_BYTES = 1000
 
 
 class EngineStream(Stream):
-    """aiodocker's stream, but a peer that has gone is a `ConnectionResetError`.
+    """aiodocker's stream, which raises `ConnectionResetError` if the peer has gone.
 
-    aiodocker asserts that the connection is still there. Each assertion is either checked
-    before it, or translated where it is raised.
+    aiodocker asserts that the connection is still there. This class checks it before such an
+    assertion, or translates the `AssertionError`.
     """
 
     async def open(self) -> None:
@@ -36,12 +36,13 @@ class EngineStream(Stream):
         try:
             await super()._init()
         except AssertionError as error:
-            # The engine answered and hung up before the connection could be taken over.
+            # The engine answered and closed the connection before aiodocker could take it over.
             await self.close()
             raise ConnectionResetError(_LOST) from error
 
     async def write_in(self, data: bytes) -> None:
-        # Nothing is awaited between this look and aiodocker's own.
+        # No `await` stands between these checks and aiodocker's assertion: else the connection
+        # could go in between.
         if self._closed or self._resp is None or (connection := self._resp.connection) is None:
             raise ConnectionResetError(_LOST)
         if connection.transport is None:
@@ -50,7 +51,7 @@ class EngineStream(Stream):
 
     async def close(self) -> None:
         if self._resp is not None and self._resp.connection is None:
-            self._closed = True  # the connection has been given back, and is not ours to close
+            self._closed = True  # aiohttp has taken the connection back: do not close it
         await super().close()
 
 
@@ -63,9 +64,9 @@ class AttachedStream:
         self._last_words = b""
 
     async def read(self) -> bytes:
-        """Return what the runner wrote next.
+        """Return the next bytes of the runner, `b""` at the end.
 
-        Where it said on stderr why it died, the end is a `ContainerLost` with its last line.
+        If the runner wrote to stderr before it ended, raises `ContainerLost` with the last line.
         """
         try:
             while message := await self._stream.read_out():
