@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.bed import reset, run
-from bench.client import Connection, post_run
+from bench.client import ClientConnection, post_run
 from bench.errors import AnswerError
 from bench.report import Section, median, percentile
 from bench.server import serving
@@ -41,7 +41,7 @@ async def measure(bed: Bed) -> list[Section]:
         server = await stack.enter_async_context(serving())
         (prepared,) = await stack.enter_async_context(bed.containers(1))
         bare = await stack.enter_async_context(bed.stock_container())
-        connection = await Connection.open(server.port)
+        connection = await ClientConnection.open(server.port)
         stack.callback(connection.close)
         for _ in range(50):
             await _by_http(connection, "print(1)", "ok")
@@ -113,7 +113,7 @@ async def _ships_bytecode(bed: Bed) -> bool:
         return (await run(container, code))[0].data == b"True\n"
 
 
-async def _by_http(connection: Connection, code: str, status: str) -> float:
+async def _by_http(connection: ClientConnection, code: str, status: str) -> float:
     request = post_run(code)
     started = time.perf_counter()
     answer, body = await connection.ask(request)

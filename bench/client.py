@@ -32,7 +32,7 @@ def post_run(code: str, **fields: object) -> bytes:
     return head.encode() + body
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """One kept-alive connection; one request at a time."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def open(cls, port: int) -> Connection:
+    async def open(cls, port: int) -> ClientConnection:
         """Connect to a server on the loopback interface."""
         loop = asyncio.get_running_loop()
         return (await loop.create_connection(cls, "127.0.0.1", port))[1]

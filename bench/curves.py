@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from bench.bed import MANY_USES, settle, test_bed
-from bench.client import Connection, post_run
+from bench.client import ClientConnection, post_run
 from bench.curves_draw import embed, plots
 from bench.facts import facts, load_average
 from bench.load import PRINT, arrivals, ask_to_print, http_rate, open_loop
@@ -216,7 +216,7 @@ async def _variant(bed: Bed, what: str, changes: Mapping[str, object]) -> Row:
 
 
 async def _warm_up(server: Server) -> None:
-    connection = await Connection.open(server.port)
+    connection = await ClientConnection.open(server.port)
     try:
         for _ in range(WARM_UP_RUNS):
             await ask_to_print(connection)

@@ -6,7 +6,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from bench.client import Connection, post_run
+from bench.client import ClientConnection, post_run
 from bench.errors import AnswerError
 from bench.report import Section, median, milliseconds
 from bench.server import serving
@@ -27,7 +27,7 @@ async def measure(bed: Bed) -> Section:
     volume = f"pgexec-bench-{secrets.token_hex(8)}"  # a new one, so that nothing is there yet
     try:
         async with serving(dependency_volume=volume) as server:
-            connection = await Connection.open(server.port)
+            connection = await ClientConnection.open(server.port)
             without = post_run(CODE)
             await time_runs(connection, without, WARM_UP_RUNS)
             for names in SETS:
@@ -58,7 +58,7 @@ async def measure(bed: Bed) -> Section:
     return section
 
 
-async def time_runs(connection: Connection, request: bytes, count: int) -> list[float]:
+async def time_runs(connection: ClientConnection, request: bytes, count: int) -> list[float]:
     """Return the seconds that each of so many requests took. Raises `AnswerError`."""
     times = []
     for _ in range(count):

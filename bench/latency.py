@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.bed import MANY_USES
-from bench.client import Connection, get
+from bench.client import ClientConnection, get
 from bench.load import ask_to_print
 from bench.report import Section, median, milliseconds
 from bench.server import serving
@@ -36,8 +36,8 @@ async def measure(bed: Bed) -> Section:
         flows.warm(bed.prepared) as warm,
         flows.warm(bed.stock) as stock,
     ):
-        connection = await Connection.open(server.port)
-        to_unworn = await Connection.open(unworn.port)
+        connection = await ClientConnection.open(server.port)
+        to_unworn = await ClientConnection.open(unworn.port)
         for one in (connection, to_unworn):
             await _times(WARM_UP_RUNS, partial(ask_to_print, one))
         await flows.execute(warm)

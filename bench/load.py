@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.client import Connection, post_run
+from bench.client import ClientConnection, post_run
 from bench.errors import AnswerError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ async def rate(workers: Sequence[Work], seconds: float, *, warmup_s: float = 0.0
     return sum(task.result() for task in tasks)
 
 
-async def ask_to_print(connection: Connection) -> bytes:
+async def ask_to_print(connection: ClientConnection) -> bytes:
     """Run `print(1)` by HTTP; raise `AnswerError` unless 1 comes back."""
     status, body = await connection.ask(PRINT)
     if status != 200 or _PRINTED not in body:
@@ -58,7 +58,7 @@ async def ask_to_print(connection: Connection) -> bytes:
 
 async def http_rate(port: int, clients: int, seconds: float, *, warmup_s: float) -> float:
     """Return the `rate` of `print(1)` by HTTP, each client on a connection that it keeps."""
-    connections = [await Connection.open(port) for _ in range(clients)]
+    connections = [await ClientConnection.open(port) for _ in range(clients)]
     try:
         return await rate(
             [partial(ask_to_print, one) for one in connections], seconds, warmup_s=warmup_s
@@ -94,7 +94,7 @@ async def open_loop(port: int, request: bytes, due_s: Sequence[float]) -> Arrive
     A 503 counts as refused; any other answer than that of `PRINT` raises `AnswerError`.
     """
     found = Arrived()
-    free = [await Connection.open(port) for _ in range(min(len(due_s), _OPEN_AT_FIRST))]
+    free = [await ClientConnection.open(port) for _ in range(min(len(due_s), _OPEN_AT_FIRST))]
     used = [*free]
     began = time.perf_counter()
 
@@ -103,7 +103,7 @@ async def open_loop(port: int, request: bytes, due_s: Sequence[float]) -> Arrive
         if free:
             connection = free.pop()
         else:
-            connection = await Connection.open(port)
+            connection = await ClientConnection.open(port)
             used.append(connection)
         sent = time.perf_counter()
         status, body = await connection.ask(request)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.client import Connection, get, post_run
+from bench.client import ClientConnection, get, post_run
 from bench.errors import AnswerError
 from bench.load import rate
 from bench.report import Section, median, milliseconds, percentile
@@ -46,7 +46,7 @@ class _Crowd:
     served_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
     pinged_s: list[float] = field(default_factory=list)
-    _free: list[Connection] = field(default_factory=list)
+    _free: list[ClientConnection] = field(default_factory=list)
 
     async def come(self, seconds: float) -> float:
         """Return how many runs were served per second."""
@@ -72,7 +72,9 @@ class _Crowd:
         self.pinged_s.append((await self._timed(get("/ping")))[2])
 
     async def _timed(self, request: bytes) -> tuple[int, bytes, float]:
-        connection = self._free.pop() if self._free else await Connection.open(self.server.port)
+        connection = (
+            self._free.pop() if self._free else await ClientConnection.open(self.server.port)
+        )
         asked = time.perf_counter()
         status, body = await connection.ask(request)
         took_s = time.perf_counter() - asked
@@ -119,7 +121,7 @@ async def measure(_bed: Bed) -> Section:
 
 
 async def _at_capacity(server: Server) -> float:
-    connections = [await Connection.open(server.port) for _ in range(CLIENTS)]
+    connections = [await ClientConnection.open(server.port) for _ in range(CLIENTS)]
     try:
         return await rate([partial(_run, one) for one in connections], SLICE_S)
     finally:
@@ -127,7 +129,7 @@ async def _at_capacity(server: Server) -> float:
             connection.close()
 
 
-async def _run(connection: Connection) -> None:
+async def _run(connection: ClientConnection) -> None:
     status, body = await connection.ask(_SLEEP)
     if status != 200:
         raise AnswerError(f"HTTP {status}: {body[:300]!r}")

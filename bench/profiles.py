@@ -6,7 +6,7 @@ import json
 import secrets
 from typing import TYPE_CHECKING
 
-from bench.client import Connection, post_run
+from bench.client import ClientConnection, post_run
 from bench.dependencies import time_runs
 from bench.report import Section, median, milliseconds
 from bench.server import serving
@@ -42,7 +42,7 @@ async def measure(bed: Bed) -> Section:
     volume = f"pgexec-bench-{secrets.token_hex(8)}"
     try:
         async with serving(dependency_volume=volume, profiles=json.dumps(PROFILES)) as server:
-            connection = await Connection.open(server.port)
+            connection = await ClientConnection.open(server.port)
             requests = {
                 "python: print(1)": post_run("print(1)"),
                 f"{LANGUAGE}: print(1)": post_run("print(1)", language=LANGUAGE),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.client import Connection, get
+from bench.client import ClientConnection, get
 from bench.errors import BrokenConnectionError, ServerError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Server:
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Send one request on a connection of its own."""
-        connection = await Connection.open(self.port)
+        connection = await ClientConnection.open(self.port)
         try:
             return await connection.ask(request)
         finally:

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.client import Connection, post_run
+from bench.client import ClientConnection, post_run
 from bench.errors import BrokenConnectionError
 from bench.report import Section, median, percentile
 from bench.server import serving
@@ -82,7 +82,7 @@ async def soak(bed: Bed, runs: int, seed: int) -> tuple[Section, bool]:
 async def _client(
     server: Server, numbers: Iterator[int], chance: random.Random, tally: Tally
 ) -> None:
-    connection = await Connection.open(server.port)
+    connection = await ClientConnection.open(server.port)
     for number in numbers:
         case = choose(chance)
         nonce = f"nonce-{number}-{chance.getrandbits(64):016x}"
@@ -105,7 +105,7 @@ async def _client(
                 continue
         tally.stray_bytes += connection.stray_bytes
         connection.close()
-        connection = await Connection.open(server.port)
+        connection = await ClientConnection.open(server.port)
     await asyncio.sleep(0.2)  # for an answer too many
     tally.stray_bytes += connection.stray_bytes
     connection.close()

@@ -86,7 +86,7 @@ class _Untitled(GenerateJsonSchema):
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class RouteDescription:
     """What a route is for, its answer of status 200, its refusals, and its request's body.
 
     What any request may get (`_ANYWHERE`), and 401, need not be among the refusals.
@@ -116,7 +116,7 @@ class Operation:
 
 
 def describe_api(
-    operations: Iterable[tuple[str, str, Operation, bool]], limits: RequestLimits
+    operations: Iterable[tuple[str, str, RouteDescription, bool]], limits: RequestLimits
 ) -> bytes:
     """Return the document; an operation comes with method and path, and whether it needs a key."""
     paths: dict[str, Json] = {}

@@ -23,7 +23,7 @@ from pgexec.http.errors import JSON_HEADERS, RequestError
 from pgexec.http.openapi import (
     RUN_ANSWER,
     RUN_BODY,
-    Operation,
+    RouteDescription,
     constant,
     describe_api,
     json_answer,
@@ -178,7 +178,7 @@ class Route:
     method: str
     path: str
     handler: Callable[..., Awaitable[web.StreamResponse]]
-    operation: Operation | None
+    operation: RouteDescription | None
     access: Access = Access.OPEN
     expect: Callable[[web.Request], Awaitable[None]] | None = None
     counted: bool = True
@@ -196,7 +196,7 @@ ROUTES = (
         "POST",
         "/run",
         run,
-        Operation("Run a snippet", RUN_ANSWER, (413, 415, 421, 422, 429, 503), RUN_BODY),
+        RouteDescription("Run a snippet", RUN_ANSWER, (413, 415, 421, 422, 429, 503), RUN_BODY),
         Access.KEY,
         expect,
     ),
@@ -204,21 +204,21 @@ ROUTES = (
         "GET",
         "/ping",
         ping,
-        Operation("Answer", json_answer("Somebody does.", constant(message="pong"))),
+        RouteDescription("Answer", json_answer("Somebody does.", constant(message="pong"))),
         polled=True,
     ),
     Route(
         "GET",
         "/healthz",
         healthz,
-        Operation("Live", json_answer("The process lives.", constant(status="ok"))),
+        RouteDescription("Live", json_answer("The process lives.", constant(status="ok"))),
         polled=True,
     ),
     Route(
         "GET",
         "/readyz",
         readyz,
-        Operation(
+        RouteDescription(
             "Ready", json_answer("A run would be served.", constant(status="ready")), (421, 503)
         ),
         polled=True,
@@ -228,7 +228,7 @@ ROUTES = (
         "GET",
         "/metrics",
         metrics_text,
-        Operation("Metrics for Prometheus", text_answer("Text"), (421,)),
+        RouteDescription("Metrics for Prometheus", text_answer("Text"), (421,)),
         Access.METRICS,
         polled=True,
         own_name=True,
@@ -237,14 +237,14 @@ ROUTES = (
         "GET",
         "/openapi.json",
         openapi_json,
-        Operation("This document", json_answer("It.", {"type": "object"}), (421,)),
+        RouteDescription("This document", json_answer("It.", {"type": "object"}), (421,)),
         own_name=True,
     ),
     Route(
         "GET",
         "/status",
         status,
-        Operation(
+        RouteDescription(
             "What the page shows",
             json_answer("The pools, and the caller's own runs.", reference(ServerStatus)),
             (421,),

@@ -22,7 +22,7 @@ _USERINFO = re.compile(r"(?<=://)[^/\s]*@")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListedSetting:
     """A setting with the text of its value; a secret's is `***`, wherever it has one.
 
     `source` is `default`, `environment` or the path of a file.
@@ -35,7 +35,7 @@ class Entry:
     advice: str
 
 
-def entries() -> list[Entry]:
+def entries() -> list[ListedSetting]:
     """List every setting, also where its value is wrong. Raises `OSError` and `UnicodeError`."""
     values = given()
     listed = []
@@ -44,21 +44,21 @@ def entries() -> list[Entry]:
         # The file of defaults is no source of its own, unless somebody has changed it.
         is_default = found.value == default and Path(found.source).name == SHIPPED
         source = DEFAULT if is_default else found.source
-        listed.append(Entry(name, _shown(name, found.value), default, source, advice))
+        listed.append(ListedSetting(name, _shown(name, found.value), default, source, advice))
     return listed
 
 
-def render(listed: Sequence[Entry]) -> str:
+def render(listed: Sequence[ListedSetting]) -> str:
     """Return the settings for people: a line for each, its advice indented below."""
     return "\n".join(_paragraph(entry) for entry in listed)
 
 
-def render_json(listed: Sequence[Entry]) -> str:
-    """Return the settings for machines: a list of objects with the fields of `Entry`."""
+def render_json(listed: Sequence[ListedSetting]) -> str:
+    """Return the settings for machines: a list of objects with the fields of `ListedSetting`."""
     return json.dumps([asdict(entry) for entry in listed], indent=1)
 
 
-def _paragraph(entry: Entry) -> str:
+def _paragraph(entry: ListedSetting) -> str:
     origin = entry.source
     if origin != DEFAULT:
         origin = f"{origin}; default {entry.default or 'empty'}"
