@@ -1,1 +1,1 @@
-"""Layers of dependencies: made once for each set of requirements, kept on a volume."""
+"""Layers of dependencies: each set of requirements is installed once, and kept on a volume."""

@@ -1,8 +1,8 @@
-"""The way of an installed layer out of the container of its installer, checked. Pure.
+"""Check a layer on its way out of its installer's container. Pure.
 
-A layer travels as records (`pool/inside/layer_format.py`). They are read in one place, here, and
-each record that goes on is written anew from the values that were read, never copied. The
-installer's side is foreign code's.
+A layer travels as records (`pool/inside/layer_format.py`). Foreign code may have written them. So
+this module reads each record, and writes a new one from the values that it read: it never copies
+a record.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_NAME_BYTES = 255
 
 
 class ArchiveError(PoolError):
-    """A layer that may not be published; the sentence names the entry."""
+    """The layer must not be published; the text names the entry."""
 
 
 @dataclass(slots=True)
@@ -35,12 +35,13 @@ class Bounds:
 
 
 class Inspector:
-    """Turns what an installer sends, cut anywhere, into what may be published.
+    """Turns the bytes of an installer, cut anywhere, into records that may be published.
 
-    It refuses paths that are absolute or climb, links out of the layer, entries within a link
-    or a file, whatever is no file, directory or symbolic link, and more than the bounds allow.
-    It buffers one record's head and paths, never content. `root` is where the layer will lie,
-    so that an absolute link into it counts as what it is; links go out as relative ones.
+    It refuses absolute paths and paths with `..`, links out of the layer, entries below a link or
+    a file, entries other than files, directories and symbolic links, and more than the bounds
+    allow. It buffers the head and the paths of one record, never content. `root` is the future
+    path of the layer: an absolute link into it is allowed, and becomes relative. Example: in
+    `/opt/layers/x`, the link `bin/a` to `/opt/layers/x/lib/b` becomes a link to `../lib/b`.
     """
 
     def __init__(self, root: str, bounds: Bounds) -> None:
@@ -55,7 +56,7 @@ class Inspector:
         self._others: set[str] = set()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Add bytes; yield what may be passed on. Raises `ArchiveError`."""
+        """Add `data`; yield the bytes that may be published. Raises `ArchiveError`."""
         buffer = self._buffer
         buffer += data
         while buffer:
@@ -131,7 +132,7 @@ class Inspector:
             target = posixpath.relpath(target.removeprefix(f"{self._root}/"), where or ".")
         parts = [part for part in target.split("/") if part not in ("", ".")]
         up = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
-        # Only ever up first: `link/..` is wherever the link leads to.
+        # `..` may stand at the start only: in `link/..`, it leads to where the link leads.
         if up > (where.count("/") + 1 if where else 0) or ".." in parts[up:]:
             raise ArchiveError(f"the link {path!r} leads out of the layer, to {target!r}")
         return "/".join(parts) or "."
@@ -140,7 +141,7 @@ class Inspector:
 def record(
     kind: Entry, path: str, *, target: str = "", executable: bool = False, size: int = 0
 ) -> bytes:
-    """Return the head of an entry; `size` bytes of content are to follow it."""
+    """Return the record of an entry; the caller sends `size` bytes of content after it."""
     return layer_format.record(
         kind, path.encode(), target=target.encode(), executable=executable, size=size
     )

@@ -1,7 +1,8 @@
-"""Install dependencies in a throw-away container, where they may run code and find nothing.
+"""Install dependencies in a throw-away container.
 
-It has a network, limits of its own and the credentials of the index, if there are any; no
-volume, and nothing of any tenant's. What it makes leaves as records, which are checked.
+Packages may run code there, and find no secret but the credentials of the index, if there are any.
+The container has a network and limits of its own, but neither the volume nor anything of a
+tenant's. The installed files leave it as records, which the server checks.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class InstallerConfig:
 
     - `environment`: variables for pip; `secrets`: parts of their values that no log may show
     - `denied`: packages that are not installed, not even as a dependency of another
-    - `network`: the network of the container (`""`: that of the snippets), and `guard` its rules
+    - `network`: the network of the container (`""`: the snippets' network); `guard`: its rules
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -68,10 +69,10 @@ class CommandEngine(Engine, Protocol):
         environment: Mapping[str, str],
         on_output: Callable[[int, bytes], Awaitable[None]],
     ) -> int:
-        """Run a command in a running container and return its exit status; no timeout of its own.
+        """Run a command in a running container, without a timeout; return its exit status.
 
-        `on_output` gets what it writes, with the number of the stream, and is waited for
-        before more is read; what it raises ends the reading, but not the command.
+        `on_output` gets each piece of output, with the number of its stream, and is awaited before
+        more is read. If it raises, the reading ends, but the command goes on.
         """
         ...
 
@@ -93,10 +94,10 @@ class Installer:
         labels: Mapping[str, str],
         on_line: OnLine,
     ) -> AsyncIterator[Installed]:
-        """Start a container, install in it, and give what was made; the container then goes.
+        """Install in a new container, and yield the layer; remove the container afterwards.
 
-        `spec` is that of the containers in which the layer is to be used, `name` the layer's.
-        Raises `InstallError`, and what `Container.start` raises.
+        `spec` describes the containers that will use the layer; `name` is the layer's name. Raises
+        `InstallError`, and the errors of `Container.start`.
         """
         config = self.config
         network, guard = spec.network, spec.guard
@@ -148,7 +149,10 @@ class Installer:
     async def collect(
         self, container: Container, name: str, on_data: Callable[[bytes], Awaitable[None]]
     ) -> None:
-        """Read what was made, check it, and pass on what may be published."""
+        """Read the records of the layer, check them, and pass them on to `on_data`.
+
+        Raises `ArchiveError`, or `EngineError` if the container does not send a whole layer.
+        """
         inspector = Inspector(f"{LAYERS_DIR}/{name}", Bounds(self.config.limit_bytes))
 
         async def check(stream: int, data: bytes) -> None:
@@ -178,7 +182,7 @@ class Installer:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A layer that is installed, and is still in its container only."""
+    """An installed layer, which only its container has so far."""
 
     installer: Installer
     container: Container
@@ -187,13 +191,13 @@ class Installed:
 
     @property
     def python(self) -> str:
-        """The version of the Python that it is for."""
+        """The version of Python for which the layer was installed."""
         return str(self.container.runner.get("python", ""))
 
     async def collect(self, on_data: Callable[[bytes], Awaitable[None]]) -> None:
-        """Pass the checked records of the layer on.
+        """Pass the checked records of the layer on to `on_data`.
 
-        Raises `InstallError` where it holds what may not be published, or takes too long.
+        Raises `InstallError` if an entry must not be published, or if it takes too long.
         """
         wanted = _wanted(self.requirements)
         try:

@@ -1,8 +1,8 @@
 """Installations in progress, and those that wait for their turn.
 
-One task makes a layer, however many requests wait for it; a request that gives up cancels
-nothing for the others. A failure is remembered for a while: the next request for the same
-set gets it at once.
+One task makes a layer for all requests that wait for it. A request that gives up cancels nothing
+for the others. A failure is remembered for a while: the next request for the same set gets it at
+once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Make = Callable[["Install"], Awaitable[Layer]]
 
 _SHORT_TTL_S = 2.0
-"""How long a failure counts that may be over at any moment."""
+"""A failure that may soon be over (`_FLEETING`) is remembered for so many seconds at most."""
 _MAX_FAILURES = 1024
 _FLEETING = frozenset({InstallFailure.NO_NETWORK, InstallFailure.TOO_SLOW, InstallFailure.OTHER})
 _BACKLOG_LINES = 200
@@ -38,12 +38,12 @@ class Install:
     task: asyncio.Task[Layer] = field(init=False)
     running: bool = False
     waiters: int = 0
-    layer: Layer | None = None  # once it is there, in use by each waiter
+    layer: Layer | None = None  # set when it is made; each waiter then uses it
     listeners: list[OnLine] = field(default_factory=list)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_BACKLOG_LINES))
 
     def on_line(self, line: str) -> None:
-        """Pass a line of the installer's on to each request that listens."""
+        """Pass a line of the installer on to each request that listens."""
         self.lines.append(line)
         for listener in self.listeners:
             listener(line)
@@ -71,7 +71,7 @@ class Installs:
         return len(self._installs)
 
     def refuse(self) -> None:
-        """Begin no installation any more, and cancel those that there are."""
+        """Begin no installation any more, and cancel the present ones."""
         self._closed = True
         for install in self._installs.values():
             install.task.cancel()
@@ -91,8 +91,8 @@ class Installs:
     ) -> Layer:
         """Wait until the layer is made, by an installation in progress or a new one.
 
-        `make` makes the layer and hands it over to the installation. The layer returned is in
-        use by the caller. Raises what `LayerStore.use` raises.
+        `make` makes the layer and hands it over to the installation. The caller uses the returned
+        layer, and must count `users` down afterwards. Raises the errors of `LayerStore.use`.
         """
         install = self._installs.get(key)
         if install is None:
@@ -106,7 +106,8 @@ class Installs:
         try:
             return await self._patiently(install, requirements)
         except BaseException:
-            # Cancelled between the hand-over and waking up: this waiter's use ends here.
+            # Cancelled after the hand-over, before this waiter woke up. Without this, the layer
+            # would count as used for ever, and never be evicted.
             if install.layer is not None:
                 install.layer.users -= 1
             raise
@@ -114,7 +115,7 @@ class Installs:
             install.waiters -= 1
             if on_line is not None:
                 install.listeners.remove(on_line)
-            # What has begun goes on to its end, within its limits, for the next request.
+            # An installation that runs already goes on to its end, for the next request.
             if not install.waiters and not install.running:
                 self._forget(key, install)
                 install.task.cancel()
@@ -128,7 +129,8 @@ class Installs:
         if install.task.cancelled():
             raise PoolClosed("the pool was closed")
         if isinstance(error := install.task.exception(), InstallError):
-            raise InstallError(str(error), error.failure, log=error.log)  # for each its own
+            # A new error for each waiter: each raise adds its frames to the error's traceback.
+            raise InstallError(str(error), error.failure, log=error.log)
         return install.task.result()
 
     def _begin(self, key: str, make: Make, tenant: str) -> Install:
@@ -186,14 +188,14 @@ class _Failures:
         self._failed: OrderedDict[str, _Failed] = OrderedDict()  # oldest first
 
     def recent(self, key: str) -> InstallError | None:
-        """Return the failure of a set, if it still counts, as an error of the caller's own."""
+        """Return a new error for the failure of a set, or `None` if there is none that counts."""
         failed = self._failed.get(key)
         if failed is None or failed.until <= _now():
             return None
         return InstallError(failed.message, failed.failure, log=failed.log)
 
     def remember(self, key: str, error: InstallError) -> None:
-        """Remember a failure; one that may be over at any moment counts two seconds at most."""
+        """Remember a failure, for `ttl_s` seconds or, if it may soon be over, `_SHORT_TTL_S`."""
         ttl_s = min(self._ttl_s, _SHORT_TTL_S if error.failure in _FLEETING else 1e9)
         self._failed[key] = _Failed(str(error), error.failure, error.log, _now() + ttl_s)
         self._failed.move_to_end(key)
@@ -201,7 +203,7 @@ class _Failures:
             self._failed.popitem(last=False)
 
     def forget(self, key: str) -> None:
-        """Forget the failure of a set that is installed now."""
+        """Forget the failure of a set, which is installed now."""
         self._failed.pop(key, None)
 
 

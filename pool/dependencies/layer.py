@@ -1,4 +1,4 @@
-"""A layer of dependencies, and how layers are kept."""
+"""A layer of dependencies, and the settings for keeping layers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayersConfig:
-    """How layers are kept.
+    """The settings for keeping layers. Names that end in `_s` are seconds.
 
     - `limit_bytes`: the limit on the size of all layers together
-    - `about`: part of every layer's key, besides requirements and image; the index, say
-    - `failure_ttl_s`: how long a failure is remembered
-    - `concurrency`: how many installations go on at once
-    - `wait_s`: how long a request waits for its layer
-    - `max_pending`: how many sets may be waiting or installed at once, of which one tenant may
-      have `tenant_max_pending`
+    - `about`: a part of every layer's key, besides requirements and image, such as the index
+    - `failure_ttl_s`: the time for which a failure is remembered
+    - `concurrency`: the greatest number of installations at once
+    - `wait_s`: the longest time that a request waits for its layer
+    - `max_pending`: the greatest number of sets that wait or are being installed; one tenant may
+      have `tenant_max_pending` of them
     - `recheck_s`: the least time between two checks of a layer in use
     """
 
@@ -38,9 +38,9 @@ class LayersConfig:
 class Layer:
     """One layer on the volume.
 
-    `key` says what it holds, `name` is its directory, a secret of random digits; `bytes` is its
-    size there. `used_at` is a time of `time.time()`, `checked_at` one of `time.monotonic()`.
-    While `users` is above 0 it is not evicted.
+    `key` is a digest of its requirements and image. `name` is its directory: random digits, a
+    secret. `bytes` is its size there. `used_at` is a time of `time.time()`, `checked_at` of
+    `time.monotonic()`. A layer with `users` above 0 is not evicted.
     """
 
     key: str
@@ -53,7 +53,7 @@ class Layer:
 
 
 def layer_of(about: JsonObject, now: float) -> Layer:
-    """Return the layer that the volume's record tells of; `now` is when it was checked."""
+    """Return the layer of a record of the volume; `now` is the time of its check."""
     requirements = cast("list[str]", about["requirements"])
     return Layer(
         str(about["key"]),

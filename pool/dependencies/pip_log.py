@@ -20,7 +20,7 @@ _LINE_CHARS = 400
 class PipLog:
     """The lines of one installation, without `secrets`.
 
-    `last` holds the newest lines, for the client; `on_line` hears each line as it comes.
+    `last` holds the newest lines, for the client. `on_line` is called with each line as it comes.
     """
 
     def __init__(self, secrets: Sequence[str], on_line: OnLine) -> None:
@@ -32,7 +32,7 @@ class PipLog:
 
     @property
     def text(self) -> str:
-        """All lines, the unfinished one at the end too, up to the newest 2000."""
+        """The newest lines, at most 2000, with the unfinished one at the end."""
         self._line(self._rest)
         self._rest = b""
         return "\n".join(self._all)
@@ -55,7 +55,7 @@ class PipLog:
             self._on_line(text)
 
 
-# Read from the top: a network that fails looks to pip like an index without packages.
+# The first that matches counts: to pip, a failed network looks like an index without packages.
 _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
     (
         InstallFailure.TOO_LARGE,
@@ -108,10 +108,10 @@ _KILLED = 128 + 9
 def classify(
     text: str, status: int, denied: frozenset[str] = frozenset()
 ) -> tuple[InstallFailure, str]:
-    """Return why pip failed, and a sentence that says so.
+    """Return the kind of pip's failure, and a sentence for the client.
 
-    `text` is what pip printed and `status` its exit status. A package of `denied` was excluded
-    by a constraint that no version meets, so a conflict with that is no conflict of the client's.
+    `text` is pip's output and `status` its exit status. A constraint that no version meets
+    excludes each package of `denied`. So a conflict with it means `DENIED`, not `CONFLICT`.
     """
     if denied and (found := re.search(r"requested \(constraint\) ([\w.-]+?)<0", text)):
         return InstallFailure.DENIED, f"{found[1]} is denied on this server"

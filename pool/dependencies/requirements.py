@@ -22,14 +22,15 @@ Requirements = tuple[str, ...]
 def normalise(items: Iterable[str]) -> Requirements:
     """Return requirements (PEP 508, without addresses) in one spelling for all equal sets.
 
-    Names and extras are spelled as PEP 503 has it, versions as PEP 440 has it; the order of
-    items, extras and versions does not count. Raises `InvalidRequirement`.
+    Names and extras follow PEP 503, versions PEP 440. The order of items, extras and versions
+    does not count. Example: `Flask >=2.0` and `flask>=2` both give `flask>=2`. Raises
+    `InvalidRequirement`.
     """
     return tuple(sorted({_canonical(Requirement(item)) for item in items}))
 
 
 def key_of(requirements: Requirements, *about: str) -> str:
-    """Return a digest of normalised requirements and of whatever else a layer depends on."""
+    """Return a digest of normalised requirements and of `about`: all that the layer depends on."""
     return hashlib.sha256(json.dumps([requirements, about]).encode()).hexdigest()
 
 
@@ -44,20 +45,20 @@ def _canonical(requirement: Requirement) -> str:
 def _version(specifier: Specifier) -> str:
     if specifier.operator == "===":  # compared as text
         return str(specifier)
-    # ~=2.0 is not ~=2: the number of parts says how far up it may go.
+    # ~=2.0 is not ~=2: the number of parts limits the versions that match.
     strip = specifier.operator != "~="
     return specifier.operator + canonicalize_version(specifier.version, strip_trailing_zero=strip)
 
 
 @dataclass(frozen=True, slots=True)
 class PackageList:
-    """Packages that may be asked for, if any are named, and packages that may not be."""
+    """The packages that requests may name: `allowed`, or all if it is empty, without `denied`."""
 
     allowed: frozenset[str] = frozenset()
     denied: frozenset[str] = frozenset()
 
     def refuses(self, item: str) -> str | None:
-        """Return why a requirement may not be asked for, `None` where it may."""
+        """Return the reason why a request may not name `item`, or `None` if it may."""
         name = canonicalize_name(Requirement(item).name)
         if name in self.denied:
             return "is denied on this server"

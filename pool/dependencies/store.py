@@ -1,7 +1,7 @@
 """The layers of dependencies: each set of requirements is installed once, and used from then on.
 
-A layer is a directory on a volume that every sandbox mounts (docs/adr/0006). Finding a layer
-that is there is one look into a dictionary; `Installs` makes one that is not there.
+A layer is a directory on a volume that every sandbox mounts (docs/adr/0006). The store finds a
+layer by one look into a dictionary; `Installs` makes a missing one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NAME_BYTES = 16
-"""Random bytes in a layer's name, so many that a snippet finds none by trying."""
+"""The number of random bytes in a layer's name: too many for a snippet to guess one."""
 
 
 class LayerStore:
@@ -60,16 +60,16 @@ class LayerStore:
         self._loading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pinned: set[str] = set()
-        self._noted: set[str] = set()  # used since the volume was told of it
+        self._noted: set[str] = set()  # keys of layers whose use the volume does not know yet
 
     @property
     def bytes(self) -> int:
-        """The size of all layers on the volume."""
+        """The size of all layers on the volume together."""
         return sum(layer.bytes for layer in self._layers.values())
 
     @property
     def layers(self) -> int:
-        """How many layers there are."""
+        """The number of layers."""
         return len(self._layers)
 
     async def open(self, spec: ContainerSpec) -> None:
@@ -82,11 +82,11 @@ class LayerStore:
             await self._volume.close()
 
     def refuse(self) -> None:
-        """Begin to close: install nothing any more, and tell the requests that wait."""
+        """Begin to close: install nothing any more; the requests that wait get `PoolClosed`."""
         self._installs.refuse()
 
     async def close(self) -> None:
-        """Cancel all installations, and close the volume, on which the layers stay."""
+        """Cancel all installations, and close the volume. The layers stay on it."""
         self.refuse()
         for task in self._tasks:
             task.cancel()
@@ -107,12 +107,12 @@ class LayerStore:
         tenant: str = "",
         on_line: OnLine | None = None,
     ) -> AsyncIterator[Layer]:
-        """Give a layer with the requirements, which stays as long as the block lasts.
+        """Yield the layer of the requirements; it is not evicted before the block ends.
 
-        `spec` is that of the containers in which it is used. Where there is no such layer yet
-        it is installed, and `on_line` hears each of the installer's lines. Raises
-        `InstallError`; `LeaseTimeout` when that takes longer than `wait_s`, `PoolSaturated`
-        when too many sets are waiting already, `PoolClosed`, `EngineError`.
+        `spec` describes the containers that use it. If there is no such layer yet, it is
+        installed, and `on_line` is called with each line of the installer. Raises `InstallError`;
+        `LeaseTimeout` if this takes longer than `wait_s`; `PoolSaturated` if too many sets wait
+        already; `PoolClosed`; `EngineError`.
         """
         key = self.key(requirements, spec)
         layer = self._layers.get(key)
@@ -140,17 +140,17 @@ class LayerStore:
             self._evict()
 
     async def preload(self, requirements: Requirements, spec: ContainerSpec) -> Layer:
-        """Have a layer, and keep it whatever else is used. Raises what `use` raises."""
+        """Make sure that a layer is there, and never evict it. Raises the errors of `use`."""
         async with self.use(requirements, spec) as layer:
             self._pinned.add(layer.key)
             return layer
 
     async def is_damaged(self, layer: Layer) -> bool:
-        """Whether a layer is no longer what it was; if so, forget it, so that it is made anew."""
+        """Return True if a layer has changed; then also drop it: the next use installs it again."""
         try:
             sound = await self._volume.check(layer.name)
         except EngineError:
-            sound = False  # it is not to be had, whatever it is
+            sound = False  # whatever state it is in, it cannot be used
         layer.checked_at = time.monotonic()
         if not sound and self._layers.get(layer.key) is layer:
             logger.warning("a layer of dependencies was damaged: %s", ", ".join(layer.requirements))
@@ -159,7 +159,7 @@ class LayerStore:
         return not sound
 
     def key(self, requirements: Requirements, spec: ContainerSpec) -> str:
-        """Return the key of a layer; in it, the image's digest stands for Python and libc."""
+        """Return the key of a layer. The image's digest in it stands for Python and libc."""
         return key_of(requirements, spec.base_id or spec.image, self.config.about)
 
     # --- installing ---------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class LayerStore:
         self, key: str, requirements: Requirements, spec: ContainerSpec, install: Install
     ) -> Layer:
         await self._load(spec)
-        layer = self._layers.get(key)  # it may be one that a server left which is gone
+        layer = self._layers.get(key)  # a server that has gone may have left it
         if layer is None:
             began = time.perf_counter()
             try:
@@ -180,7 +180,7 @@ class LayerStore:
             logger.info("installed %s: %d KiB", ", ".join(requirements), layer.bytes >> 10)
             self._layers[key] = layer
             self._tell()
-        # Before anything is evicted, or it might be this very layer.
+        # Before `_evict`, which might otherwise evict this very layer.
         install.hand_over(layer)
         self._evict()
         return layer
@@ -204,12 +204,12 @@ class LayerStore:
     # --- keeping ------------------------------------------------------------------------------
 
     async def _load(self, spec: ContainerSpec) -> None:
-        """Open the volume if it is not open, and know the layers that it has, and no others."""
+        """Open the volume if it is not open, and make `_layers` hold exactly its layers."""
         if self._volume.is_running():
             return
         async with self._loading:
-            # Two installations may come here at once. Without a second look, the later one would
-            # start the container anew that the earlier one is using by now.
+            # Two installations may come here at once. Without this second check, the later one
+            # would restart the container that the earlier one uses by now.
             if self._volume.is_running():
                 return
             found = await self._volume.load(spec)
@@ -227,12 +227,12 @@ class LayerStore:
                 else:
                     self._layers[layer.key] = layer
             self._tell()
-            if twins:  # two servers made the same layer; one has gone, and we took over its own
+            if twins:  # another server, which has gone, made the same layer, and we took it over
                 await self._volume.remove(*twins)
         self._evict()
 
     def _evict(self) -> None:
-        """Remove the least recently used layers that no one uses, down to the limit."""
+        """Remove unused layers, the least recently used first, down to the limit."""
         over = self.bytes - self.config.limit_bytes
         for layer in list(self._layers.values()) if over > 0 else ():
             if over <= 0:
@@ -253,7 +253,7 @@ class LayerStore:
         await self._volume.note_use(self._take_notes())
 
     def _recheck(self, layer: Layer) -> None:
-        """Start a check of the layer in the background, if the last one is `recheck_s` ago."""
+        """Start a check of the layer in the background, if the last was over `recheck_s` ago."""
         now = time.monotonic()
         if now - layer.checked_at > self.config.recheck_s and self._volume.is_running():
             layer.checked_at = now

@@ -1,9 +1,9 @@
-"""The volume on which the layers are kept, and the container that serves it.
+"""The volume of layers, and the container that serves it.
 
-Only that container may write to the volume. It runs our own code alone
-(`pool/inside/volume_server.py`), without a network, and ends with its stdin. It is started when it
-is needed, and once it holds layers it stays, so that its lock on them tells other servers on this
-engine that they are taken.
+Only this container may write to the volume. It runs our own code only
+(`pool/inside/volume_server.py`), has no network, and ends with its stdin. It starts when it is
+needed. Once it holds layers, it stays: its lock tells other servers on this engine not to take
+them over.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ JsonObject = dict[str, object]
 
 
 class Volume:
-    """The layers of one server on the volume. Every method raises `EngineError`.
+    """The layers of one server on the volume. Every method may raise `EngineError`.
 
-    `owner` is the name of this server's process: the layers that it publishes are kept apart
-    from those of others. `labels` gives the labels of a container that starts now.
+    `owner` is the name of this server's process: its layers are kept apart from the layers of
+    others. `labels` returns the labels for a container that starts now.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Volume:
         self._received = b""
 
     async def load(self, spec: ContainerSpec) -> list[JsonObject]:
-        """Return the record of every sound layer, after the container is started anew."""
+        """Start the container anew; return the record of every sound layer."""
         async with self._lock:
             await self._stop()
             await self._start(spec)
@@ -65,7 +65,7 @@ class Volume:
         return cast("list[JsonObject]", answer["layers"])
 
     async def check(self, name: str) -> bool:
-        """Whether a layer's files are what they were when it was published."""
+        """Return True if a layer's files are the same as when it was published."""
         async with self._lock:
             return bool((await self._ask({"do": "check", "name": name}))["sound"])
 
@@ -75,7 +75,7 @@ class Volume:
             await self._ask({"do": "remove", "names": names})
 
     async def note_use(self, used: Mapping[str, float]) -> None:
-        """Remember when layers were last used, for servers to come."""
+        """Store the times of the last uses (seconds since the epoch), for later servers."""
         async with self._lock:
             await self._ask({"do": "note_use", "used": dict(used)})
 
@@ -85,8 +85,8 @@ class Volume:
     ) -> AsyncIterator[Publication]:
         """Publish the layer that the block writes.
 
-        If the block ends in an exception, nothing is left of the layer. No other request is
-        sent meanwhile, since the layer's bytes go the same way.
+        If the block raises, nothing is left of the layer. Other requests wait meanwhile, because
+        the bytes of the layer use the same stream.
         """
         async with self._lock:
             await self._send({"do": "publish", "name": name, "about": dict(about)})
@@ -105,12 +105,12 @@ class Volume:
             publication.bytes = int(str(answer["bytes"]))
 
     async def close(self) -> None:
-        """End the container. Nothing is lost; another server may take over the layers."""
+        """End the container. The layers stay; another server may take them over."""
         async with self._lock:
             await self._stop()
 
     def is_running(self) -> bool:
-        """Whether the container is there and answered the last request."""
+        """Return True if the container is there and has answered the last request."""
         return self._container is not None
 
     async def _abort(self) -> None:
@@ -144,7 +144,8 @@ class Volume:
             await self._send(request)
             return await self._answer()
         except BaseException:
-            # Cancelled, say, before the answer came: it would be taken for the next one's.
+            # For example, cancelled before the answer came. Without this, the next request would
+            # take that answer for its own.
             await self._stop()
             raise
 
@@ -172,7 +173,7 @@ class Volume:
 
 
 class Publication:
-    """A layer on its way to the volume; `bytes` is what it takes there once it has arrived."""
+    """A layer on its way to the volume; once it has arrived, `bytes` is its size there."""
 
     def __init__(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         self.bytes = 0
@@ -186,7 +187,7 @@ class Publication:
             await self._flush()
 
     async def end(self) -> None:
-        """Say that this was all."""
+        """Tell the volume that the layer is complete."""
         await self._flush()
         await self._write_out(CHUNK.pack(0))
 

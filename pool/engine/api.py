@@ -1,6 +1,6 @@
-"""The container engine as the pool sees it: calls, streams, and the observer of both.
+"""The interface of the container engine: calls, streams, and the observer of both.
 
-`DockerEngine` in `docker.py` is the real one.
+`DockerEngine` in `docker.py` implements it.
 """
 
 from __future__ import annotations
