@@ -5,6 +5,7 @@ Runs inside the container: standard library only, any CPython since 3.8.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -32,6 +33,7 @@ NO_LAYER = 2
 """The first word, in place of 1, of a child whose layer of dependencies is not there."""
 
 _COUNT = struct.Struct("i")
+_REAPED_AT_ONCE = 256
 
 
 class Child:
@@ -146,13 +148,11 @@ class Reaper:
         """Collect every process that has ended. If `child` is one of them, set its `exited`."""
         # Read the pipe first, then wait: a process that ends after the last wait leaves a byte for
         # the next poll. In the other order this byte could be lost, and the end not noticed.
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.wake, 4096)
         try:
-            while os.read(self.wake, 4096):
-                pass
-        except BlockingIOError:
-            pass
-        try:
-            while True:
+            # Bounded: orphans that end as fast as PID 1 collects them would keep it here for ever.
+            for _ in range(_REAPED_AT_ONCE):
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     return
@@ -161,7 +161,9 @@ class Reaper:
                     cpu_s = usage.ru_utime + usage.ru_stime
                     child.exited = (status, cpu_s, usage.ru_maxrss * 1024)
         except ChildProcessError:
-            pass
+            return
+        with contextlib.suppress(BlockingIOError):  # a full pipe wakes the next poll as well
+            os.write(self._wake_writer, b"\0")
 
     def end(self, child: Child, deadline: float) -> None:
         """Kill every other process of the container and wait until the child has ended.

@@ -86,11 +86,15 @@ class Relay:
         """Read the bytes that a pipe holds now, and no more.
 
         A process that the snippet has started may outlive it and write for ever: a read to the
-        end of the pipe would then never return.
+        end of the pipe would then never return. It may also read what the snippet wrote: bytes
+        that were counted may be gone when their turn comes.
         """
         left = unread_bytes(fd)
         while left > 0 and fd in self._streams and not self.truncated:
-            left -= self._pull(fd)
+            size = self._pull(fd)
+            if size < 0:
+                return
+            left -= size
 
     def _pull(self, fd: int) -> int:
         """Read once from the stream `fd`; return what `Outbox.read` returned.
