@@ -73,6 +73,7 @@ class Inside(BaseModel):
     confinement: str
     uid_map: tuple[str, ...]
     sysctls: dict[str, str]
+    unmasked: tuple[str, ...]
     root_read_only: bool
     against_runner: tuple[str, ...]
     cpus: float

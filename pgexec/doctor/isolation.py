@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 OF_A_CONTAINER: Sequence[Check[Sandbox]] = (
     Check("read-only root", trials.read_only_root),
+    Check("masks", trials.masks),
     Check("network guard", trials.guard),
     Check("metadata", trials.metadata),
 )

@@ -125,7 +125,10 @@ async def libnetwork(report: EngineReport) -> Observation:
     """Warn of engines that may lock up when containers come and go."""
     version = report.version.version
     if report.version.component("podman") is not None:
-        return ok("networks are Podman's own, not Docker's")
+        return ok(
+            "networks are Podman's own, which ignores enable_icc: the network guard alone keeps "
+            "containers apart"
+        )
     if report.settings.network == "none":
         return ok("containers have no network to join or to leave")
     if has_fix(version, DEADLOCK_FIXES):

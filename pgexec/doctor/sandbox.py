@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pgexec.doctor.facts import Inside
 from pgexec.doctor.snippets import inside
-from pool.engine.spec import SYSCTLS
+from pool.engine.spec import MASKED_PATHS, SYSCTLS
 from pool.job import Job, Status
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Sandbox:
     @classmethod
     async def of(cls, laboratory: Laboratory, container: Container) -> Self:
         """Look around in a container of a laboratory. Raises as `ask` does."""
-        seen = await ask(container, Inside, inside.report, list(SYSCTLS))
+        seen = await ask(container, Inside, inside.report, list(SYSCTLS), list(MASKED_PATHS))
         return cls(laboratory, container, seen)
 
     @property

@@ -11,7 +11,7 @@ from pgexec.doctor.facts import Left, Reached, Trespasses
 from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, ask, run
 from pgexec.doctor.snippets import inside, trespass
-from pool.engine.spec import RUNNER_DIR, SYSCTLS
+from pool.engine.spec import MASKED_PATHS, RUNNER_DIR, SYSCTLS
 from pool.job import Status
 from pool.language import PYTHON
 
@@ -143,6 +143,17 @@ async def read_only_root(sandbox: Sandbox) -> Observation:
         where = ", ".join(written) or "/"
         return fail(f"{where} can be written", "see that the runtime mounts roots read-only")
     return ok(f"even root cannot write to {', '.join(paths)}")
+
+
+async def masks(sandbox: Sandbox) -> Observation:
+    """See that nothing shows which tells of the host and of its other guests."""
+    if shown := sandbox.inside.unmasked:
+        more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+        return fail(
+            f"a snippet can read {', '.join(shown[:SHOWN])}{more}",
+            "use an engine that masks the paths which it is told to mask",
+        )
+    return ok(f"none of {len(MASKED_PATHS)} paths that tell of the host shows anything")
 
 
 async def privileges(sandbox: Sandbox) -> Observation:

@@ -150,6 +150,7 @@ def create_document(
         "guard": spec.guard,
         "job_limit": spec.limits.code_bytes + spec.limits.stdin_bytes + _FRAME_SLACK_BYTES,
         "reused": spec.max_uses > 1,
+        "sealed": True,
     }
     environment = {
         **(spec.environment or {}),

@@ -27,7 +27,17 @@ import time
 import traceback
 from typing import TypedDict
 
-from pool.inside import at_fork, callbacks, fast_exit, guard, immortal, preimport, reset, snippet
+from pool.inside import (
+    at_fork,
+    callbacks,
+    fast_exit,
+    guard,
+    immortal,
+    openings,
+    preimport,
+    reset,
+    snippet,
+)
 from pool.inside.child import Child, OomCounter, Reaper
 from pool.inside.outbox import AREA_BYTES, Outbox
 from pool.inside.protocol import (
@@ -71,6 +81,7 @@ class Config(TypedDict):
     preimport: list[str]
     job_limit: int
     reused: bool
+    sealed: bool
 
 
 def install() -> None:
@@ -121,6 +132,7 @@ class Runner:
         self.guard = config["guard"]
         self.preimport = config["preimport"]
         self.reused = config["reused"]
+        self.sealed = config["sealed"]
         self.installed: list[str] = []
         job_area = config["job_limit"]
         # Private: a snippet could change a shared mapping, and so the frames that PID 1 sends.
@@ -138,6 +150,8 @@ class Runner:
     def serve(self) -> None:
         """Serve jobs for ever. Returns only in a forked child, once its script is written."""
         guarded = guard.close_off(self.guard) if self.guard else ""
+        if self.sealed:
+            self.see_sealed()
         self.import_all()
         gc.disable()  # again: an import may have enabled it
         at_fork.tidy()
@@ -176,6 +190,23 @@ class Runner:
             took_ms = (time.monotonic() - started) * 1000
             self.outbox.send(encode(Kind.CLEAN, b"%.3f ms" % took_ms))
 
+    def see_sealed(self) -> None:
+        """See that a snippet can write to nothing that is not wiped after it.
+
+        Otherwise send REFUSED with the places and end the container.
+        """
+        if found := openings.close_openings(self.mounts):
+            places = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if found[3:] else "")
+            self.refuse(
+                f"every user may write to {places}, which the engine or a volume of the image "
+                "adds to the read-only root: a run would find there what another has left"
+            )
+
+    def refuse(self, sentence: str) -> None:
+        """Send REFUSED with a sentence that says why, and end the container."""
+        self.outbox.send(encode(Kind.REFUSED, sentence.encode("utf-8", "replace")))
+        os._exit(0)
+
     def import_all(self) -> None:
         """Import the modules that every child shall have.
 
@@ -194,8 +225,7 @@ class Runner:
                 preimport.import_all(self.preimport)
             snippet.prepare(_WARM_UPS if self.reused else 1)
         except preimport.PreimportError as error:
-            self.outbox.send(encode(Kind.REFUSED, str(error).encode("utf-8", "replace")))
-            os._exit(0)
+            self.refuse(str(error))
 
     def fork(self) -> bool:
         """Fork the next child. True in the child, once it holds a job and its script."""

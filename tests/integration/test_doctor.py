@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -23,6 +23,7 @@ from pgexec.settings import Settings
 from pool.container import Container
 from pool.engine.ownership import instance_name, labels
 from pool.engine.spec import LABEL_INSTANCE, create_document
+from pool.errors import PreimportRefused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,14 +153,21 @@ async def test_it_notices_missing_seccomp_privileges_and_limits(laboratory: Labo
     )
     host: dict[str, Any] = dict(document["HostConfig"])  # type: ignore[call-overload]
     host |= {"SecurityOpt": ["seccomp=unconfined"], "ReadonlyRootfs": False, "Sysctls": {}}
-    host |= {"NanoCpus": 0}
-    container = await Container.start(laboratory.engine, {**document, "HostConfig": host})
+    host |= {"NanoCpus": 0, "MaskedPaths": []}
+    # A runner that looks would refuse the writable root.
+    environment = [
+        line.replace('"sealed":true', '"sealed":false')
+        for line in cast("list[str]", document["Env"])
+    ]
+    weak = {**document, "HostConfig": host, "Env": environment}
+    container = await Container.start(laboratory.engine, weak)
     try:
         sandbox = await Sandbox.of(laboratory, container)
         for check in (
             trials.seccomp,
             trials.privileges,
             trials.read_only_root,
+            trials.masks,
             trials.sysctls,
             trials.cpu,
         ):
@@ -168,3 +176,14 @@ async def test_it_notices_missing_seccomp_privileges_and_limits(laboratory: Labo
         assert sandbox.inside.setuid == "gained" or "debian" not in laboratory.settings.image
     finally:
         await container.destroy()
+
+
+async def test_a_place_that_the_engine_makes_writable_for_all_is_refused_by_its_name(
+    laboratory: Laboratory,
+) -> None:
+    """As Podman's `/var/tmp`, or what an image names as a volume: the next run would see it."""
+    document = create_document(
+        laboratory.spec, labels=labels(instance_name(), time.time() + 60), sequence=0
+    )
+    with pytest.raises(PreimportRefused, match=r"^every user may write to /var/tmp, which "):
+        await Container.start(laboratory.engine, {**document, "Volumes": {"/var/tmp": {}}})

@@ -66,6 +66,7 @@ class Runner:
             "guard": None,
             "job_limit": 1 << 20,
             "reused": reused,
+            "sealed": False,  # the root is this machine's own
         }
         directory.chmod(0o755)
         mount = f"mount -t tmpfs -o mode=1777,size=8m tmpfs {code}"

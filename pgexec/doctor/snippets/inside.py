@@ -23,7 +23,7 @@ _SETUID_AND_EXECUTABLE = 0o104001
 _SYSTEM_DIRECTORIES = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin")
 
 
-def report(sysctls: List[str]) -> None:
+def report(sysctls: List[str], masked: List[str]) -> None:
     """Say what this process is, may do, and sees."""
     lines = [line.partition(":") for line in _read("/proc/self/status").splitlines()]
     status = {name: value.strip() for name, _, value in lines}
@@ -37,6 +37,7 @@ def report(sysctls: List[str]) -> None:
         "confinement": _confinement(),
         "uid_map": _read("/proc/self/uid_map").split(),
         "sysctls": {name: _sysctl(name) for name in sysctls},
+        "unmasked": [path for path in masked if _shows(path)],
         "root_read_only": bool(os.statvfs("/").f_flag & os.ST_RDONLY),
         "against_runner": [name for name, attack in _AGAINST_RUNNER if _succeeds(attack)],
         "cpus": _cpu_quota(),
@@ -106,6 +107,17 @@ def _read(path: str) -> str:
             return file.read()
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _shows(path: str) -> bool:
+    """Whether a path tells anything: what is masked is an empty directory, or /dev/null."""
+    try:
+        if os.path.isdir(path):
+            return bool(os.listdir(path))
+        with open(path, "rb", buffering=0) as file:
+            return bool(file.read(1))
+    except OSError:
+        return False
 
 
 def _sysctl(name: str) -> str:
