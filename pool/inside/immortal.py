@@ -11,11 +11,14 @@ Runs inside the container: standard library only, any CPython since 3.8.
 
 from __future__ import annotations
 
+import codecs
+import encodings
 import gc
 import sys
 from types import FunctionType
 from typing import Any
 
+from pool.inside import at_fork
 from pool.inside.callbacks import ctypes
 
 _COUNT_SIZE = 4
@@ -36,6 +39,7 @@ def immortalize(mortal: set[int]) -> None:
     objects = gc.get_objects()
     count = _count_of_immortals()
     if count:
+        spared = mortal | _registries()
         finalized = {kind for kind in set(map(type, objects)) if hasattr(kind, "__del__")}
         objects += [one.__code__ for one in objects if type(one) is FunctionType]
         lowest, highest = min(map(id, objects)), max(map(id, objects))
@@ -43,9 +47,26 @@ def immortalize(mortal: set[int]) -> None:
         counts: Any = memoryview((ctypes.c_uint32 * size).from_address(lowest)).cast("B").cast("I")
         # No list of addresses is made: the fork would copy its pages, even after it is freed.
         for one in objects:
-            if type(one) not in finalized and id(one) not in mortal:
+            if type(one) not in finalized and id(one) not in spared:
                 counts[(id(one) - lowest) // _COUNT_SIZE] = count
     gc.freeze()
+
+
+def _registries() -> set[int]:
+    """Return the `id` of each list and dict in which the interpreter keeps what is registered.
+
+    Those are its own: it frees them at its end, after all modules, and a codec or a hook of
+    the snippet's with them. Each is found by something that was registered at the start.
+    """
+    members = [
+        encodings.search_function,
+        codecs.lookup("utf-8"),
+        codecs.lookup_error("strict"),
+        *at_fork.registered,
+    ]
+    holders = gc.get_referrers(*members)
+    # Not the namespace of a module: the interpreter clears those, mortal or not.
+    return {id(one) for one in holders if type(one) in (list, dict) and "__name__" not in one}
 
 
 def _count_of_immortals() -> int:
