@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pool.errors import PoolError
 from pool.inside import layer_format
-from pool.inside.layer_format import RECORD, Entry
+from pool.inside.layer_format import MAX_ENTRIES, MAX_NAMES_BYTES, RECORD, Entry, disk_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +28,11 @@ class ArchiveError(PoolError):
 
 @dataclass(slots=True)
 class Bounds:
-    """The limits of a layer: bytes of content, and number of entries."""
+    """The limits of a layer: bytes on the disk, number of entries, bytes of paths and targets."""
 
     limit_bytes: int
-    limit_entries: int = 100_000
+    limit_entries: int = MAX_ENTRIES
+    limit_names_bytes: int = MAX_NAMES_BYTES
 
 
 class Inspector:
@@ -47,13 +48,15 @@ class Inspector:
     def __init__(self, root: str, bounds: Bounds) -> None:
         self.bytes = 0
         self.entries = 0
+        self.names_bytes = 0
         self.complete = False
         self._root = root
         self._bounds = bounds
         self._buffer = bytearray()
         self._left = 0
-        self._directories = {""}
-        self._others: set[str] = set()
+        # As bytes: one character of four bytes would make the whole text four times as large.
+        self._directories = {b""}
+        self._others: set[bytes] = set()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Add `data`; yield the bytes that may be published. Raises `ArchiveError`."""
@@ -79,31 +82,40 @@ class Inspector:
             path = bytes(buffer[RECORD.size : RECORD.size + path_size])
             target = bytes(buffer[RECORD.size + path_size : end])
             del buffer[:end]
+            self._count(end - RECORD.size, size, kind)
             yield self._record(kind, executable != 0, _text(path), _text(target), size)
+
+    def _count(self, names_bytes: int, size: int, kind: int) -> None:
+        if kind == Entry.END:
+            return
+        self.entries += 1
+        self.names_bytes += names_bytes
+        self.bytes += disk_bytes(size) + names_bytes
+        bounds = self._bounds
+        if self.entries > bounds.limit_entries:
+            raise ArchiveError(f"it has over {bounds.limit_entries} entries")
+        if self.names_bytes > bounds.limit_names_bytes:
+            raise ArchiveError(f"it has over {bounds.limit_names_bytes >> 20} MiB of names")
+        if self.bytes > bounds.limit_bytes:
+            raise ArchiveError(f"it has over {bounds.limit_bytes >> 20} MiB")
 
     def _record(self, kind: int, executable: bool, path: str, target: str, size: int) -> bytes:  # noqa: FBT001
         if kind == Entry.END:
             self.complete = True
             return record(Entry.END, "")
-        self.entries += 1
-        self.bytes += size
-        if self.entries > self._bounds.limit_entries:
-            raise ArchiveError(f"it has over {self._bounds.limit_entries} entries")
-        if self.bytes > self._bounds.limit_bytes:
-            raise ArchiveError(f"it has over {self._bounds.limit_bytes >> 20} MiB")
         self._check_path(path)
         if kind != Entry.FILE and size:
             raise ArchiveError(f"{path!r} has content without being a file")
         match kind:
             case Entry.FILE:
-                self._others.add(path)
+                self._others.add(path.encode())
                 self._left = size
                 return record(Entry.FILE, path, executable=executable, size=size)
             case Entry.DIRECTORY:
-                self._directories.add(path)
+                self._directories.add(path.encode())
                 return record(Entry.DIRECTORY, path)
             case Entry.LINK:
-                self._others.add(path)
+                self._others.add(path.encode())
                 return record(Entry.LINK, path, target=self._inner_target(path, target))
             case _:
                 raise ArchiveError(f"{path!r} is neither a file, nor a directory, nor a link")
@@ -116,9 +128,10 @@ class Inspector:
             raise ArchiveError(f"the path {path!r} climbs")
         if "\0" in path or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
             raise ArchiveError(f"the path {path!r} is none")
-        if posixpath.dirname(path) not in self._directories:
+        encoded = path.encode()
+        if posixpath.dirname(encoded) not in self._directories:
             raise ArchiveError(f"{path!r} is in no directory of the layer")
-        if path in self._others or path in self._directories:
+        if encoded in self._others or encoded in self._directories:
             raise ArchiveError(f"{path!r} comes twice")
 
     def _inner_target(self, path: str, target: str) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class LayersConfig:
     """The settings for keeping layers. Names that end in `_s` are seconds.
 
-    - `limit_bytes`: the limit on the size of all layers together
+    - `limit_bytes`: the limit on the size of all layers together, `limit_layers` on their number
     - `about`: a part of every layer's key, besides requirements and image, such as the index
     - `failure_ttl_s`: the time for which a failure is remembered
     - `concurrency`: the greatest number of installations at once
@@ -25,6 +25,7 @@ class LayersConfig:
     """
 
     limit_bytes: int = 4 << 30
+    limit_layers: int = 1000
     about: str = ""
     failure_ttl_s: float = 30.0
     concurrency: int = 2

@@ -232,13 +232,15 @@ class LayerStore:
         self._evict()
 
     def _evict(self) -> None:
-        """Remove unused layers, the least recently used first, down to the limit."""
+        """Remove unused layers, the least recently used first, down to the limits."""
         over = self.bytes - self.config.limit_bytes
-        for layer in list(self._layers.values()) if over > 0 else ():
-            if over <= 0:
+        too_many = len(self._layers) - self.config.limit_layers
+        for layer in list(self._layers.values()) if over > 0 or too_many > 0 else ():
+            if over <= 0 and too_many <= 0:
                 return
             if not layer.users and layer.key not in self._pinned:
                 over -= layer.bytes
+                too_many -= 1
                 self.observer.evicted()
                 self._drop(layer)
 

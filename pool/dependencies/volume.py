@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -28,8 +29,13 @@ if TYPE_CHECKING:
     from pool.engine.api import Engine, Stream
     from pool.engine.spec import ContainerSpec
 
+logger = logging.getLogger(__name__)
+
 _START_TIMEOUT_S = 30.0
 _ABORT_TIMEOUT_S = 10.0
+_LAST_ANSWER_S = 3.0
+_MAX_DEATHS = 3
+"""How often the container may end while it looks at the layers; each time, one of them goes."""
 _PART_BYTES = 1 << 17
 _MAX_ANSWER_BYTES = 16 << 20
 
@@ -54,15 +60,32 @@ class Volume:
         self._labels = labels
         self._lock = asyncio.Lock()
         self._container: tuple[str, Stream] | None = None
+        self._loaded = False
         self._received = b""
 
     async def load(self, spec: ContainerSpec) -> list[JsonObject]:
         """Start the container anew; return the record of every sound layer."""
         async with self._lock:
             await self._stop()
-            await self._start(spec)
-            answer = await self._ask({"do": "load"})
-        return cast("list[JsonObject]", answer["layers"])
+            deaths = 0
+            while True:
+                try:
+                    await self._start(spec)
+                    return await self._load()
+                except ContainerLost as error:
+                    deaths += 1
+                    if deaths == _MAX_DEATHS:
+                        raise
+                    # The layer that it was reading then is not read again.
+                    logger.warning("%s while it looked at its layers", error)
+
+    async def _load(self) -> list[JsonObject]:
+        names = cast("list[str]", (await self._ask({"do": "names"}))["names"])
+        # One by one: a cancellation then waits for one of them, not for all.
+        answers = [await self._ask({"do": "load", "name": name}) for name in names]
+        self._loaded = True
+        found = [cast("JsonObject | None", answer["layer"]) for answer in answers]
+        return [layer for layer in found if layer is not None]
 
     async def check(self, name: str) -> bool:
         """Return True if a layer's files are the same as when it was published."""
@@ -110,8 +133,8 @@ class Volume:
             await self._stop()
 
     def is_running(self) -> bool:
-        """Return True if the container is there and has answered the last request."""
-        return self._container is not None
+        """Return True if the container is there, has read its layers, and has answered."""
+        return self._container is not None and self._loaded
 
     async def _abort(self) -> None:
         try:
@@ -132,7 +155,7 @@ class Volume:
         self._received = b""
 
     async def _stop(self) -> None:
-        container, self._container = self._container, None
+        container, self._container, self._loaded = self._container, None, False
         if container is not None:
             container_id, stream = container
             await stream.close()
@@ -140,14 +163,25 @@ class Volume:
             await see_through(until_removed(container_id, remove))
 
     async def _ask(self, request: JsonObject) -> JsonObject:
+        exchange = asyncio.create_task(self._exchange(request), name="ask the volume")
         try:
-            await self._send(request)
-            return await self._answer()
+            return await asyncio.shield(exchange)
         except BaseException:
-            # For example, cancelled before the answer came. Without this, the next request would
-            # take that answer for its own.
-            await self._stop()
+            # Killed while it reads a layer, the container would take that for what killed it, and
+            # remove it. An answer that came later would be taken for the next one's.
+            await see_through(self._finish(exchange))
             raise
+
+    async def _finish(self, exchange: asyncio.Task[JsonObject]) -> None:
+        """Wait a little for the answer that nobody waits for any more; else end the container."""
+        await asyncio.wait([exchange], timeout=_LAST_ANSWER_S)
+        if not exchange.done() or exchange.cancelled() or exchange.exception() is not None:
+            exchange.cancel()
+            await self._stop()
+
+    async def _exchange(self, request: JsonObject) -> JsonObject:
+        await self._send(request)
+        return await self._answer()
 
     async def _send(self, request: JsonObject) -> None:
         await self._write(json.dumps(request).encode() + b"\n")

@@ -13,11 +13,13 @@ from pool.engine.spec import RUNNER_DIR
 from pool.language import PYTHON
 
 _ROOM = files("pool.inside")
-_SHARED = "pool.inside.layer_format"
+_SHARED = ("layer_format", "manifest")
+"""What programs may import of ours, each after what it imports itself."""
 _PROGRAM = """\
 import sys, types
-shared = sys.modules[{name!r}] = types.ModuleType({name!r})
-exec({shared!r}, vars(shared))
+for name, text in {shared!r}:
+    shared = sys.modules[name] = types.ModuleType(name)
+    exec(text, vars(shared))
 exec({main!r})
 """
 
@@ -41,11 +43,11 @@ def bootstrap_command(script: str) -> list[str]:
 def program(name: str) -> str:
     """Return the module `name` as one program for `python3 -c`, for any image.
 
-    Such a program imports one module, `pool.inside.layer_format`. The text first puts this module
-    into `sys.modules`, so that the import finds it there.
+    Such a program imports the modules `_SHARED` and no other ones of ours. The text first puts
+    these modules into `sys.modules`, so that the imports find them there.
     """
-    shared = source(_SHARED.rpartition(".")[2])
-    return _PROGRAM.format(name=_SHARED, shared=shared, main=source(name))
+    shared = [(f"pool.inside.{one}", source(one)) for one in _SHARED]
+    return _PROGRAM.format(shared=shared, main=source(name))
 
 
 def source(name: str) -> str:

@@ -21,6 +21,15 @@ CHUNK = struct.Struct("!I")
 layer; `ABORT` says that the server does not want it any more."""
 ABORT = 0xFFFFFFFF
 
+MAX_ENTRIES = 100_000
+MAX_NAMES_BYTES = 16 << 20
+"""The bound on all paths and targets of a layer together. `pandas` with all that it needs has
+0.6 MiB; 90,000 names of 255 bytes, which a wheel of a few MB may bring, are 22 MiB. Without it,
+what is known of such a layer would take all memory of those that look at it."""
+
+_BLOCK_BYTES = 4096
+_INODE_BYTES = 512
+
 
 class Entry(enum.IntEnum):
     """The kind of an entry. END ends a layer. The server refuses OTHER and any other number."""
@@ -37,3 +46,8 @@ def record(
 ) -> bytes:
     """Return a record without its content. The caller sends `size` bytes of content after it."""
     return RECORD.pack(kind, executable, len(path), len(target), size) + path + target
+
+
+def disk_bytes(size: int) -> int:
+    """Return what an entry of `size` bytes takes on a disk: at least a block, and its inode."""
+    return max(1, -(-size // _BLOCK_BYTES)) * _BLOCK_BYTES + _INODE_BYTES

@@ -6,8 +6,13 @@ JSON on stdin, each answer a line on stdout. The program ends when stdin ends.
 
 The volume's root holds the layers, under names that nobody can guess; only root can list it. It
 also holds `.owners`, with one directory for each server. The keeper of a server locks this
-directory for as long as it runs. The directory holds a JSON file for each layer, and `unfinished`,
-the layers that are not whole yet.
+directory for as long as it runs. The directory holds `unfinished`, the layers that are not whole
+yet, and for each layer:
+
+- `NAME.json`: what the server told of a layer, and its size; small
+- `NAME.entries`: its manifest (`manifest.py`). Servers before 2026-12 had all in the first.
+- `NAME.reading`: there while a layer is read. After a start, it names the layer over which this
+  program was killed.
 """
 
 from __future__ import annotations
@@ -17,16 +22,25 @@ import fcntl
 import hashlib
 import json
 import os
+import resource
 import shutil
+import stat
 import struct
 import sys
 import time
 from typing import Any, Iterator
 
-from pool.inside.layer_format import ABORT, CHUNK, RECORD, Entry
+from pool.inside.layer_format import ABORT, CHUNK, MAX_ENTRIES, MAX_NAMES_BYTES, RECORD, Entry
+from pool.inside.manifest import MAX_MANIFEST_BYTES, Known, State, is_as_written, write_manifest
 
-_BLOCK = 4096
 _READ = 1 << 18
+_MEMORY_BYTES = 160 << 20
+"""What this program may take on top of the interpreter. It is less than its container may have, so
+that the end of memory is a `MemoryError` over one layer, not the end of the program."""
+_MAX_ABOUT_BYTES = 64 << 10
+_MAX_OLD_BYTES = 16 << 20
+"""The largest `NAME.json` of an earlier server that is read; as objects it takes 80 MiB."""
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, struct.error, MemoryError, RecursionError)
 
 
 class Aborted(Exception):  # noqa: N818 - no error of ours
@@ -99,19 +113,26 @@ class Depot:
         shutil.rmtree(self.unfinished, ignore_errors=True)
         os.mkdir(self.unfinished)
 
-    def load(self) -> list[dict[str, Any]]:
-        """Return `about`, name and size in bytes of each sound layer. Remove the others."""
-        found = []
-        for file in sorted(os.listdir(self.home)):
+    def names(self) -> list[str]:
+        """Return the layers that there are, without those that this program was killed over."""
+        found: dict[str, set[str]] = {}
+        for file in os.listdir(self.home):
             name, extension = os.path.splitext(file)
-            if extension != ".json":
-                continue
-            if self.check(name):
-                known = self._read(name)
-                found.append({**known["about"], "name": name, "bytes": known["bytes"]})
-            else:
+            if extension:
+                found.setdefault(name, set()).add(extension)
+        for name, extensions in found.items():
+            if ".reading" in extensions or ".json" not in extensions:
                 self.remove(name)
-        return found
+        return sorted(name for name in found if os.path.exists(self._path(name)))
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """Return what is known of a layer; `None` if it is not sound, and then remove it."""
+        if self.check(name):
+            with contextlib.suppress(*_UNREADABLE):
+                known = self._read(name)
+                return {**known["about"], "name": name, "bytes": known["bytes"]}
+        self.remove(name)
+        return None
 
     def publish(self, name: str, about: dict[str, Any], source: Parts) -> int:
         """Write a layer to the volume, as a whole or not at all. Returns its size in bytes.
@@ -121,12 +142,15 @@ class Depot:
         partial = os.path.join(self.unfinished, name)
         try:
             os.mkdir(partial)
-            entries = _extract(source, partial)
+            digests = _extract(source, os.fsencode(partial))
             source.finish()
-            size = sum(_blocks(entry[0]) for entry in entries.values()) + _BLOCK
+            with self._replaced(name, ".entries") as file:
+                size = write_manifest(
+                    file, os.fsencode(partial), lambda path, state: (state, digests[path])
+                )
             # First the facts, then the layer: a crash in between leaves facts without a layer,
             # which `load` removes. The other way round, nobody would know of the layer.
-            self._write(name, {"about": about, "bytes": size, "entries": entries})
+            self._write(name, {"about": about, "bytes": size})
             os.rename(partial, os.path.join(self.root, name))
         except BaseException:
             self.remove(name)
@@ -135,55 +159,72 @@ class Depot:
         return size
 
     def check(self, name: str) -> bool:
-        """Return True if a layer is the same as when it was published.
-
-        An entry whose lstat(2) has not changed counts as the same. Of any other entry, the
-        content is read and compared by its digest.
-        """
+        """Return True if a layer is the same as when it was published."""
         try:
-            known = self._read(name)
-            layer = os.path.join(self.root, name)
-            entries = known["entries"]
-            if sorted(_walk(layer)) != sorted(entries):
-                return False
-            touched = False
-            for path, entry in entries.items():
-                now = _state(os.path.join(layer, path))
-                if now != entry[:4]:
-                    if now[:2] != entry[:2] or _digest(os.path.join(layer, path)) != entry[4]:
-                        return False
-                    entry[:4] = now
-                    touched = True
-            if touched:
-                self._write(name, known)
-        except (OSError, ValueError, KeyError, TypeError):
+            # Without this file, a layer that this program dies over is read again at each start,
+            # and nobody gets any layer any more.
+            with open(self._path(name, ".reading"), "wb"):
+                pass
+            try:
+                return self._compare(name)
+            finally:
+                os.unlink(self._path(name, ".reading"))
+        except _UNREADABLE:
             return False
-        return True
 
     def remove(self, name: str) -> None:
         """Remove a layer: first move it out of sight, then delete its files."""
         away = os.path.join(self.unfinished, f"{name}.{time.monotonic_ns()}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(os.path.join(self.root, name), away)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.home, f"{name}.json"))
+        for extension in (".json", ".entries", ".reading", ".json.new", ".entries.new"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(name, extension))
         shutil.rmtree(away, ignore_errors=True)
 
     def note_use(self, used: dict[str, float]) -> None:
         """Write down when layers were last used: `used` has seconds since the epoch by name."""
         for name, at in used.items():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(*_UNREADABLE):
                 known = self._read(name)
                 known["about"]["used_at"] = at
                 self._write(name, known)
+
+    def _compare(self, name: str) -> bool:
+        path, layer = self._path(name, ".entries"), os.fsencode(os.path.join(self.root, name))
+        if not os.path.exists(path):
+            self._renew(name, layer)
+        if os.path.getsize(path) > MAX_MANIFEST_BYTES:
+            return False
+        self._read(name)
+        with open(path, "r+b") as file:
+            return is_as_written(file, layer)
+
+    def _renew(self, name: str, layer: bytes) -> None:
+        """Bring what an earlier server wrote of a layer into the form of today."""
+        old = self._read(name, _MAX_OLD_BYTES)
+        entries = old["entries"]
+
+        def known(path: bytes, _now: State) -> Known:
+            size, mode, mtime, ctime, digest = entries.pop(os.fsdecode(path))
+            if stat.S_ISLNK(mode):  # its target stood there
+                return (mode, size, mtime, ctime), hashlib.sha256(os.fsencode(digest)).digest()
+            return (mode, size, mtime, ctime), bytes.fromhex(digest) or bytes(32)
+
+        with self._replaced(name, ".entries") as file:
+            size = write_manifest(file, layer, known)
+            if entries:
+                raise ValueError("something of the layer is not there any more")
+        self._write(name, {"about": old["about"], "bytes": size})
 
     def _take_over(self, other: str) -> None:
         """Take over the layers of the directory `other`, if no running keeper has locked it."""
         fd = os.open(other, os.O_RDONLY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for file in os.listdir(other):
-                if file.endswith(".json"):
+            # What is known of a layer comes last: without it, nobody takes the rest for a layer.
+            for file in sorted(os.listdir(other), key=lambda file: file.endswith(".json")):
+                if file.endswith((".json", ".entries", ".reading")):
                     os.rename(os.path.join(other, file), os.path.join(self.home, file))
             shutil.rmtree(other, ignore_errors=True)
         except BlockingIOError:
@@ -200,44 +241,57 @@ class Depot:
         finally:
             os.close(fd)
 
-    def _read(self, name: str) -> dict[str, Any]:
-        with open(os.path.join(self.home, f"{name}.json"), encoding="utf-8") as file:
+    def _path(self, name: str, extension: str = ".json") -> str:
+        return os.path.join(self.home, name + extension)
+
+    def _read(self, name: str, limit: int = _MAX_ABOUT_BYTES) -> dict[str, Any]:
+        path = self._path(name)
+        if os.path.getsize(path) > limit:
+            raise ValueError("too much is known of it")
+        with open(path, encoding="utf-8") as file:
             known: dict[str, Any] = json.load(file)
         return known
 
     def _write(self, name: str, known: dict[str, Any]) -> None:
-        path = os.path.join(self.home, f"{name}.json")
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            json.dump(known, file)
+        text = json.dumps(known).encode()
+        if len(text) > _MAX_ABOUT_BYTES:
+            raise ValueError("too much is to be known of it")
+        with self._replaced(name, ".json") as file:
+            file.write(text)
+
+    @contextlib.contextmanager
+    def _replaced(self, name: str, extension: str) -> Iterator[Any]:
+        """Give a file to write, which takes its place when all is in it."""
+        path = self._path(name, extension)
+        with open(path + ".new", "wb") as file:
+            yield file
         os.rename(path + ".new", path)
 
 
-def _extract(source: Parts, root: str) -> dict[str, list[Any]]:
-    """Write each entry of a layer below `root`; return its `_state` and digest, by its path."""
-    entries: dict[str, list[Any]] = {}
-    digests: dict[str, str] = {}
+def _extract(source: Parts, root: bytes) -> dict[bytes, bytes]:
+    """Make the entries that come; return the digest of each by its path."""
+    digests: dict[bytes, bytes] = {}
+    names_bytes = 0
     while True:
         kind, runs, path_size, target_size, size = RECORD.unpack(source.read(RECORD.size))
-        path = source.read(path_size).decode()
-        target = source.read(target_size).decode()
+        path, target = source.read(path_size), source.read(target_size)
         where = os.path.join(root, path)
         if kind == Entry.END:
-            break
+            return digests
+        names_bytes += path_size + target_size
+        if len(digests) >= MAX_ENTRIES or names_bytes > MAX_NAMES_BYTES:
+            raise ValueError("the layer has too many entries, or too long names")
         if kind == Entry.DIRECTORY:
             os.mkdir(where, 0o755)
-            digests[path] = ""
+            digests[path] = bytes(32)
         elif kind == Entry.LINK:
             os.symlink(target, where)
-            digests[path] = target
+            digests[path] = hashlib.sha256(target).digest()
         else:
             digests[path] = _write_file(source, where, size, 0o755 if runs else 0o644)
-    # Only now: the times of a directory change with each entry that is made in it.
-    for path, digest in digests.items():
-        entries[path] = [*_state(os.path.join(root, path)), digest]
-    return entries
 
 
-def _write_file(source: Parts, path: str, size: int, mode: int) -> str:
+def _write_file(source: Parts, path: bytes, size: int, mode: int) -> bytes:
     digest = hashlib.sha256()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(fd, "wb") as file:
@@ -246,47 +300,15 @@ def _write_file(source: Parts, path: str, size: int, mode: int) -> str:
             file.write(data)
             digest.update(data)
             size -= len(data)
-    return digest.hexdigest()
-
-
-def _walk(root: str) -> Iterator[str]:
-    pending = [""]
-    while pending:
-        where = pending.pop()
-        with os.scandir(os.path.join(root, where)) as entries:
-            for entry in entries:
-                path = os.path.join(where, entry.name)
-                yield path
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(path)
-
-
-def _state(path: str) -> list[int]:
-    """Return the size in bytes, the mode, and the times of the last changes, in nanoseconds."""
-    about = os.lstat(path)
-    return [about.st_size, about.st_mode, about.st_mtime_ns, about.st_ctime_ns]
-
-
-def _digest(path: str) -> str:
-    if os.path.islink(path):
-        return os.readlink(path)
-    if os.path.isdir(path):
-        return ""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for data in iter(lambda: file.read(_READ), b""):
-            digest.update(data)
-    return digest.hexdigest()
-
-
-def _blocks(size: int) -> int:
-    return (size + _BLOCK - 1) // _BLOCK * _BLOCK
+    return digest.digest()
 
 
 def _answer(depot: Depot, request: dict[str, Any], source: Any) -> dict[str, Any]:  # noqa: ANN401
     do = request["do"]
+    if do == "names":
+        return {"names": depot.names()}
     if do == "load":
-        return {"layers": depot.load()}
+        return {"layer": depot.load(request["name"])}
     if do == "check":
         return {"sound": depot.check(request["name"])}
     if do == "remove":
@@ -308,12 +330,15 @@ def _answer(depot: Depot, request: dict[str, Any], source: Any) -> dict[str, Any
 def main() -> None:
     """Answer requests until stdin ends. The arguments are the volume's root and the server."""
     root, owner = sys.argv[1:]
+    with open("/proc/self/statm", encoding="ascii") as file:
+        own = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (own + _MEMORY_BYTES,) * 2)
     source, out = sys.stdin.buffer, sys.stdout
     depot = Depot(root, owner)
     for line in iter(source.readline, b""):
         try:
             answer = _answer(depot, json.loads(line), source)
-        except (OSError, ValueError, EOFError, struct.error) as error:
+        except (*_UNREADABLE, EOFError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         out.write(json.dumps(answer) + "\n")
         out.flush()

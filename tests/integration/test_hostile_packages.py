@@ -13,14 +13,16 @@ from tests.integration.test_layers import (
     layers_on,
     listing,
     mill,
+    settings_of,
     shared_volume,
+    volume,
 )
 
 if TYPE_CHECKING:
     from tests.integration.package_index import PackageIndex
-    from tests.integration.server import Server
+    from tests.integration.server import Server, StartServer
 
-__all__ = ["index", "mill", "shared_volume"]
+__all__ = ["index", "mill", "shared_volume", "volume"]
 
 PROBE = """
 import os, json
@@ -110,6 +112,27 @@ async def test_a_wheel_that_climbs_is_refused(
     answer = await mill.run("pass", key=A, dependencies=[name])
     assert answer.status == 422
     assert not [one for one in await listing(first_image, shared_volume) if "evil" in one]
+
+
+async def test_names_without_end_are_refused_and_the_dependencies_of_others_go_on(
+    volume: str, start: StartServer, index: PackageIndex
+) -> None:
+    """Each name is legal; what is known of all together took the memory of the volume's keeper."""
+    files = {f"{number:05}{'漢' * 80}": "" for number in range(70_000)}
+    index.add(wheel("manynames", files=files))
+    settings = {**settings_of(index, volume), "INSTALL_TIMEOUT_S": "100"}
+    server = await start(**settings)
+    await server.output("import plain", dependencies=["plain"])
+    answer = await server.run("pass", dependencies=["manynames"])
+    assert (answer.status, answer.code) == (422, "install_failed")
+    assert answer.error.splitlines()[0].endswith("it has over 16 MiB of names")
+    await server.output("import withpth", dependencies=["withpth"])
+    await server.stop()
+    again = await start(**settings)
+    await again.sees("pgexec_dependency_sets", 2)
+    index.asked.clear()
+    await again.output("import plain", dependencies=["plain"])
+    assert index.asked == []
 
 
 @pytest.mark.parametrize(

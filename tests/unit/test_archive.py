@@ -13,7 +13,7 @@ ROOT = "/opt/layers/secret"
 END = record(Entry.END, "")
 
 
-def inspect(data: bytes, *, cut: int = 1 << 20, limit: int = 1000, entries: int = 100) -> bytes:
+def inspect(data: bytes, *, cut: int = 1 << 20, limit: int = 1 << 20, entries: int = 100) -> bytes:
     inspector = Inspector(ROOT, Bounds(limit, entries))
     out = b"".join(
         part
@@ -101,6 +101,25 @@ def test_more_than_the_bounds_allow_is_refused_before_it_has_come() -> None:
         inspect(RECORD.pack(1, 0, 5000, 0, 0))
     with pytest.raises(ArchiveError, match="content without"):
         inspect(RECORD.pack(2, 0, 1, 0, 5) + b"x")
+
+
+def test_a_thousand_empty_files_take_a_block_and_an_inode_each_and_more_is_refused() -> None:
+    files = b"".join(file(f"f{number}") for number in range(1000)) + END
+    assert len(inspect(files, limit=6 << 20, entries=1000)) > 0
+    with pytest.raises(ArchiveError, match="over 4 MiB"):
+        inspect(files, limit=4 << 20, entries=1000)
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "漢", "😀"])
+def test_names_are_bounded_in_bytes_together(letter: str) -> None:
+    name = letter * (240 // len(letter.encode()))
+    entries = b"".join(
+        (link(f"{number:05}", name), file(f"{number:05}{name}"))[number % 2]
+        for number in range(1000)
+    )
+    inspector = Inspector(ROOT, Bounds(1 << 30, limit_names_bytes=1 << 17))
+    with pytest.raises(ArchiveError, match="of names"):
+        list(inspector.feed(entries))
 
 
 def test_nothing_may_follow_the_end() -> None:

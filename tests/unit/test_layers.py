@@ -324,6 +324,15 @@ async def test_one_that_is_over_the_limit_by_itself_serves_those_who_wait_and_go
     assert bench.store.layers == 0
 
 
+async def test_their_number_is_bounded_as_well() -> None:
+    bench = Bench(limit_layers=2)
+    for name in "abc":
+        await bench.name(name)
+    await quiet()
+    kept = {about["requirements"] for about in bench.volume.layers.values()}
+    assert kept == {("b",), ("c",)}
+
+
 async def test_what_is_preloaded_stays() -> None:
     bench = Bench(limit_bytes=KIB)
     layer = await bench.store.preload(("a",), SPEC)
