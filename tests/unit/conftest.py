@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import hypothesis
+from hypothesis import HealthCheck, settings
 
 from pgexec.advise.clock import ClockLoop
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
     import pytest
 
-hypothesis.settings.register_profile("check", max_examples=10)
+# On a busy machine an example may take any time; that must not decide.
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("untimed", UNTIMED)
+settings.register_profile("check", UNTIMED, max_examples=10)
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
