@@ -28,9 +28,11 @@ def close_openings(wiped: list[str]) -> list[str]:
     for point, kind in mounts.items():
         if point in wiped or kind in _OF_THE_KERNEL or _is_read_only(point):
             continue
-        if kind == "tmpfs" and _mode(point) & _FOR_ALL:
+        mode = _mode(point)
+        # A directory only: a masked file is the container's own /dev/null, which is all users'.
+        if kind == "tmpfs" and stat.S_ISDIR(mode) and mode & _FOR_ALL:
             with contextlib.suppress(OSError):
-                os.chmod(point, _mode(point) & 0o755)
+                os.chmod(point, mode & 0o755)
         openings += _openings_below(point, set(mounts))
     return sorted(openings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,6 +44,16 @@ def test_a_tmpfs_of_the_engines_is_closed(tmp_path: Path, mounts: dict[str, str]
     mounts[open_directory(place)] = "tmpfs"
     assert openings.close_openings([]) == []
     assert place.stat().st_mode & 0o7777 == 0o755
+
+
+def test_what_masks_a_file_keeps_its_mode(tmp_path: Path, mounts: dict[str, str]) -> None:
+    """It is `/dev/null` of the container's `/dev`: closed, it would be so for every snippet."""
+    null = tmp_path / "null"
+    os.mkfifo(null)
+    null.chmod(0o666)
+    mounts[str(null)] = "tmpfs"
+    assert openings.close_openings([]) == []
+    assert null.stat().st_mode & 0o7777 == 0o666
 
 
 def test_what_is_wiped_anyhow_and_what_holds_no_files_is_passed_over(
