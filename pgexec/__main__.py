@@ -1,7 +1,7 @@
 """Run code snippets in warm containers. `pgexec COMMAND --help` says more of a command."""
 
-# Each command imports what it needs when it is called: `--help` loads neither the server nor the
-# settings, which take a second on a small machine.
+# Each command has imports of its own: so `--help` loads neither the server nor the settings,
+# which take a second on a small machine.
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the process's exit status; without a command, print the help."""
+    """Run a command and return the process's exit status. Without a command, print the help."""
     parser = _parser()
     options = parser.parse_args(arguments)
     match options.command:
@@ -72,14 +72,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def serve_command(options: Mapping[str, str]) -> int:
-    """Serve until told to stop; `options` win over the settings of the same names."""
+    """Serve until a signal; `options` win over the settings of the same names."""
     from pgexec.backend.docker import DockerBackend
 
     return run_server(DockerBackend, options)
 
 
 def settings_command(*, as_json: bool) -> int:
-    """Print every setting, and then what is wrong with them; the status is 2 if anything is."""
+    """Print every setting, then errors and warnings; the status is 2 if there is an error."""
     from pgexec.settings import SettingsError, listing, load_settings
 
     try:
@@ -129,7 +129,7 @@ def doctor_command(*, as_json: bool) -> int:
 
 
 def advise_command(source: str, window: str, key: str, *, as_json: bool) -> int:
-    """Print what to change."""
+    """Print advice on the settings."""
     from pgexec.advise.advice import advise, render, render_json
     from pgexec.advise.sources import SourceError, evidence_of
     from pgexec.settings import SettingsError, load_settings
@@ -148,7 +148,7 @@ def advise_command(source: str, window: str, key: str, *, as_json: bool) -> int:
 def run_server(
     backend: Callable[[Settings], Backend], options: Mapping[str, str] | None = None
 ) -> int:
-    """Read the settings, start the log, and serve; what goes wrong is one sentence."""
+    """Read the settings, start the log, and serve. Any error is printed as one sentence."""
     import logging
 
     import uvloop
@@ -184,9 +184,9 @@ def run_server(
         try:
             uvloop.run(serve_backend())
         except KeyboardInterrupt:
-            if not served:  # else it came while the loop was being closed
+            if not served:  # else the signal came while the loop was being closed
                 raise
-    except SettingsError as error:  # such as the engine's certificates, read late
+    except SettingsError as error:  # for example, of the engine's certificates, which are read late
         return _fail(EXIT_MISCONFIGURED, str(error))
     except ListenError as error:
         return _fail(EXIT_FAILED, str(error))
@@ -196,7 +196,7 @@ def run_server(
 
 
 def _stop_printing() -> int:
-    """Have nothing more written to a standard output whose reader has gone, at exit neither."""
+    """Write nothing more to stdout, whose reader has gone: else Python complains at its exit."""
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -37,30 +37,31 @@ logger = logging.getLogger("pgexec")
 OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 WARM_POLL_S = 0.2
 CLEAN_UP_S = 2.0
-"""How long what attends the engine may take to clean up; where that is away, it never would."""
+"""The attendant of the engine may clean up for so many seconds. If the engine is away, it would
+never end."""
 
 
 class ListenError(Exception):
-    """The address is taken or not ours; the sentence says which."""
+    """The server cannot listen on its address; the text gives the reason."""
 
 
 class Backend(Protocol):
-    """The container engine, as far as the composition needs it."""
+    """The part of the container engine that this module needs."""
 
     def observe(self, engine: EngineObserver, layers: LayerObserver) -> None:
-        """Tell these from now on of every call of the engine and of leaks, and of layers."""
+        """From now on, tell `engine` of each call and leak, and `layers` of each layer."""
         ...
 
     def stop_installing(self) -> None:
-        """Install nothing any more; runs that wait for an installation get an error at once."""
+        """Install nothing any more. Runs that wait for an installation get an error at once."""
         ...
 
     async def launch(self, number: int, language: str) -> Container:
-        """Start a warm container; waits for nothing that the engine does not do now."""
+        """Start a warm container for a language. Its pool gives each one a new `number`."""
         ...
 
     async def laboratory(self, language: str) -> Laboratory:
-        """Return where spare containers come from that are like those of a language's pool.
+        """Return a source of spare containers that are like those of a language's pool.
 
         Raises `PoolError`.
         """
@@ -68,26 +69,26 @@ class Backend(Protocol):
 
     @property
     def dependencies(self) -> Dependencies:
-        """What has the layers of dependencies."""
+        """The layers of dependencies."""
         ...
 
     async def attend(self, pools: Mapping[str, PoolManager]) -> None:
-        """Sweep what earlier servers left, and tell the pools when the engine is back; forever.
+        """Sweep containers of earlier servers, and tell the pools when the engine is back; forever.
 
-        Its first step may pause the pools, by language, which are not started yet.
+        `pools` has a pool by language. They are not started yet: the first step may pause them.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of the engine."""
+        """Close all connections to the engine."""
         ...
 
 
 async def serve(settings: Settings, backend: Backend, flush: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
-    `flush` writes out the log before such an end. The engine need not be there: `/readyz`
-    says so until it is. Raises `ListenError`.
+    `flush` writes out the log before such an end. If the engine is away, `/readyz` says so until
+    it is there. Raises `ListenError`.
     """
     metrics = Metrics(tuple(settings.by_language))
     pools = {
@@ -183,7 +184,7 @@ def _host_for_people(host: str) -> str:
 
 
 async def _tell_when_warm(service: PoolService) -> None:
-    """Log once that every pool has been filled for the first time, and how long that took."""
+    """Log once that all pools are full for the first time, and the seconds that this took."""
     began = time.monotonic()
     while service.unready() is not None:  # noqa: ASYNC110  # ends with the start
         await asyncio.sleep(WARM_POLL_S)
@@ -193,7 +194,7 @@ async def _tell_when_warm(service: PoolService) -> None:
 
 
 def _tracer() -> Tracer | None:
-    """Return what traces requests, where OpenTelemetry's own variables ask for it."""
+    """Return a tracer of requests if OpenTelemetry's own variables ask for one, else `None`."""
     asked = next(filter(os.environ.get, OTLP_ENDPOINTS), None)
     if asked is None or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
@@ -206,7 +207,7 @@ def _tracer() -> Tracer | None:
 
 
 async def _first(stop: asyncio.Event, attendant: asyncio.Task[None]) -> None:
-    """Wait for the signal; an attendant that ends before it is a bug, and ends the server."""
+    """Wait for the signal. If the attendant ends before it, that is a bug: raise its error."""
     stopped = asyncio.create_task(stop.wait(), name="wait for a signal")
     try:
         await asyncio.wait([stopped, attendant], return_when=asyncio.FIRST_COMPLETED)

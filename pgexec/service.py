@@ -1,4 +1,4 @@
-"""What the routes need of whatever runs snippets, and the pool in that role."""
+"""The service behind the routes: it runs snippets in the pool's containers."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Timings:
-    """Where the time of a run went and what served it, filled in as far as it gets.
+    """The container of a run, and its times in seconds; each is set once it is known.
 
-    `install_s` is the wait for dependencies, `queue_s` that for a container, of which `start_s`
-    went into starting it; `lease_s` is the use of the container, of which the snippet had
-    `run_s`. `install_at` and `lease_at` are when those began, of `time.perf_counter`. `None` is
-    what did not happen.
+    - `install_s`: the wait for dependencies; it began at `install_at`
+    - `queue_s`: the wait for a container; during `start_s` of it, the container was starting
+    - `lease_s`: the use of the container, from `lease_at` on; the snippet itself took `run_s`
+
+    `install_at` and `lease_at` are times of `time.perf_counter`. A step that did not happen is
+    `None`.
     """
 
     container_id: str | None = None
@@ -47,14 +49,14 @@ class Timings:
 
 
 class Progress(Protocol):
-    """Hears how a run comes along. Must not raise, block or call back."""
+    """Hears the progress of a run. Must not raise, block or call the pool."""
 
     def queued(self, position: int) -> None:
         """Hear the place in the queue, 1 for the next request, and each change of it."""
         ...
 
     def line(self, text: str) -> None:
-        """Hear one line of the installer's, without its end."""
+        """Hear one line of the installer, without its line end."""
         ...
 
     def leased(self) -> None:
@@ -67,7 +69,7 @@ class Progress(Protocol):
 
 
 class Service(Protocol):
-    """Runs snippets. Raises `PoolError`; what a snippet does is never an error."""
+    """Runs snippets. May raise `PoolError`. A snippet that fails is a result, never an error."""
 
     async def run(
         self,
@@ -77,24 +79,24 @@ class Service(Protocol):
         timings: Timings,
         progress: Progress | None = None,
     ) -> Result:
-        """Run a request's snippet on behalf of a tenant. Cancelling ends the run.
+        """Run the snippet of a request for a tenant. A cancellation ends the run.
 
-        The snippet may take `timeout_s`, whatever the request asks for. Fills in `timings`, also
-        where it fails, and tells `progress`.
+        The snippet may take `timeout_s` seconds; the request's own field does not count here.
+        Fills in `timings`, even if it fails, and tells `progress`.
         """
         ...
 
     def unready(self) -> str | None:
-        """Return why a run would not be served now, `None` when it would."""
+        """Return the reason why a run would not be served now, or `None` if it would."""
         ...
 
     def pools(self) -> Mapping[str, Snapshot]:
-        """Return a picture of each pool by its name."""
+        """Return the state of each pool by its name."""
         ...
 
 
 class Dependencies(Protocol):
-    """Has layers of dependencies, installing them where need be."""
+    """The layers of dependencies; it installs missing ones."""
 
     def use(
         self,
@@ -104,19 +106,19 @@ class Dependencies(Protocol):
         tenant: str,
         on_line: OnLine | None = None,
     ) -> AbstractAsyncContextManager[Layer]:
-        """Give a layer for a language's containers; see `LayerStore.use`.
+        """Yield a layer for a language's containers; see `LayerStore.use`.
 
-        It stays as long as the block lasts.
+        The layer is not evicted before the block ends.
         """
         ...
 
     async def is_damaged(self, layer: Layer) -> bool:
-        """Whether a layer is no longer what it was; if so, the next use makes it anew."""
+        """Return True if a layer has changed; the next use then installs it again."""
         ...
 
 
 class PoolService:
-    """Runs snippets in the containers of their language's pool, with the layers they depend on."""
+    """Runs snippets in containers of their language's pool, with their layers of dependencies."""
 
     def __init__(
         self,
@@ -137,7 +139,7 @@ class PoolService:
         timings: Timings,
         progress: Progress | None = None,
     ) -> Result:
-        """Lease a container, run the snippet in it, and leave it to the pool."""
+        """Lease a container, run the snippet in it, and give it back to the pool."""
         job = Job(
             code=request.code.encode(),
             stdin=request.stdin.encode(),
@@ -151,7 +153,8 @@ class PoolService:
                 named = replace(job, layer=layer.name)
                 return await self._run(named, request, tenant, timings, progress)
             except LayerMissing:
-                # The snippet has not begun. Somebody else's hand was on the volume.
+                # Something else has removed the layer from the volume. The snippet has not begun,
+                # so a second try runs it once.
                 if not await self._dependencies.is_damaged(layer):
                     raise
         async with self._layer(request, tenant, timings, progress) as layer:
@@ -192,7 +195,7 @@ class PoolService:
             async with lease:
                 timings.container_id = lease.container.id
                 timings.source = lease.source
-                timings.queue_s = lease.queued_s  # a stream's head is about to tell
+                timings.queue_s = lease.queued_s  # the head of a stream tells it, so before that
                 timings.start_s = lease.start_s or None
                 if progress is None:
                     result = await lease.run(job)
@@ -208,7 +211,7 @@ class PoolService:
                 timings.lease_s = time.perf_counter() - lease.entered_at
 
     def unready(self) -> str | None:
-        """Return the pools' own reasons, each with its language where there are several."""
+        """Return the pools' own reasons, each with its language if there are several pools."""
         found = {name: pool.snapshot().unready for name, pool in self._pools.items()}
         reasons = [(name, reason) for name, reason in found.items() if reason is not None]
         if len(self._pools) > 1:

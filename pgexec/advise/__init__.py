@@ -1,1 +1,1 @@
-"""Advice on the settings of the pool, from what a server has seen."""
+"""Advice on the settings of the pool, from the figures of a server."""

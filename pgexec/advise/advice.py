@@ -1,4 +1,4 @@
-"""Say which settings to change, and why, from the figures of a server (`sources`). Pure."""
+"""Advise which settings to change, and why, from the figures of a server (`sources`). Pure."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENOUGH = 100
-"""Leases below which nothing can be said."""
+"""With fewer leases than this, there is no advice."""
 FULL_SHARE = 0.001
-"""Of all arrivals, how many may need more containers than there may be."""
+"""This share of all arrivals may need more containers than `max_containers`."""
 OOM_SHARE = 0.01
 START_SHARE = 0.05
-"""Of a container's working time, how much its replacement after the last use may take."""
+"""The start of a container's replacement may take this share of the container's working time."""
 MOST_USES = 10_000
 LEAST_MEMORY = 64 << 20
 SPARE_MEMORY = 4
-"""From how many times the highest peak on a memory limit is said to be too high."""
+"""A memory limit of so many times the highest peak, or more, is too high."""
 
 Counts = dict[float, float]
-"""How many cases by upper bound, not cumulated; the bound of the rest is `math.inf`."""
+"""The number of cases by upper bound, not cumulated; the last bound is `math.inf`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a server has seen, over some time; sizes are bytes.
+    """The figures of a server over some time; sizes are bytes.
 
-    `waited` counts the leases that got no container at once, `refused` those that got none.
-    `levels` and `rises` are those of `pool.sizing.demand.DemandReport`; `peaks` is the snippets'
-    highest memory, empty where it is not known.
+    `waited` counts the leases that had to wait for a container, `refused` those that got none.
+    `levels` and `rises` are the fields of `pool.sizing.demand.DemandReport`. `peaks` counts the
+    snippets by their highest memory; it is empty if that is not known.
     """
 
     min_idle: int
@@ -68,7 +68,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to change, and what to expect of it; shares are of 1."""
+    """The settings to change, and the effect to expect; shares are between 0 and 1."""
 
     leases: int
     waited_share: float
@@ -79,12 +79,12 @@ class Advice:
 
     @property
     def enough(self) -> bool:
-        """Whether there was enough to look at."""
+        """True if there were enough leases for advice."""
         return self.leases >= ENOUGH
 
 
 def advise(seen: Evidence) -> Advice:
-    """Return what to change."""
+    """Return the settings to change."""
     waited_share = seen.waited / seen.leases if seen.leases else 0.0
     changes: list[Change] = []
     expected = waited_share, seen.mean_wait_s
@@ -120,7 +120,7 @@ def render_json(advice: Advice) -> str:
 
 
 def least(counts: Mapping[float, float], share: float) -> float:
-    """Return the lowest bound that at most this share of all cases exceeds."""
+    """Return the lowest bound that at most `share` of all cases exceed."""
     allowed, above, found = share * sum(counts.values()), 0.0, 0.0
     for bound in sorted(counts, reverse=True):
         above += counts[bound]
@@ -203,7 +203,7 @@ def _above(counts: Mapping[float, float], limit: float) -> float:
 
 
 def _round_up(value: float) -> int:
-    """Return the next of 1, 2, 5, 10, 20, 50 and so on."""
+    """Return `value` or the next higher of 1, 2, 5, 10, 20, 50 and so on."""
     scale = int(10 ** math.floor(math.log10(max(1.0, value))))
     return next(scale * step for step in (1, 2, 5, 10) if scale * step >= value)
 

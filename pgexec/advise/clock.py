@@ -1,4 +1,4 @@
-"""An event loop on virtual time, which passes only when nothing else is left to do.
+"""An event loop on virtual time, which passes only if nothing else is left to do.
 
 So every timer fires, in order, at once: an hour of a pool takes a moment, and no test waits or
 races. Where nothing is left that could ever happen, an error is raised instead of hanging.
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     Events = list[tuple[selectors.SelectorKey, int]]
 
 BEGIN_S = 1000.0
-"""What the clock shows at first: not 0, which may stand for "never"."""
+"""The first time of the clock: not 0, which may mean "never"."""
 
 
 class ClockLoop(asyncio.SelectorEventLoop):
     """A loop with a clock of its own, for code that touches neither network nor processes.
 
-    `on_pass`, if there is one, hears of each step of the clock before it is done, in seconds:
-    what it sees has been so, and will be, for as long. It must not call the loop.
+    Before each step of the clock, `on_pass` is called with its length in seconds: the present state
+    will last for so long. It must not call the loop.
     """
 
     def __init__(self, on_pass: Callable[[float], None] | None = None) -> None:
@@ -42,7 +42,7 @@ class ClockLoop(asyncio.SelectorEventLoop):
 
 
 class _Selector(selectors.DefaultSelector):
-    """Instead of waiting, tells how long it should have waited."""
+    """Does not wait, but tells how long it should have waited."""
 
     def __init__(self, wait: Callable[[float], None]) -> None:
         super().__init__()

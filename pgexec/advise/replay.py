@@ -1,8 +1,8 @@
-"""Replays a trace with the server's own pool: its `PoolManager`, on virtual time.
+"""Replay a trace with the server's own pool: its `PoolManager`, on virtual time.
 
-Whatever the pool decides (whom to serve or to refuse, how many containers to start, which to
-evict, what to recycle) is decided here as in the server, by the same code. Only containers are
-made up: they take the time of `Costs`, and a run takes the time that the trace has for it.
+The same code as in the server decides all: which lease to serve or refuse, how many containers to
+start, which to evict or recycle. Only the containers are simulated: a start or a reset takes the
+time of `Costs`, and a run takes the time from the trace.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from pool.observer import Rejection
 
 WARM_S = 60.0
-"""How long the pool has to fill before the first request."""
+"""The pool has so many seconds to fill before the first request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """How long the engine takes, in seconds."""
+    """The times that the engine and the runner take, in seconds."""
 
     start_s: float = 0.3
     reset_s: float = 0.0015
@@ -43,13 +43,13 @@ class Costs:
 
 @dataclass(slots=True)
 class Replayed:
-    """What came of a trace.
+    """The result of a replay.
 
-    `cold` counts those that got no container at once, the `refused` included; `waits_s` has
-    the others' waits, and `ready` how many containers each found idle; `ready_s` is for how
-    many seconds so many were. `container_s` is the time that containers existed, summed, from the
-    engine's create to the end of their removal. `levels` and `rises` are those of
-    `pool.sizing.demand.DemandReport`.
+    `cold` counts the requests that got no container at once, with the `refused` ones. `waits_s`
+    has the wait of each other request. `ready` counts requests by the number of containers that
+    they found idle; `ready_s` has the seconds with this number of idle containers. `container_s`
+    sums the time of all containers, from the engine's create to the end of their removal.
+    `levels` and `rises` are the fields of `pool.sizing.demand.DemandReport`.
     """
 
     requests: int = 0
@@ -72,18 +72,18 @@ class Replayed:
 
     @property
     def containers(self) -> float:
-        """The mean number of containers, which is container-seconds by second."""
+        """The mean number of containers: container-seconds per second."""
         return self.container_s / self.span_s if self.span_s else 0.0
 
     @property
     def mean_wait_s(self) -> float:
-        """The mean over all that were served."""
+        """The mean wait of all served requests, in seconds."""
         served = self.requests - self.refused
         return sum(self.waits_s) / served if served else 0.0
 
 
 class _Container(Container):
-    """A container without engine, stream and runner, and so without what the base begins."""
+    """A container without engine, stream and runner; it does not call the base's constructor."""
 
     def __init__(self, number: int, costs: Costs) -> None:
         self.id = f"replayed {number}"
@@ -107,7 +107,7 @@ class _Container(Container):
 
 
 class _Replay(Observer):
-    """One pool and one trace, and what came of it."""
+    """The replay of one trace on one pool."""
 
     def __init__(self, loop: ClockLoop, config: PoolConfig, costs: Costs) -> None:
         self._loop = loop
@@ -116,7 +116,7 @@ class _Replay(Observer):
         self._pool = PoolManager(self._launch, config, observer=self, clock=loop.time)
 
     async def run(self, requests: Sequence[Request]) -> Replayed:
-        """Replay all; the pool is warm when the first arrives."""
+        """Replay all requests; the pool is warm when the first one arrives."""
         found, begin = self._found, self._loop.time() + WARM_S
         found.requests = len(requests)
         found.span_s = max(one.at_s + one.held_s for one in requests)
@@ -135,9 +135,9 @@ class _Replay(Observer):
         return found
 
     async def _ask(self, request: Request) -> None:
-        """Be one request: wait for a container, hold it, and leave it as the trace says."""
+        """Play one request: wait for a container, hold it, and end as the trace says."""
         self._found.ready.append(self._pool.snapshot().idle)
-        with contextlib.suppress(PoolError):  # `rejected` has heard of it
+        with contextlib.suppress(PoolError):  # `rejected` has counted it
             async with self._pool.lease(tenant=request.tenant, fresh=request.fresh) as lease:
                 await asyncio.sleep(request.held_s)
                 if request.outcome is not Outcome.UNUSED:
@@ -158,7 +158,7 @@ class _Replay(Observer):
         self._found.container_s += now.total * seconds
         self._found.ready_s[now.idle] += seconds
 
-    # --- what the pool tells --------------------------------------------------------------------
+    # --- the pool's observer --------------------------------------------------------------------
 
     def leased(self, source: Source, waited_s: float) -> None:
         if source is not Source.IDLE:

@@ -1,4 +1,4 @@
-"""Where advice gets its evidence: a server's metrics, a Prometheus, a recorded trace."""
+"""The sources of evidence: a server's metrics, a Prometheus, a recorded trace."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
 
 FETCH_S = 10.0
 MOST_REQUESTS = 100_000
-"""Of a trace, the newest: replaying them takes some ten seconds."""
+"""Only the newest requests of a trace are replayed, so many, in some ten seconds."""
 START_S = 0.3
-"""What a start is taken to take where the evidence does not say."""
+"""The assumed seconds of a container's start, if the evidence does not tell them."""
 
 
 BY_POOL = ("profile", "language")
 OWN = {DEFAULT, None}
-"""Of these labels: the pool that the settings are about. Profiles have sizes of their own."""
+"""The labels of the default pool, which the settings describe. Profiles have their own sizes."""
 _WINDOW = re.compile(r"(?=[1-9])([0-9]+(ms|[smhdwy]))+")
 _URL_WITHOUT_SCHEME = re.compile(r"(\w+://|[\w.-]+:\d+(/|$))")
 
 
 class SourceError(Exception):
-    """There is no evidence to be had there; the sentence says why."""
+    """The source gives no evidence; the text gives the reason."""
 
 
 def evidence_of(source: str, window: str, settings: Settings, key: str = "") -> Evidence:
     """Get the evidence from a URL, a file, or standard input (`-`).
 
-    A URL whose path ends in /metrics is a server's, another one that of a Prometheus, which is
-    asked for `window`, a duration as Prometheus spells it. A server, and nobody else, is
-    sent `key`, if there is one, as a bearer token. A trace is replayed with the settings of this
-    machine. Raises `SourceError`.
+    A URL whose path ends in /metrics belongs to a server; another URL belongs to a Prometheus. The
+    Prometheus is asked about the last `window`, a duration in its own notation, such as `7d`. Only
+    a server gets `key`, as a bearer token. A trace is replayed with the settings of this machine.
+    Raises `SourceError`.
     """
     if not _WINDOW.fullmatch(window):
         raise SourceError(
@@ -115,7 +115,7 @@ def of_metrics(find: Find) -> Evidence:
 
 
 def in_text(text: str) -> Find:
-    """Look series up in Prometheus' text format."""
+    """Return a `Find` that looks series up in a text of Prometheus' format."""
     samples = [
         sample for family in text_string_to_metric_families(text) for sample in family.samples
     ]
@@ -131,7 +131,7 @@ def in_text(text: str) -> Find:
 
 
 def in_prometheus(url: str, window: str) -> Find:
-    """Look series up in a Prometheus, by its HTTP API: what was added during the window."""
+    """Return a `Find` that asks a Prometheus by its HTTP API: the increase during `window`."""
 
     def find(name: str, label: str) -> dict[str, float]:
         if name == "pgexec_setting":
@@ -165,12 +165,12 @@ def _counts(buckets: Mapping[str, float]) -> Counts:
 
 
 def _fetch(url: str, key: str = "", name: str = "") -> str:
-    """Get a text; errors call its place by `name`, else by the URL, and never name the `key`."""
+    """Get a text. Errors name the source `name`, or else the URL, and never the `key`."""
     name = name or url
     request = urllib.request.Request(url)  # noqa: S310  # see `evidence_of`
     if not (key.isascii() and key.isprintable()):
         raise SourceError("the API key has characters that no key of a server has")
-    if key:  # not to where the answer may redirect
+    if key:  # a redirect must not carry it to another server
         request.add_unredirected_header("Authorization", f"Bearer {key}")
     try:
         with urllib.request.urlopen(request, timeout=FETCH_S) as answer:  # noqa: S310
@@ -188,7 +188,7 @@ def _fetch(url: str, key: str = "", name: str = "") -> str:
 
 
 def of_trace(requests: Sequence[Request], settings: Settings) -> Evidence:
-    """Return the evidence in a trace: what a pool with these settings makes of the last of it."""
+    """Return the evidence of a replay: the newest requests of a trace, with these settings."""
     requests = requests[-MOST_REQUESTS:]
     found = replay(requests, pool_config(settings), Costs(start_s=START_S))
     outcomes = Counter(one.outcome for one in requests)

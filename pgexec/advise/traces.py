@@ -1,8 +1,9 @@
-"""Recorded traces: who asked when, and how long each kept a container.
+"""Read recorded traces: the time of each request, and how long it kept a container.
 
-Two formats. A table (CSV) with a header: `at_s` and `held_s` in seconds and, where there are
-such, `tenant`, `outcome` (a run's status, `ok` by default), `fresh` (1 or 0) and `peak_bytes`.
-And pgexec's own log, whose request lines have all of these but the last two.
+There are two formats. One is a table (CSV) with a header: `at_s` and `held_s` in seconds; the
+columns `tenant`, `outcome` (a run's status, `ok` by default), `fresh` (1 or 0) and `peak_bytes`
+may be missing. The other is pgexec's own log: its request lines have all of these but the last
+two.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ COLUMNS = ("at_s", "held_s")
 
 
 class TraceError(ValueError):
-    """The file is no trace; the sentence says where."""
+    """The file is no trace; the text names the line."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Request:
-    """One lease: when it was asked for, from the trace's begin, and how long it was held."""
+    """One lease: its arrival since the start of the trace, and how long it was held."""
 
     at_s: float
     held_s: float
@@ -69,9 +70,9 @@ def parse_table(lines: Iterable[str]) -> list[Request]:
 
 
 def parse_log(lines: Iterable[str]) -> list[Request]:
-    """Parse pgexec's log: a JSON document a line; only answered runs are of interest.
+    """Parse pgexec's log, with one JSON document in each line. Only answered runs count.
 
-    Other lines are passed over: a log may begin or break off anywhere, and share its file.
+    Other lines are skipped: a log may begin or break off anywhere, and share its file.
     """
     return [request for line in lines if (request := _parse_entry(line)) is not None]
 

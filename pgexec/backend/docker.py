@@ -1,4 +1,4 @@
-"""The pool's containers on a real engine: image, network, labels, and what is left over."""
+"""The pool's containers on a real engine: image, network, labels, and leftovers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class DockerBackend:
-    """Starts containers as the settings say. Needs a running event loop."""
+    """Starts containers according to the settings. Needs a running event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -88,16 +88,16 @@ class DockerBackend:
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by image
 
     def observe(self, engine: EngineObserver, layers: LayerObserver) -> None:
-        """Tell these from now on of every call of the engine and of leaks, and of layers."""
+        """From now on, tell `engine` of each call and leak, and `layers` of each layer."""
         self._engine.observer = engine
         self.dependencies.store.observer = layers
 
     def stop_installing(self) -> None:
-        """Install nothing any more; runs that wait for an installation get an error at once."""
+        """Install nothing any more. Runs that wait for an installation get an error at once."""
         self.dependencies.store.refuse()
 
     async def launch(self, number: int, language: str = profiles.DEFAULT) -> Container:
-        """Start a warm container of a language's pool, once image and network are prepared."""
+        """Prepare image and network, if need be, and start a warm container for a language."""
         preparation = self._preparations[language]
         spec = await preparation.spec()
         document = create_document(
@@ -120,9 +120,9 @@ class DockerBackend:
         return container
 
     async def laboratory(self, language: str) -> Laboratory:
-        """Return where spare containers come from that are like those of a language's pool.
+        """Return a source of spare containers that are like those of a language's pool.
 
-        Only that nothing is imported beforehand, which takes memory and has no say in the walls.
+        But they pre-import nothing: this would take memory, and does not change the isolation.
         """
         spec = replace(await self._spec(language), preimport=(), preload="")
         return Laboratory(
@@ -133,7 +133,7 @@ class DockerBackend:
         )
 
     async def attend(self, pools: Mapping[str, PoolManager]) -> None:
-        """Prepare the images, remove what earlier servers left, tell when the engine is back."""
+        """Prepare the images, remove leftovers of earlier servers, watch the engine; forever."""
         for language, preparation in self._preparations.items():
             pools[language].pause(preparation.reason)
         heartbeat = Heartbeat(
@@ -148,7 +148,7 @@ class DockerBackend:
             group.create_task(self.dependencies.attend(), name="look after the dependencies")
 
     async def close(self) -> None:
-        """Let go of the engine."""
+        """Close all connections to the engine."""
         for preparation in self._preparations.values():
             await preparation.close()
         await self.dependencies.close()
@@ -156,7 +156,8 @@ class DockerBackend:
         await self._engine.close()
 
     async def _prepare(self, profile: Profile) -> ContainerSpec:
-        async with self._making[profile.settings.image]:  # two of one image make it once
+        # Without the lock, two profiles of one image would prepare it twice.
+        async with self._making[profile.settings.image]:
             spec = await prepare_spec(self._engine, profile.settings)
         if profile.name != profiles.DEFAULT:
             threads = thread_limits(profile.settings.cpus)
@@ -171,11 +172,11 @@ class DockerBackend:
         return await self._preparations[language].spec()
 
     def _shared(self, language: str) -> Sequence[str]:
-        """Return what each container of a language has installed, by version once that is known."""
+        """Return the requirements that each container of a language has: by version, if known."""
         return self._installed.get(language) or self._profiles[language].dependencies
 
     async def _check_layer(self, language: str) -> None:
-        """Make a profile's layer anew if it is not what it was."""
+        """Install a profile's layer again if it has changed."""
         layer = self._layers.get(language)
         if layer is not None and await self.dependencies.is_damaged(layer):
             self._layers.pop(language, None)
@@ -183,7 +184,7 @@ class DockerBackend:
             self._preparations[language].discard()
 
     async def _check_prepared(self, preparation: Preparation, spec: ContainerSpec) -> None:
-        """Prepare anew next time if what was prepared has been removed meanwhile."""
+        """If the prepared image has been removed, prepare it again next time."""
         try:
             gone = not await self._engine.image_id(spec.image)
             if not gone and spec.network == NETWORK:
@@ -199,5 +200,5 @@ class DockerBackend:
         return container_labels(self._instance, self._settings, language)
 
     def _sequence(self, number: int, language: str) -> int:
-        """Return a container's number among those of all pools, each of which counts its own."""
+        """Return a container's number among all pools; `number` counts those of its own pool."""
         return number * len(self._numbers) + self._numbers[language]

@@ -1,4 +1,4 @@
-"""Notices that the engine is silent, that it is back, and that somebody paused a container."""
+"""Notice that the engine is silent, that it is back, and that somebody has paused a container."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEARTBEAT_TIMEOUT_S = 1.0
 
 
 class Heartbeat:
-    """Asks the engine twice a second, and tells pools and sweeper what its answer means."""
+    """Asks the engine twice a second, and tells the pools and the sweeper about its answer."""
 
     def __init__(
         self,
@@ -43,7 +43,8 @@ class Heartbeat:
     async def listen(self) -> None:
         """Tell within `HEARTBEAT_TIMEOUT_S` and a beat that the engine is silent, or back; forever.
 
-        An engine that hangs ends no stream, and a paused container neither: both look idle.
+        Without this, the pool would take a paused container, or one of an engine that hangs, for
+        idle: neither ends a stream.
         """
         silent = False
         while True:

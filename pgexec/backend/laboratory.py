@@ -1,4 +1,4 @@
-"""Spare containers, started as the server starts its own: the doctor and the canary try them."""
+"""Start spare containers as the server starts its own; the doctor and the canary use them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Laboratory:
 
     @contextlib.asynccontextmanager
     async def container(self, limits: Limits | None = None) -> AsyncIterator[Container]:
-        """Lend a container with these limits, or the settings' own; it is removed afterwards.
+        """Yield a container with `limits`, by default those of the settings; then remove it.
 
-        Where the settings' own are so small that our snippets do not fit, they get more.
+        If the settings' own limits are too small for our snippets, the container gets larger ones.
         """
         own = self.spec.limits
         limits = limits or replace(own, memory_bytes=max(own.memory_bytes, MEMORY_BYTES))
@@ -56,7 +56,7 @@ class Laboratory:
 
 
 async def _remove(container: Container) -> None:
-    # Where the engine does not remove it, it ends by itself: its stream has been closed.
+    # If the engine does not remove it, it ends by itself: its stream has been closed.
     with contextlib.suppress(PoolError, TimeoutError):
         async with asyncio.timeout(DESTROY_TIMEOUT_S):
             await container.destroy()

@@ -1,4 +1,4 @@
-"""The layers of dependencies as the settings want them, on the pool's engine."""
+"""The layers of dependencies according to the settings, on the pool's engine."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ CLOSE_S = 5.0
 
 
 class PooledLayers:
-    """The layers for the containers of all pools, by the language that each has.
+    """The layers for the containers of all pools, by language.
 
-    `store` keeps the layers. `spec` may still have to be prepared; `shared` is what all of a
-    language's containers have.
+    `store` keeps the layers. `spec` returns the spec of a language's containers, which it may
+    prepare first. `shared` returns the requirements that all containers of a language have.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class PooledLayers:
         tenant: str,
         on_line: OnLine | None = None,
     ) -> AsyncIterator[Layer]:
-        """Give a layer, which stays as long as the block lasts; see `LayerStore.use`.
+        """Yield a layer, which is not evicted before the block ends; see `LayerStore.use`.
 
-        It has what all of the language's containers have, too, in the very same versions: what
-        was imported before the fork cannot be replaced.
+        It also has the packages that all containers of the language have, in the same versions: a
+        run cannot replace a module that was imported before the fork.
         """
         spec = await self._prepared(language)
         every = normalise((*requirements, *self._shared(language)))
@@ -91,11 +91,11 @@ class PooledLayers:
             raise LeaseTimeout(message, retry_after_s=wait_s) from error
 
     async def is_damaged(self, layer: Layer) -> bool:
-        """Whether a layer is no longer what it was; if so, the next use makes it anew."""
+        """Return True if a layer has changed; the next use then installs it again."""
         return await self.store.is_damaged(layer)
 
     async def attend(self) -> None:
-        """Find what earlier servers left, and have what the settings want to be there."""
+        """Find the layers of earlier servers, and install those that the settings name."""
         opened, told = False, ""
         missing = list(self._settings.dependency_preload)
         while missing or not opened:
@@ -114,14 +114,14 @@ class PooledLayers:
                 await asyncio.sleep(RETRY_S if opened else 1.0)
 
     async def preload(self, requirements: Requirements, spec: ContainerSpec) -> Layer:
-        """Have a layer that stays; see `LayerStore.preload`."""
+        """Make sure that a layer is there, and never evict it; see `LayerStore.preload`."""
         layer = await self.store.preload(requirements, spec)
         logger.info("preloaded %s: %d KiB", ", ".join(requirements), layer.bytes >> 10)
         return layer
 
     async def close(self) -> None:
-        """Let go of the volume; what is on it stays."""
-        # Where the engine is away, a clean-up goes on until the loop's end cuts it short.
+        """Close the volume; the layers stay on it."""
+        # If the engine is away, a clean-up goes on until the end of the loop cuts it short.
         closing = asyncio.create_task(self.store.close(), name="close the layers")
         await asyncio.wait([closing], timeout=CLOSE_S)
         if closing.done():
@@ -130,7 +130,7 @@ class PooledLayers:
 
 
 def layers_config(settings: Settings, installer: InstallerConfig) -> LayersConfig:
-    """Return how layers are kept; a layer depends on all that its installer is told."""
+    """Return the settings for layers. All that an installer is told is part of a layer's key."""
     return LayersConfig(
         limit_bytes=settings.dependency_cache_limit,
         about=json.dumps([dict(installer.environment), sorted(installer.denied)], sort_keys=True),

@@ -1,4 +1,4 @@
-"""What the settings tell pip: indexes and their credentials, certificates, limits."""
+"""Configure pip from the settings: indexes and their credentials, certificates, limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def installer_config(
     trust: Mapping[str, str],
     network: tuple[str, Mapping[str, object] | None],
 ) -> InstallerConfig:
-    """Return what an installation may use, and what pip is told by its environment."""
+    """Return the limits of an installation, and the environment that configures pip."""
     indexes = [
         _with_credentials(url, settings.dependency_index_credentials)
         for url in settings.dependency_index_url
@@ -29,7 +29,7 @@ def installer_config(
         **trust,
         "PIP_RETRIES": "2",
         "PIP_TIMEOUT": "15",
-        "PIP_BREAK_SYSTEM_PACKAGES": "1",  # it writes to no system's
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",  # pip writes to the layer, not to the system's packages
         "PIP_ROOT_USER_ACTION": "ignore",
     }
     for url in indexes:
@@ -55,7 +55,7 @@ def installer_config(
 
 
 def _plain(urls: Sequence[str]) -> list[str]:
-    """Return the addresses without TLS, which the operator chose: pip is to trust their hosts."""
+    """Return the addresses without TLS. The operator chose them, so pip must trust their hosts."""
     return [url for url in urls if url.startswith("http://")]
 
 
@@ -69,8 +69,8 @@ def _with_credentials(url: str, credentials: str) -> str:
 
 
 def _secrets(url: str) -> list[str]:
-    """Return what of an address nobody else may read, as it may be spelled."""
+    """Return the secrets of an address, in each spelling that a log may have."""
     userinfo = urlsplit(url).netloc.rpartition("@")[0]
     user, colon, password = userinfo.partition(":")
-    secret = password if colon else user  # some indexes take a token for a user
+    secret = password if colon else user  # for some indexes, the user is a token
     return [text for text in (userinfo, secret, unquote(secret)) if text]

@@ -1,4 +1,4 @@
-"""What the containers of one profile are started from: made once, and again when it has gone."""
+"""Prepare the image and the layer of one profile: once, and again when they have gone."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ PREPARE_PAUSE_S = 30.0
 
 
 class Preparation:
-    """Has the spec of a pool's containers, once what it names exists.
+    """Has the spec of a pool's containers, once the things that it names exist.
 
-    `prepare` makes that exist; `what` names it in sentences.
+    `prepare` makes them and returns the spec; `what` names them in sentences.
     """
 
     def __init__(self, what: str, prepare: Callable[[], Awaitable[ContainerSpec]]) -> None:
         self.refused = False
-        """Whether containers come up, and then will not do what they are told."""
+        """True if containers start, but then refuse their task, such as a pre-import."""
         self._what = what
         self._prepare = prepare
         self._task: asyncio.Task[ContainerSpec] | None = None
-        self._outdated = asyncio.Event()  # what was prepared has been removed since
+        self._outdated = asyncio.Event()  # the prepared things have been removed since
 
     async def spec(self) -> ContainerSpec:
-        """Return the spec. Raises what `prepare` raises.
+        """Return the spec. Raises the errors of `prepare`.
 
-        All callers share one preparation; one that fails is tried again by the next.
+        All callers share one preparation. If it fails, the next caller tries again.
         """
         task = self._task
         if task is None or (task.done() and (task.cancelled() or task.exception())):
@@ -45,12 +45,12 @@ class Preparation:
         return await asyncio.shield(task)
 
     def discard(self) -> None:
-        """Prepare anew next time: what was prepared is not there any more."""
+        """Prepare again next time: the prepared things are not there any more."""
         self._task = None
         self._outdated.set()
 
     async def keep(self, pool: PoolManager) -> None:
-        """Let the pool start containers only while there is what they are started from; forever."""
+        """Let the pool start containers only while the spec is prepared; forever."""
         while True:
             pool.pause(self.reason)
             await self._until_prepared(pool)
@@ -59,14 +59,14 @@ class Preparation:
             self._outdated.clear()
 
     async def close(self) -> None:
-        """Cancel what goes on."""
+        """Cancel a preparation that goes on."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
 
     @property
     def reason(self) -> str:
-        """Why no containers are started yet."""
+        """The reason why containers cannot start yet."""
         return f"preparing {self._what}"
 
     async def _run(self) -> ContainerSpec:
@@ -83,7 +83,7 @@ class Preparation:
                     logger.warning(sentence)
                 told = sentence
                 pool.pause(sentence)
-                # An engine that is away is asked again soon; a registry is left in peace.
+                # If the engine is away, try again soon; but do not ask a registry so often.
                 away = isinstance(error, EngineUnavailable)
                 pause_s = LOOK_EVERY_S if away else min(PREPARE_PAUSE_S, 2 * pause_s)
                 await asyncio.sleep(pause_s)

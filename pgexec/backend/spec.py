@@ -28,7 +28,7 @@ EXPIRY_SLACK_S = 3600.0
 
 
 async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpec:
-    """Make the image and the network that the settings ask for; return what uses them."""
+    """Make the image and the network of the settings; return a spec that uses them."""
     ca_bundle = ""
     if settings.ca_bundle:
         ca_bundle = await asyncio.to_thread(Path(settings.ca_bundle).read_text)
@@ -68,13 +68,13 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
 
 
 def described(profile: Profile) -> str:
-    """Name what containers are started from."""
+    """Return words for the image and the packages of a profile, for sentences."""
     image = f"the image {profile.settings.image}"
     return f"{image} with {', '.join(profile.dependencies)}" if profile.dependencies else image
 
 
 def egress_rules(settings: Settings) -> EgressRules | None:
-    """Return what containers must not reach; only our own network is guarded."""
+    """Return the rules for a guarded network, `None` for any other network."""
     return _rules(settings) if settings.network == "egress" else None
 
 
@@ -83,7 +83,7 @@ def _rules(settings: Settings) -> EgressRules:
 
 
 def installer_network(settings: Settings) -> tuple[str, Mapping[str, object] | None]:
-    """Return the network of the installers where it is not the snippets', and its guard."""
+    """Return the installers' own network and its guard; `""` means the snippets' network."""
     if settings.dependency_network == "egress":
         return NETWORK, _rules(settings).document()
     return settings.dependency_network, None
@@ -92,21 +92,21 @@ def installer_network(settings: Settings) -> tuple[str, Mapping[str, object] | N
 def container_labels(
     instance: str, settings: Settings, language: str = profiles.DEFAULT
 ) -> dict[str, str]:
-    """Return the labels of a container that is started now."""
+    """Return the labels of a container that starts now."""
     return labels(instance, time.time() + lifetime_s(settings)) | {LABEL_PROFILE: language}
 
 
 def lifetime_s(settings: Settings) -> float:
-    """Return the seconds after its start at which a container counts as left over."""
+    """Return the age in seconds at which a container counts as left over."""
     return settings.max_age_s + EXPIRY_SLACK_S
 
 
 def thread_limits(cpus: float) -> dict[str, str]:
-    """Return the environment of a profile's containers, by which libraries size their threads.
+    """Return the environment of a profile's containers that limits the threads of libraries.
 
-    BLAS, OpenMP and polars would start a thread for each of the machine's processors. jemalloc in
-    pyarrow, which pandas and scikit-learn import where it is installed, would start one to give
-    memory back in the background: a thread that no child has, so that none could be pre-imported.
+    BLAS, OpenMP and polars would start a thread for each processor of the machine. pyarrow, which
+    pandas and scikit-learn import if it is installed, has jemalloc; this would start a thread to
+    give memory back. No child has this thread, so these modules could not be pre-imported.
     """
     threads = str(math.ceil(cpus))
     return {

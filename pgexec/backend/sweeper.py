@@ -1,4 +1,4 @@
-"""Removes containers that no pool knows of: other servers', and our own that never came up."""
+"""Remove containers that no pool knows: of servers that have gone, and own ones not up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLEAR_S = 10.0
 
 
 class Sweeper:
-    """Sweeps the engine every minute, and sooner after it failed.
+    """Sweeps the engine every minute, and sooner after the engine failed.
 
     `lifetime_s` is the time from a container's start to the expiry that its labels name. A
     container that is not up `give_up_s` seconds after its start will not come up any more.
@@ -41,7 +41,7 @@ class Sweeper:
         self._sweep_at = self._failed_at = -math.inf
 
     def start_failed(self) -> None:
-        """Sweep as soon as what the engine has made of a start that failed now is old enough."""
+        """Sweep as soon as the container of the start that has just failed is old enough."""
         self._failed_at = time.monotonic()
         self._sweep_at = min(self._sweep_at, self._failed_at + self._give_up_s + LOOK_EVERY_S)
 
@@ -55,7 +55,7 @@ class Sweeper:
             try:
                 if time.monotonic() >= self._sweep_at:
                     now = time.monotonic()
-                    # What the engine made of the last start that failed is too young for this one.
+                    # The container of the last failed start is too young for this sweep.
                     then = self._failed_at + self._give_up_s + LOOK_EVERY_S
                     self._sweep_at = then if then > now else now + SWEEP_EVERY_S
                     await self.sweep()
@@ -64,7 +64,7 @@ class Sweeper:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def sweep(self) -> None:
-        """Remove containers whose server is gone, and our own that the pool cannot know of."""
+        """Remove containers whose server has gone, and our own that the pool cannot know."""
         now = time.time()
         expires_before = now - self._give_up_s + self._lifetime_s
         for container in await self._engine.owned(LABEL):
@@ -79,7 +79,7 @@ class Sweeper:
             await self._remove(container.id)
 
     async def clear(self) -> None:
-        """Remove all containers of this server: its pools are closed, and know of none of them."""
+        """Remove all containers of this server. Its pools are closed, and know none of them."""
         with contextlib.suppress(PoolError, TimeoutError):
             async with asyncio.timeout(CLEAR_S):
                 for container in await self._engine.owned(f"{LABEL_INSTANCE}={self._instance}"):

@@ -22,7 +22,7 @@ LABEL = "pgexec"
 LABEL_INSTANCE = "pgexec.instance"
 LABEL_EXPIRES = "pgexec.expires"
 LABEL_ROLE = "pgexec.role"
-"""Only the server of the volume has this label; its value is `ROLE_VOLUME`."""
+"""Only containers that belong to no pool have this label: `ROLE_VOLUME` and the canary's."""
 ROLE_VOLUME = "keeper"
 LABEL_PROFILE = "pgexec.profile"
 
