@@ -68,8 +68,6 @@ MASKED_PATHS = (
 )
 
 _SECCOMP_PROFILE = seccomp.profile()
-_FIRST_UID = 10_000
-_LAST_UID = 60_000
 _SHM_BYTES = 16 << 20
 _FRAME_SLACK_BYTES = 4096
 _VOLUME_MEMORY_BYTES = 256 << 20
@@ -134,15 +132,13 @@ def create_document(
 ) -> dict[str, object]:
     """Return a sandbox's document, the body of the engine's `POST /containers/create`.
 
-    `sequence` numbers the containers of a server: each gets user ids of its own. So containers
-    share no limit or keyring that the kernel keeps by user.
+    `sequence` numbers the containers of a server; by it a container finds user ids of its own where
+    its kernel does not number the containers (`pool/inside/users.py`).
     """
-    uses = spec.max_uses + 1
-    uid = _FIRST_UID + sequence * uses % (_LAST_UID - _FIRST_UID - uses)
     mounts = _mounts(spec)
     runner = {
         "script": spec.script,
-        "uid": uid,
+        "sequence": sequence,
         "mounts": list(mounts),
         "layers": LAYERS_DIR,
         "preload": spec.preload,

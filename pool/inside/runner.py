@@ -30,6 +30,7 @@ from typing import TypedDict
 from pool.inside import (
     at_fork,
     callbacks,
+    environment,
     fast_exit,
     guard,
     immortal,
@@ -37,6 +38,7 @@ from pool.inside import (
     preimport,
     reset,
     snippet,
+    users,
 )
 from pool.inside.child import Child, OomCounter, Reaper
 from pool.inside.outbox import AREA_BYTES, Outbox
@@ -66,14 +68,14 @@ second run on, but not in the first."""
 class Config(TypedDict):
     """The runner's configuration: JSON in an environment variable, from `pool/engine/spec.py`.
 
-    `uid` is the user of the first run; each further run has the next number. `layers` is the
+    `sequence` is the container's number on its server. `layers` is the
     directory of dependency layers, `preload` the name of the layer that every run has, or `""`.
     `guard` is the plan for the network (`guard.close_off`). `job_limit` is the largest JOB
     frame, in bytes. `reused` is true if the container serves more than one run.
     """
 
     script: str
-    uid: int
+    sequence: int
     mounts: list[str]
     layers: str
     preload: str
@@ -94,8 +96,8 @@ def install() -> None:
         os.write(2, b"the pgexec runner only runs as PID 1 of a container\n")
         os._exit(64)
     fast_exit.register()
-    config: Config = json.loads(os.environ.pop(CONFIG))
-    home = os.environ.pop("PYTHONPATH")
+    config: Config = json.loads(environment.take(CONFIG))
+    home = environment.take("PYTHONPATH")
     sys.path.remove(home)
     sys.path_importer_cache.pop(home, None)
 
@@ -125,11 +127,12 @@ class Runner:
 
     def __init__(self, config: Config) -> None:
         self.script = config["script"]
-        self.uid = config["uid"]
+        self.users = users.own_block(config["sequence"])
+        self.forks = 0
         self.mounts = config["mounts"]
         self.layers = config["layers"]
         self.preload = config["preload"]
-        self.guard = config["guard"]
+        self.guard, config["guard"] = config["guard"], None
         self.preimport = config["preimport"]
         self.reused = config["reused"]
         self.sealed = config["sealed"]
@@ -150,6 +153,7 @@ class Runner:
     def serve(self) -> None:
         """Serve jobs for ever. Returns only in a forked child, once its script is written."""
         guarded = guard.close_off(self.guard) if self.guard else ""
+        self.guard = None  # each child would have the host's addresses in its memory
         if self.sealed:
             self.see_sealed()
         self.import_all()
@@ -180,7 +184,6 @@ class Runner:
             if header.last:
                 os._exit(0)
             started = time.monotonic()
-            self.uid += 1
             trouble = self.reset()
             if trouble:
                 self.outbox.send(encode(Kind.DIRTY, trouble.encode("utf-8", "replace")))
@@ -233,9 +236,10 @@ class Runner:
         self.oom.mark()
         self.child = Child()
         if self.child.fork():
-            snippet.become(self.uid, self.child)
+            snippet.become(self.users[self.forks % len(self.users)], self.child)
             snippet.await_job(self.child, self.script, self.layers)
             return True
+        self.forks += 1
         return False
 
     def receive(self) -> JobHeader:

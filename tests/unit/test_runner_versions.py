@@ -58,7 +58,7 @@ class Runner:
             path.write_text(text)
         config = {
             "script": f"{code}/Main.py",
-            "uid": 40_000,
+            "sequence": 0,
             "mounts": [str(code)],
             "layers": str(self.layers),
             "preload": preload,
