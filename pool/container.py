@@ -25,15 +25,15 @@ from pool.inside.protocol import (
     decode_exit,
     encode_job,
 )
-from pool.job import ResetReport, Result, Status
+from pool.job import ResetReport
+from pool.output import HeardOutput, Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pool.engine.api import CreateDocument, Engine, Stream
-    from pool.job import Job
-
-    OnOutput = Callable[[Kind, bytes], None]
+    from pool.job import Job, Result
+    from pool.output import OnOutput
 
 MAX_PAYLOAD_BYTES = 1 << 20
 GRACE_S = 5.0
@@ -106,7 +106,8 @@ class Container:
     async def run(self, job: Job, on_output: OnOutput | None = None) -> Result:
         """Run a snippet and return its result.
 
-        `on_output` is also called with each piece of output as it comes; it must not raise.
+        `on_output` is also called with each piece of output as it comes, in whole characters where
+        they are UTF-8; it must not raise.
 
         Raises `ContainerLost` if the container ends meanwhile, `LayerMissing` if the job's layer
         is not there, `RunnerProtocolError` if the runner breaks the protocol or is silent for
@@ -118,7 +119,7 @@ class Container:
         if self._answer is not None:
             raise RuntimeError("a container runs one job at a time")
         self._run += 1
-        output = self._output = _Output() if on_output is None else _HeardOutput(on_output)
+        output = self._output = Output() if on_output is None else HeardOutput(on_output)
         self._room = job.output_limit_bytes
         loop = asyncio.get_running_loop()
         self._report = loop.create_future()
@@ -236,59 +237,5 @@ class Container:
             self.on_lost(self)
 
 
-class _Output:
-    """The output of one run so far: both streams together, and each alone."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._alone = {Kind.STDOUT: bytearray(), Kind.STDERR: bytearray()}
-
-    def add(self, kind: Kind, payload: bytes) -> None:
-        self._data += payload
-        self._alone[kind] += payload
-
-    def result(self, ending: Exit) -> Result:
-        return Result(
-            status=_status(ending),
-            exit_code=ending.status if ending.status >= 0 else None,
-            signal=-ending.status if ending.status < 0 else None,
-            data=bytes(self._data),
-            stdout=bytes(self._alone[Kind.STDOUT]),
-            stderr=bytes(self._alone[Kind.STDERR]),
-            duration_s=ending.duration_us / 1e6,
-            cpu_s=ending.cpu_us / 1e6,
-            peak_memory_bytes=ending.peak_memory_bytes,
-            truncated=ending.truncated,
-        )
-
-
-_NOTHING = _Output()
+_NOTHING = Output()
 """The output of a container that runs nothing. It stays empty: `_on_frame` refuses output then."""
-
-
-class _HeardOutput(_Output):
-    """The output of one run, which also calls `on_output` with each piece."""
-
-    def __init__(self, on_output: OnOutput) -> None:
-        super().__init__()
-        self._on_output = on_output
-
-    def add(self, kind: Kind, payload: bytes) -> None:
-        super().add(kind, payload)
-        self._on_output(kind, payload)
-
-
-def _status(ending: Exit) -> Status:
-    match ending.ending:
-        case Ending.EXITED:
-            return Status.OK if ending.status == 0 else Status.ERROR
-        case Ending.SIGNALED:
-            return Status.KILLED
-        case Ending.TIMEOUT:
-            return Status.TIMEOUT
-        case Ending.OUTPUT_LIMIT:
-            return Status.OUTPUT_LIMIT
-        case Ending.MEMORY_LIMIT:
-            return Status.MEMORY_LIMIT
-        case Ending.NO_LAYER:
-            raise RuntimeError("nothing ran")

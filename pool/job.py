@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Status(StrEnum):
@@ -39,7 +43,8 @@ class Result:
     """The end of a run, and its output.
 
     Exactly one of `exit_code` and `signal` is set. `data` is the output of both streams, in the
-    order of arrival. `duration_s` and `cpu_s` are seconds. `peak_memory_bytes` is the largest
+    order of arrival, characters whole: `turns[0]` bytes of stdout, then `turns[1]` of stderr, then
+    of stdout again. `duration_s` and `cpu_s` are seconds. `peak_memory_bytes` is the largest
     resident set of one of the snippet's processes.
     """
 
@@ -53,6 +58,7 @@ class Result:
     cpu_s: float
     peak_memory_bytes: int
     truncated: bool
+    turns: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from pool.sizing.recycling import Outcome
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pool.container import Container, OnOutput
+    from pool.container import Container
     from pool.job import Job, Result
+    from pool.output import OnOutput
 
 OnQueued = Callable[[int], None]
 """Called with the place of a lease in the queue, 1 if it is next. It must not raise, block or call

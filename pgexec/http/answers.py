@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import signal
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
 
 def render_result(result: Result, error: str | None) -> bytes:
     """Return the JSON body of a 200 in UTF-8; bytes that are no UTF-8 become U+FFFD."""
-    stdout = result.stdout.decode("utf-8", "replace")
-    stderr = result.stderr.decode("utf-8", "replace") if result.stderr else ""
-    if not result.stderr:
-        data = stdout
-    elif not result.stdout:
-        data = stderr
-    else:
-        data = result.data.decode("utf-8", "replace")
+    try:
+        stdout, stderr = result.stdout.decode(), result.stderr.decode()
+        data = result.data.decode() if stdout and stderr else stdout or stderr
+    except UnicodeDecodeError:
+        stdout = result.stdout.decode("utf-8", "replace")
+        stderr = result.stderr.decode("utf-8", "replace")
+        data = _in_turns(result)
     return to_json(
         {
             "data": data,
@@ -40,6 +40,22 @@ def render_result(result: Result, error: str | None) -> bytes:
             "truncated": result.truncated,
         }
     )
+
+
+def _in_turns(result: Result) -> str:
+    """Decode each stream by itself, and join the texts in their order, as the events have it.
+
+    Otherwise half a character of one stream could become a whole one with bytes of the other.
+    """
+    if not result.turns:
+        return result.data.decode("utf-8", "replace")
+    make = codecs.getincrementaldecoder("utf-8")
+    decoders = make("replace"), make("replace")
+    texts, at = [], 0
+    for turn, size in enumerate(result.turns):
+        texts.append(decoders[turn % 2].decode(result.data[at : at + size]))
+        at += size
+    return "".join(texts) + "".join(decoder.decode(b"", final=True) for decoder in decoders)
 
 
 def describe(result: Result, timeout_s: float, limits: RequestLimits) -> str | None:
