@@ -1,4 +1,4 @@
-"""The wire contract: the models of what clients send and of what they are answered.
+"""The wire contract: the models of requests and of answers.
 
 A new field of `POST /run` begins here; `http/parsing.py` holds it against the server's limits.
 """

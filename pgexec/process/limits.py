@@ -30,11 +30,12 @@ def raise_open_files_limit() -> str | None:
 
 
 def fix_malloc_thresholds() -> None:
-    """Fix what glibc takes for large; a C library without `mallopt` is left as it is.
+    """Fix the size from which glibc takes a block from the system and not from its heap.
 
-    By itself it raises that size whenever a larger block is freed, up to 32 MiB. After the
-    first long output all others would come from the heap, where what lies above them keeps
-    them from being returned: the server would seem to leak.
+    By default glibc raises this size to that of the largest block freed so far, up to 32 MiB. So
+    after the first long output all later ones would come from the heap. Heap memory returns to the
+    system only if nothing above it is in use: the server would seem to leak. A C library without
+    `mallopt` keeps its own rule.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -45,10 +46,10 @@ def fix_malloc_thresholds() -> None:
 
 
 def freeze_garbage_collector() -> None:
-    """Have the garbage collector look no more at what has been loaded until now.
+    """Exempt all present objects from garbage collection.
 
-    All that lasts as long as the server: a full collection went through it each time, and every
-    answer that came meanwhile waited for that.
+    Modules and settings last as long as the server. Each full collection would go through them,
+    and all answers would wait for it.
     """
     gc.collect()
     gc.freeze()

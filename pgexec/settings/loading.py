@@ -56,7 +56,7 @@ def load_settings(**options: str) -> tuple[Settings, list[str]]:
 
 
 def _doubtful(settings: Settings) -> list[str]:
-    """Warn of what is allowed and hardly meant."""
+    """Warn of values that are allowed but are probably a mistake."""
     drain_s, run_s = settings.drain_timeout_s, settings.run_timeout_s
     if drain_s >= run_s:
         return []

@@ -45,8 +45,8 @@ Fields = dict[str, object]
 def parse_profiles(text: str) -> dict[str, Fields]:
     """Return the fields of each profile, by the name of its language.
 
-    `text` is empty, a JSON object, or `file:PATH` of a JSON or TOML file. Raises `ValueError`,
-    with a sentence, for what has not the form of profiles; the values are not looked at.
+    `text` is empty, a JSON object, or `file:PATH` of a JSON or TOML file. Raises `ValueError`
+    with a sentence if the text has another form. The values of the fields are not checked here.
     """
     if not text.strip():
         return {}
@@ -70,7 +70,8 @@ def parse_profiles(text: str) -> dict[str, Fields]:
 def changes(fields: Mapping[str, object], min_idle: int) -> dict[str, object]:
     """Return the settings that a profile replaces, by their names, as they are written.
 
-    `min_idle` is the server's own, of which a profile with fewer containers takes less.
+    `min_idle` is the server's own setting. A profile with fewer containers than that, and without
+    a `min_idle` of its own, keeps all its containers idle.
     """
     replaced = {_SETTINGS[field]: value for field, value in fields.items() if field in _SETTINGS}
     if "preimport" in fields:
@@ -82,7 +83,7 @@ def changes(fields: Mapping[str, object], min_idle: int) -> dict[str, object]:
 
 
 def field_of(setting: str) -> str:
-    """Return the field of a profile by which a setting is replaced."""
+    """Return the field of a profile that replaces a setting."""
     return next(field for field, replaced in _SETTINGS.items() if replaced == setting)
 
 

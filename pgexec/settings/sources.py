@@ -47,7 +47,7 @@ class Given:
 
 
 def find_files() -> list[Path]:
-    """Return the files of settings that there are, the one that wins last.
+    """Return the files of settings that exist; a later one wins over an earlier one.
 
     Each is looked up in the current directory, else beside the checkout's packages.
     """
@@ -63,8 +63,8 @@ def read_file(path: Path) -> dict[str, str | None]:
 def by_field(values: Mapping[str, str | None]) -> dict[str, str | None]:
     """Return values by their names in small letters.
 
-    Of names that differ in nothing but their letters' size the one in capitals wins, in whatever
-    order they come: `{"PGEXEC_PORT": "1", "pgexec_port": "2"}` gives `{"pgexec_port": "1"}`.
+    If two names differ only in upper and lower case, the one in capitals wins, in whatever order
+    they come: `{"PGEXEC_PORT": "1", "pgexec_port": "2"}` gives `{"pgexec_port": "1"}`.
     """
     ordered = sorted(values.items(), key=lambda item: item[0].isupper())
     return {name.lower(): value for name, value in ordered}

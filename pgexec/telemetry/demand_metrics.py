@@ -1,4 +1,4 @@
-"""Series about demand: what is asked of the pool, what it aims at, what would be better."""
+"""The series of demand: arrivals, the pool's target, and the number of idle containers advised."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     Report = Callable[[], DemandReport]
 
 CONTAINERS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-"""Buckets of what is counted in containers; exact for pools of the default size."""
+"""Bounds of the buckets for numbers of containers; up to 16, each number has its own bucket."""
 
 
 class DemandMetrics(Collector):
-    """Shows demand whenever somebody scrapes, and the settings that advice is about.
+    """Shows the demand at each scrape, and the settings that `pgexec advise` may change.
 
-    A collector, because the pool has whole histograms at hand; nothing is to be counted here.
+    It is a collector and counts nothing: the pool has whole histograms already.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -84,7 +84,10 @@ class DemandMetrics(Collector):
 
 
 def _buckets(counts: Sequence[int]) -> tuple[list[tuple[str, float]], float]:
-    """Turn counts by number, of which the last counts what is above, too, into buckets and sum."""
+    """Return the buckets and the sum of a histogram.
+
+    `counts[n]` is how often the number n was seen; the last element counts all higher numbers, too.
+    """
     buckets, below, seen = [], 0, 0
     for bound in (one for one in CONTAINERS if one < len(counts) - 1):
         seen += sum(counts[below : bound + 1])

@@ -23,7 +23,8 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 class Exposition:
     """Renders a registry of counters, gauges and histograms.
 
-    What it remembers of each series is as bounded as the series are.
+    It keeps the text of each series' name and labels, so its memory is bounded as long as the
+    number of series is.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -79,6 +79,6 @@ class LayerMetrics(LayerObserver):
         self._damages.inc()
 
     def kept(self, layers: int, size_bytes: int) -> None:
-        """Note what is kept now."""
+        """Set the gauges: so many `layers` are on the volume and take `size_bytes`."""
         self._sets.set(layers)
         self._bytes.set(size_bytes)

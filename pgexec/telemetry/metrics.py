@@ -1,16 +1,16 @@
-"""All that Prometheus gets to see, and the series of requests and runs.
+"""The metrics of the server: those of requests and runs here, those of other subjects beside.
 
-They are watched from outside, through the observers' seams. No label takes a value that a
-client makes up (`labels`), and every series whose labels are known beforehand is there from
-the start. One way in for a metric:
+The pool and the engine know no metrics: they call observers, and the classes here are these
+observers. No label takes a value from a client (`labels`). Every series with labels that are
+known beforehand exists from the start. A metric is added in three steps:
 
-1. The module of its subject declares the family in the class that has the `registry`, which is
-   all that `/metrics` needs: `Exposition` renders whatever is registered.
-2. A method of that class, named for what happened, counts it. Only what has to be read when
-   somebody scrapes is brought up to date in `refresh`, which `Metrics.render` calls.
-3. docs/monitoring.md gets a row; a test holds the table against a scrape.
+1. The module of its subject declares the family, in the class that has the `registry`.
+   `/metrics` then has it: `Exposition` renders all families of the registry.
+2. A method of that class counts the event and has its name. A value that changes without an event
+   is read in `refresh`, which `Metrics.render` calls before each scrape.
+3. docs/monitoring.md gets a row; a test compares the table with a scrape.
 
-A new subject is a new module, whose class `Metrics` makes.
+A new subject gets a new module with a class, and `Metrics` makes an object of it.
 """
 
 from __future__ import annotations

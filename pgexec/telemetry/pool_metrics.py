@@ -24,7 +24,7 @@ USES = (1, 2, 5, 10, 25, 50, 100, 250, 1000)
 
 
 class PoolFamilies:
-    """What is known of every pool; the label `profile` tells which it is of."""
+    """The families of all pools; the label `profile` names the pool."""
 
     def __init__(self, registry: CollectorRegistry, bounds_s: Sequence[float]) -> None:
         def counters(name: str, text: str, *labels: str) -> Counter:
@@ -76,7 +76,7 @@ class PoolFamilies:
 
 
 class PoolMetrics(Observer):
-    """Counts what one pool does, and shows its state whenever somebody scrapes."""
+    """Counts what one pool does, and shows its state at each scrape."""
 
     def __init__(self, of: PoolFamilies, profile: str) -> None:
         self._read: Callable[[], Snapshot] | None = None
@@ -103,7 +103,7 @@ class PoolMetrics(Observer):
         self._uses = of.uses.labels(profile)
 
     def watch(self, snapshot: Callable[[], Snapshot], config: PoolConfig) -> None:
-        """Read the pool's states and its queue whenever somebody scrapes."""
+        """Read the pool's states and its queue at each scrape."""
         self._read = snapshot
         self._min_idle.set(config.min_idle)
         self._max_containers.set(config.max_containers)
