@@ -22,7 +22,7 @@ SETTINGS = {
     "POOL_MAX_CONTAINERS": "4",
     "LEASE_TIMEOUT_S": "3",
     "START_TIMEOUT_S": "2.5",
-    "DRAIN_TIMEOUT_S": "20",
+    "DRAIN_TIMEOUT_S": "30",
     "RUN_TIMEOUT_S": "10",
     "CANARY_INTERVAL_S": "0",
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SMALL = {
     "POOL_MIN_IDLE": "2",
     "POOL_MAX_CONTAINERS": "4",
-    "DRAIN_TIMEOUT_S": "20",
+    "DRAIN_TIMEOUT_S": "30",
     "CANARY_INTERVAL_S": "0",  # whose container would be one more than a test expects
 }
 LOCAL = {**SMALL, "NETWORK": "none"}
