@@ -1,7 +1,7 @@
-"""How late the event loop is, and what blocks it.
+"""Measure how late the event loop is, and find the calls that block it.
 
-All that waits for the loop waits that long besides. `sample_lag` tells how long; `watching` notices
-a loop that goes round no more, while it does not, and says which calls it is in.
+Everything that waits for the loop waits longer by its lag. `sample_lag` measures the lag.
+`watching` notices a blocked loop while it is blocked, and logs the calls in which it is.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ logger = logging.getLogger("pgexec.watchdog")
 SAMPLE_EVERY_S = 0.25
 BEAT_S = 0.25
 BLOCKED_S = 1.0
-"""From here on a loop that answers nothing is worth a line in the log."""
+"""A loop that is blocked for so many seconds gets a line in the log."""
 FRAMES = 5
-"""How many of the innermost calls are told."""
+"""This line names so many of the innermost calls."""
 
 
 async def sample_lag(observe: Callable[[float], None]) -> None:
-    """Tell, four times a second and until cancelled, how late a timer was, in seconds.
+    """Call `observe` with the lag of a timer in seconds, four times a second, until cancelled.
 
-    Timers of uvloop count whole milliseconds: a lag below one is an idle loop's.
+    Timers of uvloop count whole milliseconds: a lag below one means an idle loop.
     """
     while True:
         due = time.perf_counter() + SAMPLE_EVERY_S
@@ -44,9 +44,9 @@ async def sample_lag(observe: Callable[[float], None]) -> None:
 
 @contextlib.contextmanager
 def watching(loop: asyncio.AbstractEventLoop, *, blocked_s: float = BLOCKED_S) -> Iterator[None]:
-    """Watch a loop from a thread: one line when it has been blocked for `blocked_s`, one after.
+    """Watch a loop from a thread: log a line when it is blocked for `blocked_s`, and one after it.
 
-    To be entered in the thread that runs the loop.
+    Enter this in the thread that runs the loop.
     """
     beats = _Beats(loop, blocked_s)
     ended = threading.Event()
@@ -64,7 +64,7 @@ def watching(loop: asyncio.AbstractEventLoop, *, blocked_s: float = BLOCKED_S) -
 
 
 class _Beats:
-    """A time that the loop keeps fresh as long as it goes round."""
+    """The time of the loop's last sign of life."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, blocked_s: float) -> None:
         self.last = time.monotonic()
@@ -77,7 +77,7 @@ class _Beats:
         return time.monotonic() - self.last - BEAT_S
 
     def beat(self) -> None:
-        # A process that was stopped finds out here only: its watchdog was stopped, too.
+        # If the whole process was stopped, only this notices it: the watchdog was stopped, too.
         if self.late_s > self.blocked_s:
             fields = {"seconds": round(self.late_s, 1)}
             event(logger, logging.WARNING, "the event loop goes on", fields)
@@ -101,6 +101,6 @@ def _watch(beats: _Beats, thread_id: int, ended: threading.Event) -> None:
 
 
 def _calls(frame: FrameType | None) -> list[str]:
-    """Return the innermost calls; a process that was stopped is found in none of note."""
+    """Return file, line and name of the innermost calls."""
     stack = traceback.extract_stack(frame)[-FRAMES:] if frame else []
     return [f"{one.filename}:{one.lineno} {one.name}" for one in stack]

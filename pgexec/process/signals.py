@@ -1,4 +1,4 @@
-"""The signals by which the server is told to stop."""
+"""The signals that stop the server."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ logger = logging.getLogger("pgexec")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ECHO_S = 0.5
-"""A signal that is repeated sooner is the same one: `timeout` and some shells send it twice."""
+"""A second signal within so many seconds is ignored: `timeout` and some shells send it twice."""
 
 
 @contextlib.contextmanager
 def stop_signals(flush: Callable[[], None]) -> Iterator[asyncio.Event]:
-    """Give an event that the first SIGTERM or SIGINT sets; a second one ends the process at once.
+    """Yield an event that the first SIGTERM or SIGINT sets; a second one ends the process at once.
 
     `flush` writes out the log before such an end.
     """
@@ -34,7 +34,7 @@ def stop_signals(flush: Callable[[], None]) -> Iterator[asyncio.Event]:
     def on_signal(number: signal.Signals) -> None:
         nonlocal first_at
         if time.monotonic() - first_at > ECHO_S:
-            # Containers need no goodbye: their runners see this process end.
+            # The containers need no cleaning up: their runners notice the end of this process.
             logger.warning("stopping at once")
             flush()
             os._exit(128 + number)
@@ -47,7 +47,7 @@ def stop_signals(flush: Callable[[], None]) -> Iterator[asyncio.Event]:
     try:
         yield stop
     finally:
-        # A signal that has come and not been handled yet would else be the default's to handle.
+        # Else the default action would handle a signal that has come but is not handled yet.
         if not stop.is_set():
             for number in SIGNALS:
                 loop.remove_signal_handler(number)

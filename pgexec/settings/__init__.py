@@ -1,4 +1,4 @@
-"""The settings: read, checked and named as the server uses them."""
+"""The settings: read from files and the environment, and checked."""
 
 from pgexec.settings.loading import SettingsError, load_settings
 from pgexec.settings.model import Profile, Settings

@@ -1,7 +1,7 @@
-"""The values that settings may have: how they are read, and what is wrong with those refused.
+"""Read the values of settings, and check them.
 
-Each `to_…` takes what a file or the environment says, or a value that is right already, and
-raises `ValueError`.
+Each `to_…` takes a text from a file or the environment, or a value that is right already. It
+raises `ValueError` for a wrong value.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def to_size(value: object) -> object:
 
 
 def to_modules(value: object) -> object:
-    """Read names of modules, with commas."""
+    """Read names of modules, separated by commas."""
     if not isinstance(value, str):
         return value
     names = tuple(filter(None, (name.strip() for name in value.split(","))))
@@ -46,7 +46,7 @@ def to_modules(value: object) -> object:
 
 
 def to_starts(value: object) -> object:
-    """Read a number, or that nothing is said."""
+    """Read a number, or an empty text, which means that the server chooses."""
     return None if value == "" else value
 
 
@@ -59,7 +59,7 @@ def to_network(value: object) -> object:
 
 
 def to_networks(value: object) -> object:
-    """Read addresses and networks, with commas."""
+    """Read addresses and networks, separated by commas."""
     if not isinstance(value, str):
         return value
     names = filter(None, (name.strip() for name in value.split(",")))
@@ -67,7 +67,7 @@ def to_networks(value: object) -> object:
 
 
 def to_packages(value: object) -> object:
-    """Read names of packages, with commas, and spell them in one way."""
+    """Read names of packages, separated by commas, and spell them in one way."""
     if not isinstance(value, str):
         return value
     names = tuple(filter(None, (name.strip() for name in value.split(","))))
@@ -75,7 +75,7 @@ def to_packages(value: object) -> object:
 
 
 def to_sets(value: object) -> object:
-    """Read `requests;numpy>=2,<3,pandas[excel]`: sets of requirements (markers left out)."""
+    """Read sets of requirements without markers, such as `requests;numpy>=2,<3,pandas[excel]`."""
     if not isinstance(value, str):
         return value
     sets = []
@@ -88,7 +88,7 @@ def to_sets(value: object) -> object:
 
 
 def to_index(value: object) -> object:
-    """Read addresses of package indexes, with commas."""
+    """Read addresses of package indexes, separated by commas."""
     if not isinstance(value, str):
         return value
     urls = tuple(filter(None, (url.strip() for url in value.split(","))))
@@ -98,7 +98,7 @@ def to_index(value: object) -> object:
 
 
 def to_hosts(value: object) -> object:
-    """Read host names, with commas."""
+    """Read host names, separated by commas."""
     if not isinstance(value, str):
         return value
     names = tuple(filter(None, (name.strip().lower() for name in value.split(","))))
@@ -113,7 +113,7 @@ def to_keyring(value: object) -> object:
 
 
 def to_certificates(value: object) -> object:
-    """Refuse a file that holds no CA certificates."""
+    """Refuse a file without CA certificates."""
     if isinstance(value, str) and value:
         try:
             if not Path(value).is_file():

@@ -1,4 +1,4 @@
-"""API keys: each names a tenant that may call; without any, everyone may."""
+"""API keys: each key names a tenant. On a server without keys, everyone may call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BEARER = "bearer "
 class Keyring:
     """The tenants and the SHA-256 digests of their keys; the keys themselves are not kept.
 
-    `path` is the file that they come from, where they come from one.
+    `path` is the file from which they come, if there is one.
     """
 
     entries: tuple[tuple[str, bytes], ...] = ()
@@ -32,7 +32,7 @@ class Keyring:
     def tenant(self, authorization: str | None) -> str | None:
         """Return the tenant whose key an `Authorization: Bearer` header carries, else `None`.
 
-        Every entry is compared, in constant time, so that timing tells nothing about them.
+        It compares every entry, in constant time, so that the time tells nothing about the keys.
         """
         if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
             return None
@@ -46,10 +46,10 @@ class Keyring:
 
 
 def parse_keyring(text: str) -> Keyring:
-    """Read `name:key` pairs with commas between them, or a file of `name:sha256` lines.
+    """Read `name:key` pairs, separated by commas, or a file of `name:sha256` lines.
 
-    A file is named `file:PATH`, or by a path that starts with `/` or `.`. Raises
-    `ValueError`, whose sentence never contains a key.
+    `text` names a file as `file:PATH`, or by a path that starts with `/` or `.`. Raises
+    `ValueError`; its text never contains a key.
     """
     text = text.strip()
     if text.startswith("file:"):
@@ -63,7 +63,7 @@ def parse_keyring(text: str) -> Keyring:
             raise ValueError(f"item {position} is not a name:key pair")
         entries.append((name, sha256(key.encode()).digest()))
     if text and not entries:
-        # Nor must commas, between which a template left nothing.
+        # A text of commas only, which a template may leave, must not open the server either.
         raise ValueError("there is no name:key pair")
     return _keyring(entries)
 
@@ -84,7 +84,7 @@ def _read_file(path: Path) -> Keyring:
             raise ValueError(f"line {number} of {str(path)!r} is not name:sha256-in-hex")
         entries.append((name, bytes.fromhex(digest)))
     if not entries:
-        # A file that was meant to close the server must not open it.
+        # An empty file of keys must not open the server to everyone.
         raise ValueError(f"the file {str(path)!r} holds no keys")
     return _keyring(entries, path)
 

@@ -1,4 +1,4 @@
-"""What `pgexec settings` prints: every setting, its value, and where that comes from."""
+"""The list that `pgexec settings` prints: every setting, its value and the value's source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _USERINFO = re.compile(r"(?<=://)[^/\s]*@")
 
 @dataclass(frozen=True, slots=True)
 class ListedSetting:
-    """A setting with the text of its value; a secret's is `***`, wherever it has one.
+    """A setting with the text of its value; the value of a secret is `***`, unless it is empty.
 
     `source` is `default`, `environment` or the path of a file.
     """
@@ -36,12 +36,12 @@ class ListedSetting:
 
 
 def entries() -> list[ListedSetting]:
-    """List every setting, also where its value is wrong. Raises `OSError` and `UnicodeError`."""
+    """List every setting, even those with a wrong value. Raises `OSError` and `UnicodeError`."""
     values = given()
     listed = []
     for name, default, advice in shipped():
         found = values.get(name, Given(default, DEFAULT))
-        # The file of defaults is no source of its own, unless somebody has changed it.
+        # A value from the file of defaults counts as a default, unless somebody has changed it.
         is_default = found.value == default and Path(found.source).name == SHIPPED
         source = DEFAULT if is_default else found.source
         listed.append(ListedSetting(name, _shown(name, found.value), default, source, advice))

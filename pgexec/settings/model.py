@@ -1,4 +1,4 @@
-"""Every setting of the server: its type, its default, and what must hold between several."""
+"""Every setting of the server: its type, its default, and the conditions between several."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ _TAKEN = (
     *("/tmp", "/dev", RUNNER_DIR, LAYERS_DIR),  # noqa: S108  # mounts of our own
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/proc", "/sys"),
 )
-"""Where PGEXEC_ROOT_DIR would hide something, or be hidden by it."""
+"""PGEXEC_ROOT_DIR would hide these directories, or they would hide it."""
 
 
 ENGINE_ADDRESS = r"^$|^/.+|^(unix|tcp|http|https)://.+"
 ENGINE_ADDRESSES = "empty, unix:///path, tcp://host:port or https://host:port"
 
 
-# Compared by identity: the default profile holds the settings that hold it, and two equal settings
-# would compare their profiles, these their settings, and so on without end.
+# Compared by identity: the default profile holds the settings, and these hold the profile. Else a
+# comparison of two equal settings would never end.
 @dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """One language: the server's settings with its own values, and what it always has installed."""
+    """One language: the server's settings with values of its own, and its fixed dependencies."""
 
     name: str
     settings: Settings
@@ -255,7 +255,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def of(cls, **values: object) -> Self:
-        """Return the defaults with these values, whatever files and environment say."""
+        """Return the defaults with `values`; files and environment do not count."""
         return cls(_env_file=None, _env_prefix="\0", **values)  # type: ignore[call-arg, arg-type]
 
     @classmethod
@@ -300,15 +300,15 @@ class Settings(BaseSettings):
                 f"PGEXEC_CODE_LIMIT is {format_size(self.code_limit)}, but must be at most "
                 f"PGEXEC_DISK_LIMIT, which is {format_size(self.disk_limit)}"
             )
-        _ = self.by_language  # raises where a profile's field is wrong
+        _ = self.by_language  # raises if a field of a profile is wrong
         return self
 
     @property
     def starts_at_once(self) -> int:
-        """How many containers a pool starts at once: one for each processor if nothing is said.
+        """The number of containers that a pool starts at once; by default one for each processor.
 
-        Two, where each run takes a container of its own: a start leaves its processor idle for a
-        fifth of its time, and then there are no other runs that would make use of that.
+        By default two for each processor if every run takes a new container: a start leaves its
+        processor idle for a fifth of its time, and no other runs would use it then.
         """
         cores = len(os.sched_getaffinity(0))
         return self.start_concurrency or cores * (2 if self.max_uses == 1 else 1)
@@ -321,13 +321,13 @@ class Settings(BaseSettings):
         return {default.name: default} | further
 
     def __copy__(self) -> Self:
-        """Copy without the profiles: `model_copy` changes fields, and they would stay the old."""
+        """Copy without the profiles: else `model_copy` would change the fields, but not them."""
         copied = super().__copy__()
         copied.__dict__.pop("by_language", None)
         return copied
 
     def _of_profile(self, name: str) -> Profile:
-        """Return a profile. Raises `ValueError` with a sentence on the field that is wrong."""
+        """Return a profile. Raises `ValueError` with a sentence about the wrong field."""
         fields = self.profiles[name]
         values: dict[str, object] = {}
         for setting, value in profiles.changes(fields, self.pool_min_idle).items():
@@ -354,16 +354,16 @@ class Settings(BaseSettings):
 
     @property
     def body_limit(self) -> int:
-        """Bytes that a request's body may have.
+        """The largest body of a request, in bytes.
 
-        JSON spells one byte with up to six (a u escape), so that nothing within the limits of
-        code and stdin is ever refused for the way in which the client wrote it.
+        JSON may need six bytes for one (a u escape). With this limit, code and stdin within their
+        own limits are never refused, however the client writes them.
         """
         return 6 * (self.code_limit + self.stdin_limit) + (64 << 10)
 
     @property
     def exposed(self) -> bool:
-        """Whether anyone who reaches the machine's network may run code on it."""
+        """True if anyone on the machine's network may run code on it."""
         loopback = self.host in ("localhost", "::1") or self.host.startswith("127.")
         return not loopback and not self.api_keys
 

@@ -1,4 +1,4 @@
-"""Whether files that decide about the server can be changed by anyone on this machine."""
+"""Check if anyone on this machine can change the files of keys and settings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def open_to_all(path: Path) -> str | None:
-    """Return in a sentence how every user of this machine could change a file, else `None`.
+    """Return a sentence if every user of this machine could change the file `path`, else `None`.
 
-    They can if the file may be written by all, or if it may be replaced: in a directory that all
-    may write and that has no sticky bit, as `/tmp` has one. Links are looked at, and where they
-    lead. A file that cannot be looked at is not open.
+    They can if all may write the file, or replace it: all may write its directory, and this has no
+    sticky bit (`/tmp` has one). The check follows links, and checks them, too. A file that this
+    process cannot look at counts as safe.
     """
     try:
         if path.stat().st_mode & stat.S_IWOTH:

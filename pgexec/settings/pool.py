@@ -1,4 +1,4 @@
-"""The settings that a pool is made with, under the names that the pool has for them."""
+"""Translate the settings into the pool's own names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def pool_config(settings: Settings) -> PoolConfig:
-    """Return the pool's share of the settings."""
+    """Return the pool's part of the settings."""
     return PoolConfig(
         min_idle=settings.pool_min_idle,
         max_containers=settings.pool_max_containers,
