@@ -1,9 +1,9 @@
-"""The isolation canary: attempts, in a spare container, what a snippet must not be able to do.
+"""The isolation canary: it tries forbidden actions in a spare container.
 
-A limit that the engine no longer enforces, or a guard that an update of the kernel has
-undone, shows nowhere else: everything goes on working. The container is started as the
-pool's are, takes no place in it, and is destroyed afterwards. The attempts are those of the
-doctor; see `pgexec/doctor/isolation.py`.
+If the engine no longer enforces a limit, or an update of the kernel has undone the guard,
+everything goes on working: without the canary, nobody would notice. The container starts as the
+pool's containers do, takes none of their places, and is destroyed afterwards. The doctor makes the
+same attempts; see `pgexec/doctor/isolation.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 logger = logging.getLogger("pgexec.canary")
 
 FIRST_AFTER_S = 60.0
-"""The pause before the first round, short enough to probe a server that restarts often, too."""
+"""The pause before the first round: so short that it probes even a server that restarts often."""
 
 
 class Canary:
@@ -58,7 +58,7 @@ class Canary:
             metrics.expect(profile, self._names, interval_s)
 
     async def attend(self) -> None:
-        """Probe until cancelled; a round that is cancelled leaves no container behind."""
+        """Probe until cancelled; a cancellation leaves no container behind."""
         pause_s = min(FIRST_AFTER_S, self._interval_s)
         while pause_s:
             await asyncio.sleep(pause_s)
@@ -69,13 +69,13 @@ class Canary:
                 logger.exception("an unexpected error of the isolation canary")
 
     async def probe(self) -> None:
-        """Make every check once. An engine that is away leaves its checks unknown."""
+        """Make every check once. If the engine is away, its checks count as unknown."""
         made = [await self._probe(profile) for profile in self._profiles]
         if all(made):
             self._metrics.completed()
 
     async def _probe(self, profile: str) -> bool:
-        """Make the checks of a profile; `False` where some could not be made."""
+        """Make the checks of a profile. Returns False if a check could not be made."""
         try:
             laboratory = await self._laboratory(profile)
             async with laboratory.container() as container:
@@ -90,7 +90,7 @@ class Canary:
         return all(made)
 
     async def _make(self, profile: str, check: Check[T], subject: T) -> bool:
-        """Make a check and tell of it; `False` where it could not be made."""
+        """Make a check and report it. Returns False if it could not be made."""
         try:
             async with asyncio.timeout(check.timeout_s):
                 observation = await check.look(subject)

@@ -17,7 +17,7 @@ TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Check(Generic[T]):
-    """A name and what looks into it; `T` is what it looks at."""
+    """A name, and the function that makes the check on a subject of type `T`."""
 
     name: str
     look: Callable[[T], Awaitable[Observation]]

@@ -1,4 +1,4 @@
-"""`pgexec doctor`: look at everything that the server stands on, one finding for each check."""
+"""`pgexec doctor`: check everything that the server depends on, with one finding for each check."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PREPARE_TIMEOUT_S = 90.0
-"""For the image alone, and only the first time: preparing it takes 4 to 60 seconds."""
+"""Only for the image, and only the first time: its preparation takes 4 to 60 seconds."""
 STREAMS = 4
 
 
@@ -69,9 +69,9 @@ OF_A_CONTAINER: Sequence[Check[Sandbox]] = (
 async def examine(
     settings: Settings, warnings: Sequence[str], tell: Callable[[Finding], None]
 ) -> list[Finding]:
-    """Make every check, tell of each as it is made, and return all findings.
+    """Make every check, call `tell` with each finding, and return all findings.
 
-    However it ends, it leaves no container behind. `warnings` are those of the settings.
+    It leaves no container behind, even after an error. `warnings` are those of the settings.
     """
     examination = _Examination(settings, warnings, tell)
     await examination.run()
@@ -88,7 +88,7 @@ class _Examination:
         self._tell = tell
 
     async def run(self) -> None:
-        """Make every check; what finds nothing to look at is skipped."""
+        """Make every check; skip those whose subject is missing."""
         await self._make(OF_THE_MACHINE, self._machine)
         async with _connected(self._machine.url) as engine:
             report = await self._stage("engine", self._report(engine), TIMEOUT_S)
@@ -111,7 +111,7 @@ class _Examination:
             self._note(check.name, observation)
 
     async def _stage(self, name: str, look: Stage[T], timeout_s: float) -> T | None:
-        """Make a check whose subject later checks need; `None` without it."""
+        """Make a check, and return the subject that later checks need, or `None`."""
         observation, subject = await _attempt(look, timeout_s)
         self._note(name, observation)
         return subject
@@ -182,7 +182,7 @@ async def _alone(look: Awaitable[Observation]) -> tuple[Observation, None]:
 
 
 async def _attempt(look: Stage[T], timeout_s: float) -> tuple[Observation, T | None]:
-    """Await a check; one that raises, or takes too long, is one that failed."""
+    """Await a check. If it raises, or takes longer than `timeout_s`, it has failed."""
     try:
         async with asyncio.timeout(timeout_s):
             return await look

@@ -1,4 +1,4 @@
-"""The engine's and the container's documents, as far as the checks read them."""
+"""The documents of the engine and of containers: the fields that the checks read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class _Engine(BaseModel):
 
 
 class Details(_Engine):
-    """What a component adds to its version; distributions put their package's here."""
+    """The details of a component's version; distributions put their package's version here."""
 
     git_commit: str = ""
 
 
 class Component(_Engine):
-    """One of the programs that an engine is made of."""
+    """One of the programs of an engine."""
 
     name: str = ""
     version: str = ""
@@ -25,7 +25,7 @@ class Component(_Engine):
 
     @property
     def package(self) -> str:
-        """The version with the distribution's revision, where that is told."""
+        """The version, with the distribution's revision if the engine tells it."""
         commit = self.details.git_commit if self.details else ""
         return commit if commit.startswith(self.version.partition("~")[0]) else self.version
 
@@ -60,7 +60,7 @@ class Info(_Engine):
 
 
 class Inside(BaseModel):
-    """What `inside.report` prints."""
+    """The output of `inside.report`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -82,7 +82,7 @@ class Inside(BaseModel):
 
 
 class Left(BaseModel):
-    """What `inside.leave_behind` and `inside.look_around` print."""
+    """The output of `inside.leave_behind` and `inside.look_around`."""
 
     uid: int
     file: bool = False
@@ -90,14 +90,14 @@ class Left(BaseModel):
 
 
 class Reached(BaseModel):
-    """What `inside.reach` prints."""
+    """The output of `inside.reach`."""
 
     address: str
     refusal: str
 
 
 class Trespasses(BaseModel):
-    """What `inside.trespass` prints."""
+    """The output of `trespass.trespass`."""
 
     attempts: int
     through: tuple[str, ...] = Field(default=())

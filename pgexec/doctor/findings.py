@@ -1,4 +1,4 @@
-"""What a check found, and how that is said: to people a line, to machines JSON."""
+"""The finding of a check, and its forms: a line for people, JSON for machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME_WIDTH = 15
 
 
 class CheckStatus(StrEnum):
-    """How a check ended; `SKIP`: it had nothing to look at."""
+    """How a check ended. `SKIP`: its subject was missing."""
 
     OK = "ok"
     WARN = "warn"
@@ -24,7 +24,7 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's result: a sentence without its full stop and, if need be, what helps."""
+    """The result of a check: a sentence without its full stop, and a remedy or `""`."""
 
     check: str
     status: CheckStatus
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a check saw, without the check's name, which its caller adds: `ok("1").of("CPU")`."""
+    """The result of a check without its name; the caller adds the name: `ok("1").of("CPU")`."""
 
     status: CheckStatus
     finding: str
@@ -46,22 +46,22 @@ class Observation:
 
 
 def ok(finding: str) -> Observation:
-    """Say that there is nothing to do."""
+    """Return the observation that all is well."""
     return Observation(CheckStatus.OK, finding)
 
 
 def warn(finding: str, remedy: str) -> Observation:
-    """Say that the server works, but less safely or slower than it could."""
+    """Return the observation that the server works, but less safely or slower than it could."""
     return Observation(CheckStatus.WARN, finding, remedy)
 
 
 def fail(finding: str, remedy: str) -> Observation:
-    """Say that the server does not work, or does not hold what it promises."""
+    """Return the observation that the server does not work, or does not keep its promises."""
     return Observation(CheckStatus.FAIL, finding, remedy)
 
 
 def skip(finding: str) -> Observation:
-    """Say that the check has nothing to look at; another finding says why."""
+    """Return the observation that the check's subject is missing; another finding says why."""
     return Observation(CheckStatus.SKIP, finding)
 
 

@@ -1,4 +1,4 @@
-"""The checks of what holds a snippet: the doctor makes them once, the canary again and again."""
+"""The checks of a snippet's isolation: the doctor makes them once, the canary again and again."""
 
 from __future__ import annotations
 

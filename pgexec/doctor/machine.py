@@ -1,4 +1,4 @@
-"""Checks that start nothing: of the settings, of this machine, and of what the engine says."""
+"""Checks that start no container: of the settings, this machine, and the engine's answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLOW_STORAGE = ("vfs", "devicemapper")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What there is before any container: settings, their warnings, and the engine's words."""
+    """The subject of the first checks: settings, their warnings, and the engine's answer."""
 
     settings: Settings
     warnings: Sequence[str]
@@ -43,7 +43,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """An engine that answers, in its own words."""
+    """The answers of an engine about itself."""
 
     settings: Settings
     url: str
@@ -52,14 +52,14 @@ class EngineReport:
 
 
 async def settings(machine: Machine) -> Observation:
-    """Name unknown and doubtful settings; wrong values have ended the program before."""
+    """Name unknown and doubtful settings. A wrong value has ended the program before this check."""
     if machine.warnings:
         return warn("; ".join(machine.warnings), "correct or remove these settings")
     return ok("every name is known and every value is allowed")
 
 
 async def exposure(machine: Machine) -> Observation:
-    """Tell whether the network may run code without a key."""
+    """Check if anyone on the network may run code without a key."""
     settings = machine.settings
     if settings.exposed:
         return warn(
@@ -71,7 +71,7 @@ async def exposure(machine: Machine) -> Observation:
 
 
 async def canary(machine: Machine) -> Observation:
-    """Tell whether the server will repeat the checks of the isolation while it runs."""
+    """Check if the server will repeat the checks of the isolation while it runs."""
     if interval_s := machine.settings.canary_interval_s:
         return ok(f"a server probes its isolation every {interval_s:g} s, see pgexec_canary_ok")
     return warn(
@@ -80,7 +80,7 @@ async def canary(machine: Machine) -> Observation:
 
 
 async def log_disk(machine: Machine) -> Observation:
-    """See that the log has room for its file and those rotated away."""
+    """Check that the disk has room for the log file and its rotated copies."""
     settings = machine.settings
     if not settings.generate_log_file:
         return ok("no log file is asked for")
@@ -94,7 +94,7 @@ async def log_disk(machine: Machine) -> Observation:
 
 
 async def ca_bundle(machine: Machine) -> Observation:
-    """Read the certificates, without which every container trusts nobody."""
+    """Read the CA certificates: with a bad file, containers would trust no server."""
     path = machine.settings.ca_bundle
     if not path:
         return ok("none is configured: containers trust what their image does")
@@ -108,7 +108,7 @@ async def ca_bundle(machine: Machine) -> Observation:
 
 
 async def engine(report: EngineReport) -> Observation:
-    """Say what the engine is, and whether it answers to anyone on the network."""
+    """Name the engine, and check if it answers to anyone on the network."""
     version, info = report.version, report.info
     finding = (
         f"{version.version}, API {version.api_version}, storage {info.driver}, at {report.url}"
@@ -153,7 +153,7 @@ async def runc(report: EngineReport) -> Observation:
 
 
 async def containerd(report: EngineReport) -> Observation:
-    """Compare what manages containers with the known escapes."""
+    """Compare the program that manages containers with the known escapes."""
     component = report.version.component("containerd")
     if component is None:
         return ok("the engine has no containerd")
@@ -161,7 +161,7 @@ async def containerd(report: EngineReport) -> Observation:
 
 
 async def kernel(report: EngineReport) -> Observation:
-    """Say which kernel all containers share: what it lets through, nothing above can hold."""
+    """Check that the kernel, which all containers share, still gets security fixes."""
     release = report.info.kernel_version or report.version.kernel_version
     version = parse(release)
     finding = f"{release}, {report.info.operating_system}"
@@ -171,7 +171,7 @@ async def kernel(report: EngineReport) -> Observation:
 
 
 async def cgroup(report: EngineReport) -> Observation:
-    """Say what the kernel can limit, as the engine sees it."""
+    """Check which limits the kernel can enforce, according to the engine."""
     info = report.info
     finding = f"version {info.cgroup_version}"
     limits = {"memory": info.memory_limit, "pids": info.pids_limit, "CPU": info.cpu_cfs_quota}
@@ -186,7 +186,7 @@ async def cgroup(report: EngineReport) -> Observation:
 
 
 async def memory(report: EngineReport) -> Observation:
-    """Compare what all containers may take together with what the engine's machine has."""
+    """Compare the memory limit of all containers together with the memory of the machine."""
     profiles = [profile.settings for profile in report.settings.by_language.values()]
     most = sum(one.pool_max_containers * one.memory_limit for one in profiles)
     has = report.info.mem_total

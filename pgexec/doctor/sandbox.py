@@ -1,4 +1,4 @@
-"""Run the doctor's snippets in containers such as the server starts, and read what they print."""
+"""Run the doctor's snippets in containers like the server's, and read their output."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ OUTPUT_BYTES = 256 << 10
 
 
 class ProbeError(Exception):
-    """A snippet of ours did not do what it was written for; the sentence says how it ended."""
+    """A snippet of ours failed; the text tells how it ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """One container, warm and lent, and what it is like inside."""
+    """One warm container, and the facts that a snippet sees in it."""
 
     laboratory: Laboratory
     container: Container
@@ -43,7 +43,7 @@ class Sandbox:
 
     @classmethod
     async def of(cls, laboratory: Laboratory, container: Container) -> Self:
-        """Look around in a container of a laboratory. Raises as `ask` does."""
+        """Look around in a container of a laboratory. Raises the errors of `ask`."""
         seen = await ask(container, Inside, inside.report, list(SYSCTLS), list(MASKED_PATHS))
         return cls(laboratory, container, seen)
 
@@ -54,7 +54,7 @@ class Sandbox:
 
 
 async def run(container: Container, function: Callable[..., None], *arguments: object) -> Result:
-    """Run the text of a function's module as a snippet, and then a call of the function."""
+    """Run a snippet: the text of the function's module, and a call of the function."""
     source = await asyncio.to_thread(inspect.getsource, sys.modules[function.__module__])
     call = f"{function.__name__}({', '.join(map(repr, arguments))})"
     job = Job(f"{source}\n\n{call}\n".encode(), b"", RUN_TIMEOUT_S, OUTPUT_BYTES)
@@ -64,9 +64,9 @@ async def run(container: Container, function: Callable[..., None], *arguments: o
 async def ask(
     container: Container, shape: type[T], function: Callable[..., None], *arguments: object
 ) -> T:
-    """Run a function as `run` does, reset, and return what it printed.
+    """Run a function as `run` does, reset the container, and return the function's output.
 
-    Raises `ProbeError` where it ended otherwise, or the container is not clean after it.
+    Raises `ProbeError` if the function fails, or if the container is not clean after it.
     """
     answer = await run(container, function, *arguments)
     report = await container.reset(timeout_s=RUN_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Checks that try: in containers such as the server starts, attempted for real."""
+"""Checks that really try an action, in containers like the server's."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ for path in sys.argv[1:]:
 
 
 async def memory(laboratory: Laboratory) -> Observation:
-    """Fill twice what the limit allows; no more than that in case nothing stops it."""
+    """Fill twice the allowed memory, but no more: perhaps nothing stops it."""
     limits = laboratory.spec.limits
     limit = min(limits.memory_bytes, MEMORY_TRIED_BYTES)
     async with laboratory.container(replace(limits, memory_bytes=limit)) as container:
@@ -72,7 +72,7 @@ async def pids(laboratory: Laboratory) -> Observation:
 
 
 async def cpu(sandbox: Sandbox) -> Observation:
-    """Read the quota where it holds."""
+    """Read the CPU quota in the container's cgroup, where it is enforced."""
     wanted, found = sandbox.settings.cpus, sandbox.inside.cpus
     if found < 0:
         return warn(
@@ -84,7 +84,7 @@ async def cpu(sandbox: Sandbox) -> Observation:
 
 
 async def seccomp(sandbox: Sandbox) -> Observation:
-    """See that a filter is there, and try calls that it refuses."""
+    """Check that a filter is there, and try calls that it refuses."""
     runtime = sandbox.settings.runtime
     if sandbox.inside.kernel:
         return fail(
@@ -99,7 +99,7 @@ async def seccomp(sandbox: Sandbox) -> Observation:
 
 
 async def confinement(sandbox: Sandbox) -> Observation:
-    """See whether a layer is left that holds when a mount or a mask does not."""
+    """Check if AppArmor or SELinux confines the container, in case a mount or a mask fails."""
     profile = sandbox.inside.confinement
     if profile and "unconfined" not in profile:
         return ok(profile)
@@ -110,7 +110,7 @@ async def confinement(sandbox: Sandbox) -> Observation:
 
 
 async def user_namespace(sandbox: Sandbox) -> Observation:
-    """See whether root of a container is root of the host, should it ever get out."""
+    """Check if root of a container is root of the host, in case it ever escapes."""
     first = sandbox.inside.uid_map[:2]
     if first != ("0", "0"):
         return ok(f"user 0 of a container is user {first[1] if first[1:] else '?'} outside")
@@ -121,7 +121,7 @@ async def user_namespace(sandbox: Sandbox) -> Observation:
 
 
 async def sysctls(sandbox: Sandbox) -> Observation:
-    """See the values that leave no System V object and no queue in which to leave state."""
+    """Check the values by which no System V object or queue can keep state between runs."""
     found = sandbox.inside.sysctls
     wrong = {name: found.get(name) for name, value in SYSCTLS.items() if found.get(name) != value}
     if not wrong:
@@ -131,7 +131,7 @@ async def sysctls(sandbox: Sandbox) -> Observation:
 
 
 async def read_only_root(sandbox: Sandbox) -> Observation:
-    """Try to write to the root as root, by an exec, since a snippet may not anyhow."""
+    """Try to write to the root file system as root, by an exec: a snippet is never root."""
     engine, spec = sandbox.laboratory.engine, sandbox.laboratory.spec
     paths = ("/", "/etc", "/usr", *([RUNNER_DIR] if spec.prepared else ()))
     command = PYTHON.run_text(_WRITE, *paths, options=(*PYTHON.isolated, "-S"))
@@ -146,7 +146,7 @@ async def read_only_root(sandbox: Sandbox) -> Observation:
 
 
 async def masks(sandbox: Sandbox) -> Observation:
-    """See that nothing shows which tells of the host and of its other guests."""
+    """Check that no file shows which tells about the host and its other guests."""
     if shown := sandbox.inside.unmasked:
         more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
         return fail(
@@ -157,7 +157,7 @@ async def masks(sandbox: Sandbox) -> Observation:
 
 
 async def privileges(sandbox: Sandbox) -> Observation:
-    """Start a setuid program of the image and look whose process it is."""
+    """Start a setuid program of the image, and look at the user of its process."""
     seen = sandbox.inside
     if not seen.no_new_privileges or seen.setuid == "gained":
         gained = ", and a setuid program got root" if seen.setuid == "gained" else ""
@@ -169,7 +169,7 @@ async def privileges(sandbox: Sandbox) -> Observation:
 
 
 async def separation(sandbox: Sandbox) -> Observation:
-    """Try what would make a snippet the runner, or show it the runner's secrets."""
+    """Try actions by which a snippet would become the runner, or see the runner's secrets."""
     seen = sandbox.inside
     remedy = "report this, with the output of docker info"
     if seen.uid == 0 or seen.against_runner:
@@ -182,7 +182,7 @@ async def separation(sandbox: Sandbox) -> Observation:
 
 
 async def guard(sandbox: Sandbox) -> Observation:
-    """Try every way to what the guard closes."""
+    """Try every way to the addresses that the guard closes."""
     network, rules = sandbox.settings.network, egress_rules(sandbox.settings)
     if network == "none":
         return _networkless(sandbox)
@@ -213,7 +213,7 @@ async def guard(sandbox: Sandbox) -> Observation:
 
 
 async def metadata(sandbox: Sandbox) -> Observation:
-    """Try every way to the address at which clouds hand out a machine's credentials."""
+    """Try every way to the address at which clouds give out a machine's credentials."""
     network, rules = sandbox.settings.network, egress_rules(sandbox.settings)
     if network == "none":
         return _networkless(sandbox)
@@ -223,7 +223,7 @@ async def metadata(sandbox: Sandbox) -> Observation:
         )
     found = await ask(sandbox.container, Trespasses, trespass.trespass, [METADATA], [])
     through = [way for way in found.through if way.startswith(f"{METADATA} ")]
-    if rules is None:  # then nothing refuses it; what counts is whether anybody is there
+    if rules is None:  # without a guard nothing refuses it, so only an answer counts
         through = [way for way in through if "answered" in way]
     if through:
         return fail(
@@ -234,7 +234,7 @@ async def metadata(sandbox: Sandbox) -> Observation:
 
 
 async def internet(sandbox: Sandbox) -> Observation:
-    """Resolve and reach a public name, as pip would; what stops that may well be on purpose."""
+    """Resolve and reach a public name, as pip would. A failure is a warning: it may be intended."""
     if sandbox.settings.network == "none":
         return ok("PGEXEC_NETWORK is none: snippets cannot reach anything")
     try:
@@ -256,7 +256,7 @@ async def internet(sandbox: Sandbox) -> Observation:
 
 
 async def trust(sandbox: Sandbox) -> Observation:
-    """See that the certificates arrived."""
+    """Check that the containers have the CA certificates."""
     if not sandbox.settings.ca_bundle:
         return ok("no CA bundle is configured")
     if sandbox.inside.certificates <= 0:
@@ -283,7 +283,7 @@ async def recycling(sandbox: Sandbox) -> Observation:
 
 
 def _networkless(sandbox: Sandbox) -> Observation:
-    """See that a container without a network has no interface that leads out."""
+    """Check that a container without a network has no interface that leads out."""
     outward = [name for name in sandbox.inside.interfaces if name != "lo"]
     if outward:
         return fail(f"PGEXEC_NETWORK is none, but there is {', '.join(outward)}", "see why")
@@ -295,6 +295,6 @@ def _covers(network: str, address: str) -> bool:
 
 
 def _within(network: str) -> str:
-    """Return an address of a network, the network's own where it has but one."""
+    """Return the second address of a network, or its only one."""
     parsed = ipaddress.ip_network(network)
     return str(parsed[1] if parsed.num_addresses > 1 else parsed[0])

@@ -1,4 +1,4 @@
-"""Which known container escapes a version of runc or containerd is open to. Pure."""
+"""Find the known container escapes to which a version of runc or containerd is open. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONTAINERD_FIXES: Mapping[str, tuple[str, ...]] = {
 # numbers; after that the engine starts none. https://github.com/moby/moby/issues/46661
 DEADLOCK_FIXES = ("20.10.27", "23.0.0")
 
-# Distributions keep a version and add fixes to it: packages of which that is known.
+# Distributions keep a version and add fixes to it. These packages have the fix.
 BACKPORTS: Mapping[str, str] = {
     # https://security-tracker.debian.org/tracker/CVE-2024-21626
     "CVE-2024-21626": r"1\.1\.5\+ds1-1\+deb12u[1-9]|1\.0\.0~rc93\+ds1-5\+deb11u[3-9]",
@@ -40,7 +40,7 @@ _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-~.]?rc[.-]?(\d+))?")
 
 
 def parse(text: str) -> Version | None:
-    """Return a version as numbers that compare, a release candidate before its release."""
+    """Return a version as numbers, in order: a release candidate comes before its release."""
     found = _VERSION.match(text.strip())
     if not found:
         return None
@@ -49,10 +49,10 @@ def parse(text: str) -> Version | None:
 
 
 def open_escapes(text: str, fixes: Mapping[str, Iterable[str]]) -> list[str] | None:
-    """Return the escapes that a version is open to, `None` where it cannot be read.
+    """Return the escapes to which a version is open, or `None` if it cannot be read.
 
-    `text` is the release's version or, better, the distribution package's, which tells of
-    some of the fixes that were backported to it.
+    `text` is the version of the release or, better, of the distribution's package, which tells
+    some of the fixes that were backported.
     """
     version = parse(text)
     if version is None:
@@ -65,9 +65,9 @@ def open_escapes(text: str, fixes: Mapping[str, Iterable[str]]) -> list[str] | N
 
 
 def has_fix(text: str, fixed: Iterable[str]) -> bool | None:
-    """Whether a version is one of `fixed`, or a later one; `None` where it cannot be read.
+    """Return True if a version has a fix, `None` if the version cannot be read.
 
-    `fixed` is the first of each branch that has it; later branches have it, too.
+    `fixed` is the first version of each branch with the fix; later branches have it, too.
     """
     version = parse(text)
     return None if version is None else _has_fix(version, fixed)

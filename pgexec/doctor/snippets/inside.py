@@ -1,7 +1,7 @@
-"""What the doctor tries from within a container, as any snippet could.
+"""The attempts of the doctor from within a container, as any snippet could make them.
 
-This file's text is the snippet; the doctor adds a call of one of these functions, each of
-which prints a JSON document. Standard library only, any CPython since 3.8.
+The text of this file is the snippet. The doctor adds a call of one of these functions; each prints
+a JSON document. Standard library only, any CPython since 3.8.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SYSTEM_DIRECTORIES = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin
 
 
 def report(sysctls: List[str], masked: List[str]) -> None:
-    """Say what this process is, may do, and sees."""
+    """Print the facts about this process: its rights, its limits, and the files that it sees."""
     lines = [line.partition(":") for line in _read("/proc/self/status").splitlines()]
     status = {name: value.strip() for name, _, value in lines}
     document = {
@@ -59,14 +59,14 @@ def leave_behind(path: str) -> None:
 
 
 def look_around(path: str) -> None:
-    """Say whether a run can be seen that was here before."""
+    """Print if this run can see traces of an earlier one."""
     pids = [name for name in os.listdir("/proc") if name.isdigit()]
     others = sorted(set(pids) - {"1", str(os.getpid())})
     print(json.dumps({"uid": os.getuid(), "file": os.path.exists(path), "processes": others}))
 
 
 def allocate(size: int) -> None:
-    """Fill memory up to a size in bytes; a limit below it does not let this return."""
+    """Fill `size` bytes of memory. With a lower limit, this does not return."""
     hoard = []
     for _ in range(0, size, _STEP):
         area = mmap.mmap(-1, _STEP)
@@ -77,7 +77,7 @@ def allocate(size: int) -> None:
 
 
 def multiply(count: int) -> None:
-    """Fork that many processes, or as many as there may be, and say how many there were."""
+    """Fork `count` processes, or as many as the limit allows, and print their number."""
     children = []
     try:
         for _ in range(count):
@@ -91,7 +91,7 @@ def multiply(count: int) -> None:
 
 
 def reach(name: str, port: int) -> None:
-    """Resolve a name and connect to what it stands for."""
+    """Resolve `name`, and connect to its address."""
     address, refusal = "", ""
     try:
         address = str(socket.getaddrinfo(name, port, socket.AF_INET)[0][4][0])
@@ -133,7 +133,7 @@ def _confinement() -> str:
 
 
 def _cpu_quota() -> float:
-    """Return the processors that the cgroup allows, 0 for all of them, -1 where none tells."""
+    """Return the number of processors that the cgroup allows; 0 for all, -1 if unknown."""
     quota = _read("/sys/fs/cgroup/cpu.max").split()
     if not quota:
         base = "/sys/fs/cgroup/cpu/cpu.cfs_"
@@ -144,7 +144,7 @@ def _cpu_quota() -> float:
 
 
 def _certificates() -> int:
-    """Return how many CA certificates are trusted, -1 where no file is named or it is bad."""
+    """Return the number of trusted CA certificates; -1 if no file is named, or it is bad."""
     try:
         path = os.environ["SSL_CERT_FILE"]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -155,10 +155,10 @@ def _certificates() -> int:
 
 
 def _try_setuid_program() -> str:
-    """Run a setuid program: `gained`, `refused`, or `none` where the image has no such.
+    """Run a setuid program. Returns `gained`, `refused`, or `none` if the image has none.
 
-    Its standard streams are full pipes and it is asked for help, so that it is still there,
-    waiting to write, when we look whose it is.
+    The program is asked for its help, and its standard streams are full pipes. So it waits to
+    write, and still runs when this function looks at its user.
     """
     for directory in _SYSTEM_DIRECTORIES:
         for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
@@ -194,7 +194,7 @@ def _run_setuid(path: str) -> str:
 
 
 def _succeeds(attack: Callable[[], object]) -> bool:
-    """Attack from a process of its own: one that succeeds would change what comes after."""
+    """Attack from a process of its own: a successful attack could spoil the later checks."""
     pid = os.fork()
     if pid == 0:
         failed = 1

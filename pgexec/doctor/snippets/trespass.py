@@ -1,6 +1,7 @@
-"""What the doctor tries to reach from within a container, by every way that sockets know.
+"""The doctor's attempts to reach addresses from within a container, by every kind of socket.
 
-Like `inside`, this file's text is the snippet. Standard library only, any CPython since 3.8.
+As with `inside`, the text of this file is the snippet. Standard library only, any CPython since
+3.8.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ _ARRIVED = (errno.ECONNREFUSED, errno.ECONNRESET)
 
 Option = Tuple[int, int, Any]
 Attempt = Tuple[str, str, Callable[[], socket.socket]]
-"""The way, the address, and what tries it: an open socket, or an `OSError` if refused."""
+"""The way, the address, and a function that tries it. The function returns an open socket, or
+raises `OSError` if it is refused."""
 
 
 def trespass(addresses: List[str], allowed: List[str]) -> None:
-    """Try every way to addresses, the gateway and the neighbours; say which were not refused.
+    """Try every way to `addresses`, the gateway and the neighbours; print those not refused.
 
-    A packet that leaves counts as much as an answer: what was refused, was refused here.
+    A packet that leaves counts as much as an answer: the guard refuses it here, or not at all.
     """
     device, gateway, subnet = _route()
     neighbours = [str(subnet.network_address + number) for number in range(2, 6)]
     near = [gateway, str(subnet.broadcast_address), *neighbours]
-    ourselves = _own_address(device)  # to be reached, by the loopback
+    ourselves = _own_address(device)  # reachable by the loopback, which is allowed
     exceptions = [ipaddress.ip_network(text) for text in allowed]
     targets = [
         target
