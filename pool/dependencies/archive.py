@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pool.errors import PoolError
 from pool.inside import layer_format
-from pool.inside.layer_format import MAX_ENTRIES, MAX_NAMES_BYTES, RECORD, Entry, disk_bytes
+from pool.inside.layer_format import MAX_ENTRIES, MAX_NAMES_BYTES, RECORD_HEAD, Entry, disk_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,18 +71,18 @@ class Inspector:
                 continue
             if self.complete:
                 raise ArchiveError("something follows the end of the layer")
-            if len(buffer) < RECORD.size:
+            if len(buffer) < RECORD_HEAD.size:
                 return
-            kind, executable, path_size, target_size, size = RECORD.unpack_from(buffer)
-            end = RECORD.size + path_size + target_size
+            kind, executable, path_size, target_size, size = RECORD_HEAD.unpack_from(buffer)
+            end = RECORD_HEAD.size + path_size + target_size
             if max(path_size, target_size) > MAX_PATH_BYTES:
                 raise ArchiveError("an entry's path is too long")
             if len(buffer) < end:
                 return
-            path = bytes(buffer[RECORD.size : RECORD.size + path_size])
-            target = bytes(buffer[RECORD.size + path_size : end])
+            path = bytes(buffer[RECORD_HEAD.size : RECORD_HEAD.size + path_size])
+            target = bytes(buffer[RECORD_HEAD.size + path_size : end])
             del buffer[:end]
-            self._count(end - RECORD.size, size, kind)
+            self._count(end - RECORD_HEAD.size, size, kind)
             yield self._record(kind, executable != 0, _text(path), _text(target), size)
 
     def _count(self, names_bytes: int, size: int, kind: int) -> None:

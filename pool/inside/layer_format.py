@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import struct
 
-RECORD = struct.Struct("!BBHHQ")
+RECORD_HEAD = struct.Struct("!BBHHQ")
 """The head of a record: the kind of the entry, whether it is executable, and the sizes in bytes
 of its path, of its link's target and of its content. These three follow the head."""
 
@@ -45,7 +45,7 @@ def record(
     kind: Entry, path: bytes, *, target: bytes = b"", executable: bool = False, size: int = 0
 ) -> bytes:
     """Return a record without its content. The caller sends `size` bytes of content after it."""
-    return RECORD.pack(kind, executable, len(path), len(target), size) + path + target
+    return RECORD_HEAD.pack(kind, executable, len(path), len(target), size) + path + target
 
 
 def disk_bytes(size: int) -> int:

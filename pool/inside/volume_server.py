@@ -30,7 +30,7 @@ import sys
 import time
 from typing import Any, Iterator
 
-from pool.inside.layer_format import ABORT, CHUNK, MAX_ENTRIES, MAX_NAMES_BYTES, RECORD, Entry
+from pool.inside.layer_format import ABORT, CHUNK, MAX_ENTRIES, MAX_NAMES_BYTES, RECORD_HEAD, Entry
 from pool.inside.manifest import MAX_MANIFEST_BYTES, Known, State, is_as_written, write_manifest
 
 _READ = 1 << 18
@@ -273,7 +273,7 @@ def _extract(source: Parts, root: bytes) -> dict[bytes, bytes]:
     digests: dict[bytes, bytes] = {}
     names_bytes = 0
     while True:
-        kind, runs, path_size, target_size, size = RECORD.unpack(source.read(RECORD.size))
+        kind, runs, path_size, target_size, size = RECORD_HEAD.unpack(source.read(RECORD_HEAD.size))
         path, target = source.read(path_size), source.read(target_size)
         where = os.path.join(root, path)
         if kind == Entry.END:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool.dependencies.archive import ArchiveError, Bounds, Inspector, record
-from pool.inside.layer_format import RECORD, Entry
+from pool.inside.layer_format import RECORD_HEAD, Entry
 
 ROOT = "/opt/layers/secret"
 END = record(Entry.END, "")
@@ -89,7 +89,7 @@ def test_an_absolute_link_into_the_layer_becomes_a_relative_one() -> None:
 @pytest.mark.parametrize("kind", [4, 9, 255])
 def test_devices_and_whatever_else_there_is_are_refused(kind: int) -> None:
     with pytest.raises(ArchiveError, match="neither a file"):
-        inspect(RECORD.pack(kind, 0, 1, 0, 0) + b"x" + END)
+        inspect(RECORD_HEAD.pack(kind, 0, 1, 0, 0) + b"x" + END)
 
 
 def test_more_than_the_bounds_allow_is_refused_before_it_has_come() -> None:
@@ -98,9 +98,9 @@ def test_more_than_the_bounds_allow_is_refused_before_it_has_come() -> None:
     with pytest.raises(ArchiveError, match="over 2 entries"):
         inspect(b"".join(file(name) for name in "abc"), entries=2)
     with pytest.raises(ArchiveError, match="too long"):
-        inspect(RECORD.pack(1, 0, 5000, 0, 0))
+        inspect(RECORD_HEAD.pack(1, 0, 5000, 0, 0))
     with pytest.raises(ArchiveError, match="content without"):
-        inspect(RECORD.pack(2, 0, 1, 0, 5) + b"x")
+        inspect(RECORD_HEAD.pack(2, 0, 1, 0, 5) + b"x")
 
 
 def test_a_thousand_empty_files_take_a_block_and_an_inode_each_and_more_is_refused() -> None:
