@@ -54,7 +54,6 @@ class Info(_Engine):
     swap_limit: bool = False
     pids_limit: bool = False
     cpu_cfs_quota: bool = False
-    security_options: tuple[str, ...] = ()
     kernel_version: str = ""
     operating_system: str = ""
 
