@@ -7,6 +7,7 @@ import json
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from pool.ceiling import Ceiling
 from pool.engine.cleanup import see_through, until_removed
 from pool.errors import (
     ContainerLost,
@@ -53,7 +54,7 @@ class State(Enum):
 class Container:
     """A container whose runner is connected. The pool owns `state`, `tenant` and `uses`."""
 
-    def __init__(self, engine: Engine, container_id: str, stream: Stream) -> None:
+    def __init__(self, engine: Engine, container_id: str, stream: Stream, ceiling: Ceiling) -> None:
         self.id = container_id
         self.state = State.STARTING
         self.tenant: str | None = None
@@ -64,6 +65,7 @@ class Container:
         self.runner: dict[str, object] = {}
         self._engine = engine
         self._stream = stream
+        self._ceiling = ceiling
         self._run = 0
         self._output = _NOTHING
         self._room = 0
@@ -87,7 +89,7 @@ class Container:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                container = cls(engine, *await engine.start(document))
+                container = cls(engine, *await engine.start(document), Ceiling.of(document))
                 try:
                     await container._ready
                 except BaseException:
@@ -150,7 +152,7 @@ class Container:
             if not layer:
                 raise RunnerProtocolError("the runner misses a layer that nobody asked for")
             raise LayerMissing("the layer of dependencies is not there")
-        return output.result(ending)
+        return output.result(self._ceiling.bound(ending, job.timeout_s + GRACE_S))
 
     async def reset(self, *, timeout_s: float) -> ResetReport:
         """Wait for the runner's report on the reset that follows every run.

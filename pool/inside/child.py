@@ -21,13 +21,11 @@ from pool.inside import reset
 JOB = struct.Struct("!BI")
 """The head of a job on its pipe: the sizes in bytes of the layer's name and of the code."""
 
-FAREWELL = struct.Struct("=iiQQ")
-"""A child's last words, written just before it ends: 1, its exit status, its processor time in
-microseconds, and its largest resident set in KiB."""
+FAREWELL = struct.Struct("=iiQ")
+"""The last words of a child: 1, its exit status, and its largest resident set in KiB."""
 
-_BELIEVED = 1 << 40
-"""The largest number of microseconds (twelve days) or KiB (a PiB) that last words may claim; a
-larger one counts as this one."""
+_BELIEVED_KIB = 1 << 40
+"""A larger lie would not fit into the EXIT frame."""
 
 NO_LAYER = 2
 """The first word, in place of 1, of a child whose layer of dependencies is not there."""
@@ -41,8 +39,10 @@ class Child:
 
     def __init__(self) -> None:
         self.pid = 0
-        self.exited: tuple[int, float, int] | None = None
-        """Wait status, CPU seconds and peak bytes, as the child or the kernel has told them."""
+        self.exited: int | None = None
+        """The wait status, as the child or the kernel has told it."""
+        self.peak_kib = 0
+        """The largest resident set of all processes that have ended, as far as it is known."""
         self.reaped = False
         """True once the kernel has told; the child may have told earlier (`hear_last_words`)."""
         self.farewell = mmap.mmap(-1, mmap.PAGESIZE)
@@ -96,11 +96,10 @@ class Child:
         A snippet may write to this page, too. It can only lie about its own end, and PID 1 then
         kills it.
         """
-        said, status, cpu_us, peak_kib = FAREWELL.unpack_from(self.farewell)
+        said, status, peak_kib = FAREWELL.unpack_from(self.farewell)
         if said:
-            # A larger lie would not fit into the EXIT frame.
-            cpu_us, peak_kib = min(cpu_us, _BELIEVED), min(peak_kib, _BELIEVED)
-            self.exited = (status & 0xFF) << 8, cpu_us / 1e6, peak_kib * 1024
+            self.peak_kib = max(self.peak_kib, min(peak_kib, _BELIEVED_KIB))
+            self.exited = (status & 0xFF) << 8
 
     def misses_its_layer(self) -> bool:
         """Return True if the child says that its layer was missing, so that no snippet ran.
@@ -156,10 +155,10 @@ class Reaper:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     return
+                child.peak_kib = max(child.peak_kib, usage.ru_maxrss)
                 if pid == child.pid:
                     child.reaped = True
-                    cpu_s = usage.ru_utime + usage.ru_stime
-                    child.exited = (status, cpu_s, usage.ru_maxrss * 1024)
+                    child.exited = status
         except ChildProcessError:
             return
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes the next poll as well
@@ -175,40 +174,6 @@ class Reaper:
         while not child.reaped and time.monotonic() < deadline:
             self._ends.poll(100)
             self.reap(child)
-
-
-class OomCounter:
-    """Counts the out-of-memory kills in the container's own cgroup, of version 2 or 1.
-
-    If the container shows neither file, the count stays 0.
-    """
-
-    FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
-
-    def __init__(self) -> None:
-        self._fd: int | None = None
-        self._marked = 0
-        for path in self.FILES:
-            try:
-                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                break
-            except OSError:
-                continue
-
-    def mark(self) -> None:
-        """Remember the present count, for `risen`."""
-        self._marked = self._count()
-
-    def risen(self) -> bool:
-        """Return True if the kernel has killed a process for lack of memory since `mark`."""
-        return self._count() > self._marked
-
-    def _count(self) -> int:
-        if self._fd is not None:
-            for line in os.pread(self._fd, 4096, 0).splitlines():
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
-        return 0
 
 
 def _close(fds: Iterable[int]) -> None:

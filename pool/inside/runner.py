@@ -40,7 +40,8 @@ from pool.inside import (
     snippet,
     users,
 )
-from pool.inside.child import Child, OomCounter, Reaper
+from pool.inside.cgroup import CpuMeter, OomCounter
+from pool.inside.child import Child, Reaper
 from pool.inside.outbox import AREA_BYTES, Outbox
 from pool.inside.protocol import (
     HEADER,
@@ -144,6 +145,7 @@ class Runner:
         self.job = view[:job_area]
         self.outbox = Outbox(view[job_area:])
         self.oom = OomCounter()
+        self.cpu = CpuMeter()
         self.child: Child
         self.reaper = Reaper()
         self.intake = select.poll()
@@ -269,6 +271,7 @@ class Runner:
     def run(self, header: JobHeader) -> Exit:
         """Deliver the job to the child, relay until the child has ended, and return its end."""
         started = time.monotonic()
+        self.cpu.mark()
         child = self.child
         job_at = HEADER.size + JOB_HEADER_SIZE
         stdin_at = job_at + header.layer_size + header.code_size
@@ -277,7 +280,7 @@ class Runner:
         relay = Relay(child, self.outbox, self.reaper, header, stdin)
         ending = relay.until(started + header.timeout_ms / 1000)
         # `exited` is None if SIGKILL did not end the child within `reset.TIMEOUT_S`.
-        wait_status, cpu_s, peak_bytes = child.exited or (signal.SIGKILL, 0.0, 0)
+        wait_status = signal.SIGKILL if child.exited is None else child.exited
         killed = os.WIFSIGNALED(wait_status)
         status = -os.WTERMSIG(wait_status) if killed else os.WEXITSTATUS(wait_status)
         if header.layer_size and child.misses_its_layer():
@@ -293,8 +296,8 @@ class Runner:
             status,
             relay.truncated,
             round((time.monotonic() - started) * 1e6),
-            round(cpu_s * 1e6),
-            peak_bytes,
+            self.cpu.used_us(child.pid),
+            child.peak_kib * 1024,
         )
 
     def reset(self) -> str:

@@ -194,7 +194,7 @@ def await_job(child: Child, script: str, layers: str) -> None:
     if layer_size:
         where = os.path.join(layers, job[:layer_size].decode())
         if not os.path.isdir(where):
-            FAREWELL.pack_into(child.farewell, 0, NO_LAYER, 0, 0, 0)
+            FAREWELL.pack_into(child.farewell, 0, NO_LAYER, 0, 0)
             os._exit(0)
         put_on_path(where)
     for name in _own_modules:

@@ -142,6 +142,9 @@ def check(result: Result) -> None:
     assert len(result.data) <= JOB.output_limit_bytes
     assert sorted(result.data) == sorted(result.stdout + result.stderr)
     assert (result.exit_code is None) != (result.signal is None)
+    assert result.duration_s <= JOB.timeout_s + GRACE_S
+    assert result.cpu_s < 1e6
+    assert result.peak_memory_bytes <= 1 << 50
     json.dumps([result.exit_code, result.signal, result.duration_s, result.peak_memory_bytes])
 
 
@@ -233,6 +236,21 @@ async def test_a_layer_that_nobody_asked_for_cannot_be_missing() -> None:
     container, _ = await started(encode_exit(ending), 1000)
     with pytest.raises(RunnerProtocolError):
         await container.run(JOB)
+    await container.destroy()
+
+
+@pytest.mark.clock
+@pytest.mark.parametrize("lie", [10**15, 2**63, 2**64 - 1])
+async def test_no_figure_of_a_run_is_beyond_what_its_container_has(lie: int) -> None:
+    figures = {"duration_us": lie, "cpu_us": lie, "peak_memory_bytes": lie}
+    said = encode_exit(Exit(1, Ending.EXITED, 0, truncated=False, **figures))
+    engine = Engine(Stream([READY], [said], "stall"))
+    document = {"HostConfig": {"NanoCpus": 500_000_000, "Memory": 64 << 20}}
+    container = await Container.start(engine, document, timeout_s=START_S)
+    result = await container.run(JOB)
+    assert result.duration_s <= JOB.timeout_s + GRACE_S
+    assert result.cpu_s <= (result.duration_s + 0.1) / 2
+    assert result.peak_memory_bytes == 64 << 20
     await container.destroy()
 
 

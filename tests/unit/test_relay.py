@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from resource import RUSAGE_CHILDREN, getrusage
 from typing import TYPE_CHECKING
 
 from pool.inside import relay
@@ -46,7 +47,7 @@ def test_bytes_that_are_stolen_after_they_were_counted_are_not_waited_for(
     moved = relay.Relay(child, outbox, Reaper(), HEADER, memoryview(b""))
     monkeypatch.setattr(relay, "unread_bytes", count_and_steal)
     os.write(child.stdout_w, b"x" * 1000)
-    child.exited = (0, 0.0, 0)
+    child.exited = 0
     assert moved.until(time.monotonic() + 1) is Ending.EXITED
     assert outbox.used == 500
     close(child)
@@ -64,7 +65,7 @@ def test_orphans_that_end_as_fast_as_they_are_collected_do_not_keep_the_reaper(
         nonlocal collected
         collected += 1
         assert collected < 10_000, "it never comes back"
-        return (4242, 0, None)
+        return (4242, 0, getrusage(RUSAGE_CHILDREN))
 
     monkeypatch.setattr(os, "wait4", another)
     reaper.reap(child)

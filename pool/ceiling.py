@@ -1,0 +1,48 @@
+"""The most that a run can have used of its container: no figure of a run is beyond that.
+
+The figures come from the runner, and of the memory a snippet itself may say what it likes. One
+forged figure would spoil sums and histograms for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pool.engine.api import CreateDocument
+    from pool.inside.protocol import Exit
+
+_PERIOD_S = 0.1
+"""The kernel gives a container its share of the processors anew in each such period, and a run
+shorter than that may have the whole share at once."""
+
+_ANY_CPUS, _ANY_MEMORY_BYTES = 4096.0, 1 << 50
+"""More than any machine has, for a container without limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What a container has: processors, and bytes of memory."""
+
+    cpus: float
+    memory_bytes: int
+
+    @classmethod
+    def of(cls, document: CreateDocument) -> Ceiling:
+        """Return what the engine gives to a container that it makes of this document."""
+        host = document.get("HostConfig")
+        limits = host if isinstance(host, dict) else {}
+        return cls(
+            cpus=limits.get("NanoCpus", 0) / 1e9 or _ANY_CPUS,
+            memory_bytes=limits.get("Memory", 0) or _ANY_MEMORY_BYTES,
+        )
+
+    def bound(self, ending: Exit, wall_s: float) -> Exit:
+        """Return the end of a run that took at most `wall_s`, with figures that can be."""
+        duration_us = min(ending.duration_us, round(wall_s * 1e6))
+        return ending._replace(
+            duration_us=duration_us,
+            cpu_us=min(ending.cpu_us, round((duration_us + _PERIOD_S * 1e6) * self.cpus)),
+            peak_memory_bytes=min(ending.peak_memory_bytes, self.memory_bytes),
+        )
