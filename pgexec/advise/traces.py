@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COLUMNS = ("at_s", "held_s")
+MOST_S = 366 * 86_400
+"""How long a trace may last."""
 
 
 class TraceError(ValueError):
@@ -60,6 +62,12 @@ def read_trace(path: Path) -> list[Request]:
             "pgexec with runs in it"
         )
     first = requests[0].at_s
+    span_s = max(one.at_s + one.held_s for one in requests) - first
+    if span_s > MOST_S:
+        # Time passes at once in a replay, but not for nothing: a year takes minutes.
+        raise TraceError(
+            f"{path} lasts {span_s:g} s, more than a year: at_s and held_s must be in seconds"
+        )
     return [replace(request, at_s=request.at_s - first) for request in requests]
 
 

@@ -304,6 +304,8 @@ def test_the_servers_own_log_is_a_trace(tmp_path: Path) -> None:
         (b"at_s,held_s\n1,-1\n", "line 2: held_s is '-1'"),
         (b"at_s,held_s\ninf,1\n", "line 2: at_s is 'inf'"),
         (b"at_s,held_s,outcome\n1,1,fine\n", "line 2: 'fine' is not a valid Outcome"),
+        (b"at_s,held_s\n0,1\n86400000,1\n", "more than a year: at_s and held_s must be in seconds"),
+        (b"at_s,held_s\n0,1e308\n1e308,1e308\n", "lasts inf s, more than a year"),
         (b"\xff\xfe\x00", "it is no text"),
     ],
 )
