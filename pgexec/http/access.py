@@ -1,10 +1,11 @@
-"""Access: a server with API keys asks for one, a server without refuses pages of other sites.
+"""Access: a server with API keys asks for a key; a server without keys refuses foreign pages.
 
-A browser sends what any site asks it to. Other origins are stopped by the browser itself: the
-JSON of `POST /run` needs a preflight, which is refused. What is left is DNS rebinding, where a
-site points its own name at this server and so becomes its origin: so the name must be ours.
-Nothing else would tell such a request from a scraper's: on plain HTTP a browser sends no
-`Sec-Fetch-Site`, with a GET of its own origin no `Origin`, and its script may set all the rest.
+Any site can make a browser send requests. The browser itself stops other origins: the JSON of
+`POST /run` needs a preflight, which this server refuses. DNS rebinding is left: a site points its
+own name at this server and so becomes its origin. Therefore the name in `Host` must be ours.
+Nothing else tells such a request from a scraper's: on plain HTTP a browser sends no
+`Sec-Fetch-Site`, with a GET to its own origin no `Origin`, and its script may set all other
+headers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _SHOWN_CHARS = 80
 
 
 class Access(Enum):
-    """What a route asks of its callers on a server that has API keys."""
+    """The condition for callers of a route, on a server with API keys."""
 
     OPEN = "open"
     KEY = "key"
@@ -39,7 +40,7 @@ class Access(Enum):
     """A key, unless `PGEXEC_METRICS_OPEN`."""
 
     def asks_key(self, settings: Settings) -> bool:
-        """Whether a caller needs an API key under these settings."""
+        """Return True if a caller needs an API key under these settings."""
         if self is Access.METRICS and settings.metrics_open:
             return False
         return self is not Access.OPEN and bool(settings.api_keys)
@@ -48,7 +49,7 @@ class Access(Enum):
 def with_key(
     handler: Callable[[web.Request, str], Awaitable[web.StreamResponse]], keyring: Keyring
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a handler that passes the tenant of the request's key on, or raises 401."""
+    """Return a handler that passes on the tenant of the request's key, or raises 401."""
 
     async def keyed(request: web.Request) -> web.StreamResponse:
         return await handler(request, tenant_of(request, keyring))
@@ -82,13 +83,13 @@ def with_own_name(
 
 
 def check_host(request: web.Request, settings: Settings) -> None:
-    """Refuse, by `RequestError` 421, a `Host` that a stranger may have pointed here.
+    """Refuse, by `RequestError` 421, a `Host` that a stranger may have pointed at this server.
 
-    With API keys nothing is to be had without one, and no site can make a browser send it.
+    A server with API keys allows every name: no site can make a browser send a key.
     """
     host = request.headers.get("Host")
     if host is None:
-        return  # HTTP/1.0, in which health checks come without one; no browser does
+        return  # HTTP/1.0 without a Host: a health check may send this, but no browser does
     if not settings.api_keys and not _is_ours(host, settings.browser_hosts):
         raise RequestError(
             HTTPStatus.MISDIRECTED_REQUEST,
@@ -105,7 +106,7 @@ def _shown(host: str) -> str:
 
 @lru_cache(maxsize=64)
 def _is_ours(host: str, ours: tuple[str, ...]) -> bool:
-    """Whether the name is an address, local, without a dot (nobody can own those), or listed."""
+    """Return True for an address, a local name, one without a dot (no owner), or a listed one."""
     name = _PORT.sub("", host).rstrip(".").lower()
     if "." not in name and ":" not in name:
         return bool(name)

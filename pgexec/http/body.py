@@ -1,4 +1,4 @@
-"""Reading a request's body, within a limit and a time, and a look at it before it is parsed."""
+"""Read a request's body, within a limit and a time, and check it before it is parsed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 SMALL_BYTES = 8 << 10
-"""Bodies up to this are parsed as they are: whatever is in them, it is quickly done."""
+"""Bodies up to this size are parsed without a check: this never takes long."""
 MAX_COMMAS = 128
-"""Outside of strings; a request has one for each field and each of its dependencies."""
+"""The limit on commas outside of strings: a request has one for each field and dependency."""
 
-# Possessive throughout, and matched where the last match ended: linear in the body's length.
+# All quantifiers are possessive, and each match begins at the end of the last: so the time is
+# linear in the body's length.
 _TOKEN = re.compile(rb'[^",]*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|,)', re.DOTALL)
 _MAX_TOKENS = 4 * MAX_COMMAS + 512
 
@@ -57,9 +58,9 @@ def _is_json(content_type: str) -> bool:
 
 
 async def read_body(request: web.Request, limit_bytes: int, timeout_s: float) -> bytes:
-    """Return the body, for which a client that waits for `100 Continue` is told to go on.
+    """Return the body. First send `100 Continue` if the client waits for it.
 
-    Raises `RequestError`: 413 over the limit, 408 past the time, 400 where it breaks off.
+    Raises `RequestError`: 413 over `limit_bytes`, 408 after `timeout_s`, 400 if it breaks off.
     """
     try:
         return await _read(request, limit_bytes, timeout_s)
@@ -72,7 +73,7 @@ async def _read(request: web.Request, limit_bytes: int, timeout_s: float) -> byt
         raise _too_large(limit_bytes)
     content = request.content
     if content.is_eof():
-        # Small bodies come with their head: no timer, no waiting.
+        # A small body comes together with its head, and needs neither a timer nor an `await`.
         whole: bytes = content.read_nowait(-1)
         if len(whole) > limit_bytes:
             raise _too_large(limit_bytes)
@@ -80,7 +81,7 @@ async def _read(request: web.Request, limit_bytes: int, timeout_s: float) -> byt
     if request.version >= HttpVersion11 and "Expect" in request.headers:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await request.writer.drain()
-        request.writer.output_size = 0  # nothing of the answer itself is on its way yet
+        request.writer.output_size = 0  # `100 Continue` is not a part of the answer
     body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
@@ -103,15 +104,15 @@ def _too_large(limit_bytes: int) -> RequestError:
 
 
 def cut(body: bytes) -> bytes | None:
-    """Return the part of a body before one comma too many, `None` where it has fewer.
+    """Return the part of a body before the first comma too many, or `None` if there is none.
 
-    Parsing 12 MB of small values takes a second and hundreds of megabytes, while every other
-    request waits: millions of them are refused unread.
+    To parse 12 MB of small values takes a second and hundreds of megabytes, and every other request
+    waits meanwhile. So a body of millions of values is refused unread.
     """
     if len(body) <= SMALL_BYTES:
         return None
     commas = position = 0
-    # So many strings with so few commas are no JSON: its parser will stop in time by itself.
+    # So many strings with so few commas are not JSON: the parser will soon stop by itself.
     for _ in range(_MAX_TOKENS):
         token = _TOKEN.match(body, position)
         if token is None:

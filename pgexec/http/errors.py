@@ -1,4 +1,4 @@
-"""One table: what went wrong -> HTTP status, machine word, sentence."""
+"""One table: an error -> HTTP status, word for machines, sentence."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8", "Server": "pgexec"}
 MAX_LINE_BYTES = 8190
-"""Of the request line; one byte less than of a header, which tells the two errors apart."""
+"""The limit on the request line. The limit on a header is one byte more: so the error tells which
+of the two was too long."""
 MAX_FIELD_BYTES = MAX_LINE_BYTES + 1
 CLOSING = frozenset({408, 413, 414, 431})
-"""After these, what follows on the connection need not be the next request."""
+"""After these the connection is closed: the next bytes on it may not be a request."""
 COME_BACK = frozenset({429, 503})
-"""These say when, in `Retry-After`."""
+"""Answers with these have `Retry-After`."""
 NEUTRAL = "something went wrong inside pgexec; its log knows more under this request's id"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An answer other than 200: what every error is turned into."""
+    """An answer other than 200. Every error is turned into one."""
 
     status: int
     code: str
@@ -46,7 +47,7 @@ class Problem:
         return response
 
     def event(self) -> bytes:
-        """Return the same document, with what the head of an answer would say, for a stream."""
+        """Return the same document for a stream, with the status and `Retry-After` of the head."""
         document = {"data": None, "error": self.sentence, "code": self.code, "status": self.status}
         if "Retry-After" in self.headers:
             document["retry_after_s"] = int(self.headers["Retry-After"])
@@ -54,7 +55,7 @@ class Problem:
 
 
 class RequestError(Exception):
-    """A request that is refused before anything runs."""
+    """The server refuses a request before anything runs."""
 
     def __init__(self, status: int, code: str, sentence: str, **headers: str) -> None:
         super().__init__(sentence)
@@ -76,7 +77,7 @@ POOL: tuple[tuple[type[pool.PoolError], int, str], ...] = (
     (pool.PreimportRefused, 503, "preimport_refused"),
     (pool.RunnerProtocolError, 503, "runner_error"),
 )
-"""Children before parents: the first that matches counts."""
+"""Child classes come before their parents: the first match counts."""
 
 HTTP: Mapping[int, tuple[str, str]] = {
     400: ("bad_request", "the request is not HTTP/1.1 as it should be"),
@@ -92,7 +93,7 @@ HTTP: Mapping[int, tuple[str, str]] = {
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Translate an exception; one that is in no table becomes a neutral 500."""
+    """Translate an exception. An exception in no table becomes a 500 that tells no details."""
     if isinstance(error, RequestError):
         return error.problem
     if isinstance(error, pool.PoolError):
@@ -136,7 +137,7 @@ def _parser_problem(error: HttpProcessingError) -> Problem:
         status = 431
     code, sentence = HTTP.get(status, HTTP[400])
     if status == HTTPStatus.BAD_REQUEST:
-        # The rest of the parser's message quotes the request back, over several lines.
+        # The other lines of the parser's message quote the request.
         detail = error.message.partition("\n")[0].strip().rstrip(":.")
         sentence = f"the request is malformed: {detail or 'not HTTP'}"
     return Problem(status, code, sentence)

@@ -1,4 +1,4 @@
-"""The HTTP contract as an OpenAPI 3.1 document, made of the models that validate requests."""
+"""The HTTP contract as an OpenAPI 3.1 document, made from the models that validate requests."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _REFUSALS = {
     503: "Not now: the pool is saturated or draining, or the engine is away.",
 }
 _ANYWHERE = (400, 408, 414, 417, 431, 500)
-"""What any request may get, by HTTP or by a bug."""
+"""Any request may get one of these, by HTTP itself or by a bug."""
 _HEADERS = {
     "X-Request-ID": "The client's own id if it sent one that is fit, else one that was made up.",
     "Server-Timing": "Where the time went: queue, install, start, lease, run, total.",
@@ -81,15 +81,15 @@ _HEADERS = {
 
 class _Untitled(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
-        """Leave the titles out, which only restate the names."""
+        """Leave out the titles, which only repeat the names."""
         return False
 
 
 @dataclass(frozen=True, slots=True)
 class RouteDescription:
-    """What a route is for, its answer of status 200, its refusals, and its request's body.
+    """The purpose of a route, its answer of status 200, its refusals, and its request's body.
 
-    What any request may get (`_ANYWHERE`), and 401, need not be among the refusals.
+    `refusals` need not have 401 and the statuses of `_ANYWHERE`.
     """
 
     summary: str
@@ -98,10 +98,10 @@ class RouteDescription:
     body: Json | None = None
 
     def document(self, *, keyed: bool) -> Json:
-        """Return the operation object; `keyed` says that it needs an API key."""
+        """Return the operation object; `keyed` is true if the route needs an API key."""
         refusals = {*_ANYWHERE, *self.refusals}
         if keyed:
-            # With a key, no name of a host is refused; see `check_host`.
+            # A server with keys refuses no host name; see `check_host`.
             refusals = refusals - {HTTPStatus.MISDIRECTED_REQUEST} | {HTTPStatus.UNAUTHORIZED}
         others = {
             str(int(status)): {"$ref": f"#/components/responses/{int(status)}"}
@@ -118,7 +118,7 @@ class RouteDescription:
 def describe_api(
     operations: Iterable[tuple[str, str, RouteDescription, bool]], limits: RequestLimits
 ) -> bytes:
-    """Return the document; an operation comes with method and path, and whether it needs a key."""
+    """Return the document. An operation is a method, a path, its route, and if it needs a key."""
     paths: dict[str, Json] = {}
     keyed_at_all = False
     for method, path, operation, keyed in operations:
@@ -145,7 +145,7 @@ def describe_api(
 
 
 def _schemas(limits: RequestLimits) -> Json:
-    """Return the models' schemas, with what `parse_run` asks for besides."""
+    """Return the models' schemas, with the further conditions of `parse_run`."""
     _, definitions = models_json_schema(
         [(model, "validation") for model in _MODELS],
         ref_template=_REF,
@@ -170,7 +170,7 @@ def _schemas(limits: RequestLimits) -> Json:
 
 
 def _ran() -> Json:
-    # Before OpenAPI 3.2 and its itemSchema, schema is taken to describe each event.
+    # OpenAPI 3.2 has itemSchema for this. Before it, `schema` describes each event.
     events = {"description": _STREAM, "oneOf": [_event(*event) for event in _EVENTS.items()]}
     content = {
         "application/json": {"schema": reference(RunResult)},
@@ -217,7 +217,7 @@ def text_answer(description: str) -> Json:
 
 
 def constant(**fields: str) -> Json:
-    """Return the schema of an object that always is the same."""
+    """Return the schema of an object that is always the same."""
     return {
         "type": "object",
         "properties": {name: {"const": value} for name, value in fields.items()},

@@ -1,4 +1,4 @@
-"""Reading a request to run: from the bytes of its body to a `RunRequest` within the limits."""
+"""Parse a request to run: from the bytes of its body to a `RunRequest` within the limits."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _ARCHIVES = (
     *(".zip", ".whl", ".tar", ".tgz", ".tbz", ".txz", ".tlz"),
     *(".tar.gz", ".tar.bz2", ".tar.xz", ".tar.lz", ".tar.lzma"),
 )
-"""What pip takes for a file (its `utils/filetypes.py`), wherever it may be."""
+"""pip takes names with these endings for files (its `utils/filetypes.py`)."""
 
 BAD = HTTPStatus.BAD_REQUEST
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What the server allows, and what its answers say about it."""
+    """The limits on a request, which the answers name, too."""
 
     languages: tuple[str, ...]
     run_timeout_s: float
@@ -51,7 +51,7 @@ class RequestLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> RequestLimits:
-        """Return the limits that settings name."""
+        """Return the limits of the settings."""
         return cls(
             languages=tuple(settings.by_language),
             run_timeout_s=settings.run_timeout_s,
@@ -63,15 +63,15 @@ class RequestLimits:
         )
 
     def timeout_s(self, request: RunRequest) -> float:
-        """Return how long the snippet of a request may take."""
+        """Return the time in seconds that the snippet of a request may take."""
         return self.run_timeout_s if request.timeout_s is None else request.timeout_s
 
 
 def parse_run(body: bytes, limits: RequestLimits) -> RunRequest:
-    """Return the request that a body spells in JSON.
+    """Return the request in a JSON body.
 
-    Raises `RequestError`: 400 with one sentence on the first thing that is wrong, 413 for
-    code or stdin over their limits.
+    Raises `RequestError`: 400 with a sentence about the first error, 413 for code or stdin over
+    their limits.
     """
     if len(body) > SMALL_BYTES and (start := cut(body)) is not None:
         raise _bulk_refusal(start)
@@ -85,7 +85,7 @@ def parse_run(body: bytes, limits: RequestLimits) -> RunRequest:
         raise RequestError(BAD, "unsupported_language", sentence)
     if not request.code or request.code.isspace():
         raise RequestError(BAD, "empty_code", "field 'code' must not be empty or blank")
-    if "\0" in request.code:  # before 3.12, Python would stop reading there and say nothing
+    if "\0" in request.code:  # before 3.12, Python ignores all code after a NUL without an error
         raise RequestError(BAD, "invalid_code", "field 'code' must not hold a NUL character")
     _check_size("code", request.code, limits.code_limit_bytes)
     if request.stdin:
@@ -100,10 +100,10 @@ def parse_run(body: bytes, limits: RequestLimits) -> RunRequest:
 
 
 def check_requirement(item: str) -> None:
-    """Refuse, by `RequestError`, what is not a plain name with extras, versions and markers.
+    """Refuse, by `RequestError`, all but a plain name with extras, versions and markers.
 
-    pip would also take options, addresses and paths, which reach files and hosts that are
-    none of the client's business.
+    pip would also accept options, addresses and paths. By these a client could reach files and
+    hosts that it must not reach.
     """
     sentence = None
     if len(item) > MAX_REQUIREMENT_CHARS:
@@ -130,7 +130,7 @@ def _is_archive(name: str) -> bool:
 
 
 def _check_size(field: str, text: str, limit_bytes: int) -> None:
-    # UTF-8 has at least one byte for each character and at most four: most texts are not encoded.
+    # UTF-8 needs one to four bytes for each character. So most texts need not be encoded here.
     if len(text) * 4 <= limit_bytes:
         return
     if len(text) > limit_bytes or len(text.encode()) > limit_bytes:
@@ -147,7 +147,7 @@ def _bad_timeout(limits: RequestLimits, value: float) -> RequestError:
 
 
 def _number(value: float) -> str:
-    """Write a number so that it can be told from any other, unless it is out of all bounds."""
+    """Return a number as text, exact unless it has dozens of digits."""
     if isinstance(value, int):
         return str(value) if value.bit_length() <= _SHOWN_BITS else "one of hundreds of digits"
     short = f"{value:g}"
@@ -174,12 +174,12 @@ _JSON_TYPES = {
 
 
 def _bulk_refusal(start: bytes) -> RequestError:
-    """Say what is wrong with a body that has too many parts, by what it starts with."""
+    """Return the error of a body with too many parts; `start` is its beginning."""
     try:
         RunRequest.model_validate(from_json(start, allow_partial=True))
     except ValidationError as error:
         details = error.errors(include_url=False)
-        # What is missing here may come later.
+        # A field that is missing here may come later in the body.
         if present := [detail for detail in details if detail["type"] != "missing"]:
             return _refusal(present, start)
     except ValueError as error:

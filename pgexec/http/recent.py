@@ -1,6 +1,6 @@
-"""What happened lately, for the page: the last runs of each tenant, and what was refused.
+"""The last runs and refusals of each tenant, for the page.
 
-Of a run it keeps when, whose, how it ended and how long it took; never code, never output.
+It keeps the time, the tenant, the end and the duration of a run, but never code or output.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pgexec.http.record import Record
 
 KEPT: Final = 256
-"""Runs kept of each tenant; the API keys bound how many tenants there are."""
+"""The number of runs kept for each tenant; the API keys limit the number of tenants."""
 SHOWN: Final = 50
 WINDOW_S: Final = 300.0
 """Older runs do not count in the latencies."""
@@ -24,7 +24,7 @@ CONTAINER_CHARS: Final = 12
 
 
 class FinishedRun(NamedTuple):
-    """One run that got a container; `at` is its end by `time.perf_counter`."""
+    """One run that got a container; `at` is its end, a time of `time.perf_counter`."""
 
     at: float
     request_id: str
@@ -44,13 +44,13 @@ class _Tenant:
 
 
 class Recent:
-    """The last runs by tenant. Keeping one is O(1); what is asked for is made when asked."""
+    """The last runs by tenant. To keep a run is O(1); all work is done when somebody asks."""
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Tenant] = {}
 
     def ended(self, record: Record, seconds: float) -> None:
-        """Keep how a request ended, if it got as far as asking for a container."""
+        """Keep the end of a request, if it asked for a container."""
         timings = record.timings
         if timings is None:
             return
@@ -105,7 +105,7 @@ def _entry(run: FinishedRun, epoch: float) -> dict[str, object]:
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float] | None:
-    """Return the nearest-rank percentiles, `None` of nothing."""
+    """Return the nearest-rank percentiles, or `None` if there are no values."""
     if not values:
         return None
     ordered = sorted(values)

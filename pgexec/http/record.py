@@ -1,4 +1,4 @@
-"""The record of one request: its id, and what becomes known until it is answered."""
+"""The record of one request: its id, and the facts known until its answer."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _numbers = itertools.count(1)
 
 @dataclass(slots=True)
 class Record:
-    """A request's id and, as they become known, its tenant, its run and its error's code.
+    """A request's id and, once they are known, its tenant, its run and its error's code.
 
-    `status` is how the request ended where the answer's own status was sent before that.
-    `began` is of `time.perf_counter`: the clock of uvloop ticks in milliseconds.
+    `status` is how the request ended, if the answer's own status had been sent before. `began` is a
+    time of `time.perf_counter`: uvloop's clock ticks in milliseconds.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Record:
     began: float = field(default_factory=time.perf_counter)
 
     def sign(self, response: web.StreamResponse) -> None:
-        """Put the request's id, and where the time went until now, on an answer."""
+        """Put the request's id, and the times of its steps until now, on an answer."""
         headers = response.headers
         headers["X-Request-ID"] = self.id
         headers["Server-Timing"] = ", ".join(
@@ -60,7 +60,7 @@ class Record:
         )
 
     def times(self, total_s: float) -> Iterator[tuple[str, float]]:
-        """Yield what took how many seconds, as far as it happened; see `Timings`."""
+        """Yield each step that happened, and its seconds; see `Timings`."""
         if (timings := self.timings) is not None:
             if timings.queue_s is not None:
                 yield "queue", timings.queue_s
@@ -75,7 +75,7 @@ class Record:
         yield "total", total_s
 
     def fail(self, error: BaseException) -> Problem:
-        """Return the answer to an error, noting its code, and log what is a bug of ours."""
+        """Return the answer to an error, and note its code. Log an error that is a bug of ours."""
         problem = problem_of(error)
         self.code = problem.code
         if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -88,7 +88,7 @@ RECORD = web.RequestKey("record", Record)
 
 
 def request_id(sent: str | None) -> str:
-    """Take over the client's id if it is short and printable ASCII, else make one up."""
+    """Return the client's id if it is short and printable ASCII, else a new one."""
     if sent and len(sent) <= MAX_ID_CHARS and sent.isascii() and sent.isprintable():
         return sent
     return f"{_process}-{next(_numbers):x}"

@@ -27,9 +27,9 @@ _MAX_PATH_CHARS = 200
 class Reporter:
     """Counts each answer and logs one line for it, after the answer has been written.
 
-    `paths` are counted by name, all others as `other`; a 200 to one of `polled` is logged at
-    `debug`. `recent`, where there is one, keeps the last runs for the page, and `tracer` makes
-    spans.
+    Requests for `paths` are counted by path, all others as `other`. A 200 to one of `polled` is
+    logged at `debug`. `recent` keeps the last runs for the page; `tracer` makes spans. Both may be
+    `None`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Reporter:
             self._tracer.answered(request, record, status, seconds)
 
     def gone(self, request: web.BaseRequest) -> None:
-        """Report a client that hung up before its answer."""
+        """Report a client that closed its connection before its answer."""
         record = request[RECORD]
         record.code = "client_gone"
         seconds = time.perf_counter() - record.began

@@ -1,7 +1,7 @@
-"""The one table of routes, and what answers each. No logic: parse, delegate, answer.
+"""The table of routes, and the handler of each. No logic: parse, delegate, answer.
 
-A new path is a line of `ROUTES`: the application, `/openapi.json`, the label `path` of the
-metrics, the names of spans and the level in the log are made from it.
+A new path is a new line of `ROUTES`. From it follow the application, `/openapi.json`, the label
+`path` of the metrics, the names of spans, and the level in the log.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ READY = b'{"status": "ready"}'
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the handlers share."""
+    """The objects that all handlers share."""
 
     settings: Settings
     limits: RequestLimits
@@ -73,7 +73,7 @@ CONTEXT = web.AppKey("context", Context)
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request its id, and every exception its answer."""
+    """Give the request an id, and turn each exception into an answer."""
     record = request[RECORD] = Record(request_id(request.headers.get("X-Request-ID")))
     try:
         response = await handler(request)
@@ -83,7 +83,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception as error:  # noqa: BLE001  # whatever it is, the client gets JSON
         response = record.fail(error).response()
         if "Expect" in request.headers and not request.content.is_eof():
-            # Whether the body comes nevertheless is up to the client.
+            # The client may still send the body, or not: the next request could begin anywhere.
             response.force_close()
     if not response.prepared:
         record.sign(response)
@@ -114,7 +114,7 @@ async def run(request: web.Request, tenant: str = "") -> web.StreamResponse:
 async def answer(
     context: Context, record: Record, wanted: RunRequest, progress: Progress | None = None
 ) -> bytes:
-    """Run a snippet and return the JSON document that says how it went."""
+    """Run a snippet and return the JSON document of its result."""
     record.language, timings = wanted.language, Timings()
     record.timings = timings
     limits = context.limits_of[wanted.language]
@@ -125,17 +125,17 @@ async def answer(
 
 
 async def ping(_request: web.Request) -> web.Response:
-    """Answer, so that a client knows that somebody does."""
+    """Answer, so that a client knows that the server is there."""
     return web.Response(body=PONG, headers=JSON_HEADERS)
 
 
 async def healthz(_request: web.Request) -> web.Response:
-    """Say that the process lives."""
+    """Answer that the process lives."""
     return web.Response(body=HEALTHY, headers=JSON_HEADERS)
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Say whether a run would be served now, and if not, why."""
+    """Answer if a run would be served now, and if not, the reason."""
     if (reason := request.app[CONTEXT].service.unready()) is not None:
         unavailable = HTTPStatus.SERVICE_UNAVAILABLE
         raise RequestError(unavailable, "not_ready", reason, Retry_After="1")
@@ -143,7 +143,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 async def openapi_json(request: web.Request) -> web.Response:
-    """Describe all of this to machines."""
+    """Return the OpenAPI document."""
     return web.Response(body=request.app[CONTEXT].openapi, headers=JSON_HEADERS)
 
 
@@ -154,13 +154,13 @@ async def metrics_text(request: web.Request, _tenant: str = "") -> web.Response:
 
 
 async def page_html(request: web.Request) -> web.Response:
-    """Show the page; what is on it comes from `/status`."""
+    """Return the page, which gets its figures from `/status`."""
     context = request.app[CONTEXT]
     return web.Response(body=context.page.body, headers=context.page.headers)
 
 
 async def status(request: web.Request, tenant: str = "") -> web.Response:
-    """Say how the pool is doing, and what the caller's own runs did lately."""
+    """Return the state of the pools, and the last runs of the caller."""
     context = request.app[CONTEXT]
     body = render_status(context.service, context.recent, tenant, context.limits.languages)
     return web.Response(body=body, headers={**JSON_HEADERS, "Cache-Control": "no-store"})
@@ -168,11 +168,11 @@ async def status(request: web.Request, tenant: str = "") -> web.Response:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path, what answers them, and what else must know of them.
+    """A method and a path, their handler, and all other facts about them.
 
-    `handler` also gets the caller's tenant where `access` asks for a key. `operation` is the
-    entry in `/openapi.json`, `None` for what is for people only. `expect` answers the header
-    `Expect`, aiohttp where it is `None`.
+    If `access` asks for a key, `handler` also gets the caller's tenant. `operation` is the entry in
+    `/openapi.json`, or `None` if the route is for people only. `expect` answers the header
+    `Expect`; if it is `None`, aiohttp does.
     """
 
     method: str
@@ -182,13 +182,13 @@ class Route:
     access: Access = Access.OPEN
     expect: Callable[[web.Request], Awaitable[None]] | None = None
     counted: bool = True
-    """Whether metrics and spans have its path; `False` counts it as `other`."""
+    """True if metrics and spans have its path; else it counts as `other`."""
     polled: bool = False
-    """Whether machines ask every few seconds, so that the log has a 200 at `debug` only."""
+    """True if machines ask every few seconds: the log then has a 200 at `debug` only."""
     own_name: bool = False
-    """Whether a server without keys answers only by its own names: it tells of the server."""
+    """True if a server without keys answers only by its own names: the answer tells about it."""
     page: bool = False
-    """Whether it is there only with `PGEXEC_PAGE`."""
+    """True if the route exists only with `PGEXEC_PAGE`."""
 
 
 ROUTES = (
@@ -254,7 +254,7 @@ ROUTES = (
         own_name=True,
         page=True,
     ),
-    # Not counted by name: aiohttp says `/` of every request that it cannot read.
+    # Not counted by path: for aiohttp, every request that it cannot read has the path `/`.
     Route("GET", "/", page_html, None, counted=False, own_name=True, page=True),
 )
 PATHS = frozenset(route.path for route in ROUTES if route.counted)

@@ -1,6 +1,6 @@
-"""The listening socket, and one client's connection: aiohttp's, with a time for the head.
+"""The listening socket, and a client's connection: aiohttp's, with a time limit for the head.
 
-Every error is answered in JSON.
+The answer to every error is JSON.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ logger = logging.getLogger("pgexec.connection")
 
 BACKLOG = 1024
 LINGER_S = 2.0
-"""How long a refused body is still read, so that its client gets to see the answer."""
+"""A refused body is still read for so many seconds, so that its client sees the answer."""
 
 
 class HttpServer:
-    """Serves an application on `Connection`s; a client that hangs up cancels its handler."""
+    """Serves an application on `Connection`s. If a client hangs up, its handler is cancelled."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, and return the port. Raises `OSError` when the address cannot be had."""
+        """Listen, and return the port. Raises `OSError` if it cannot have the address."""
         await self._runner.setup()
         manager = cast("web.Server", self._runner.server)
         loop = asyncio.get_running_loop()
@@ -71,7 +71,7 @@ class HttpServer:
         return int(self._listener.sockets[0].getsockname()[1])
 
     def stop_listening(self) -> None:
-        """Take no further connections; those that exist go on."""
+        """Accept no new connections; the present ones go on."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -83,14 +83,14 @@ class HttpServer:
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's protocol with what it lacks; leans on names that it keeps private (3.14).
+    """aiohttp's protocol with some additions; these use private names of aiohttp (3.14).
 
     - A head must be complete `request_timeout_s` after the connection was made or, on a
       connection kept alive, after its first bytes; else 408.
-    - A body that breaks off, by bad framing or by the client's end of sending, is told to
-      the handler that reads it.
+    - If a body breaks off, by bad framing or because the client stops sending, the handler that
+      reads it gets an error.
     - A client that takes nothing of its answer for `stall_timeout_s` is disconnected.
-    - Each answer, also to what is no HTTP, is JSON and is reported to `answered`.
+    - Each answer, even to bytes that are not HTTP, is JSON, and is reported to `answered`.
     """
 
     __slots__ = (
@@ -143,7 +143,7 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and keep the time of a head that comes in pieces."""
+        """Parse, and limit the time of a head that comes in pieces."""
         seen = self._request_count
         super().data_received(data)
         if self._request_count != seen:
@@ -157,26 +157,26 @@ class Connection(web.RequestHandler):
                 self._head_timer = self._loop.call_later(self._head_timeout_s, self._head_is_late)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes a bool
-        """Have a body that ends too early answered; else let the connection go.
+        """Answer a body that ends too early; else close the connection.
 
-        The end of sending looks the same whether the client closed or only half-closed, and
-        nothing but writing tells which. Behind a whole request it counts as hanging up, which
-        ends its run: clients that give up are common, those that half-close are not. Behind
-        half a body nothing runs, so that answering somebody who is gone costs nothing.
+        The client has either closed the connection, or only its sending half. Nothing but an
+        attempt to write tells which. After a whole request this counts as hanging up, and ends its
+        run: clients that give up are common, clients that half-close are not. After half a body
+        nothing runs yet, so an answer costs nothing, even if nobody reads it.
         """
         request = self._current_request
         content = self._last_content
         if content.is_eof() or self._close or self._force_close:
             return False
         if request is not None and request.content is not content:
-            return False  # a whole request is being answered, half of another one waits behind it
+            return False  # one request is being answered, and the next one's body is incomplete
         content.set_exception(RequestPayloadError("the body ended before it was complete"))
         content.feed_eof()
         self.close()
         return True
 
     def pause_writing(self) -> None:
-        """Begin to watch a client that does not keep up; what it has not taken fills memory."""
+        """Begin to watch a client that reads too slowly: its answer fills memory meanwhile."""
         super().pause_writing()
         if self.transport is not None:
             self._watch(self.transport)
@@ -218,7 +218,7 @@ class Connection(web.RequestHandler):
         if waiter is None or waiter.done():
             return
         if not self._some_head:
-            # Nobody has asked anything, so there is nothing to answer.
+            # No request has begun, so there is nothing to answer.
             self.force_close()
             return
         error = HttpProcessingError(
@@ -230,9 +230,9 @@ class Connection(web.RequestHandler):
         waiter.set_result(None)
 
     def _hand_over_body_error(self) -> None:
-        """Fail the body that is being read when it was its framing that did not parse.
+        """If the framing of a body cannot be parsed, raise this in the body's reader.
 
-        aiohttp queues the parser's error behind the request and leaves its reader waiting.
+        Without this, the reader would go on waiting: aiohttp queues the error behind the request.
         """
         request = self._current_request
         if request is None or request.content.is_eof():
@@ -246,7 +246,7 @@ class Connection(web.RequestHandler):
             self.close()
 
     def log_exception(self, *args: object, **options: object) -> None:
-        """Log what goes wrong, but for a refused body that ends early: that is the client's."""
+        """Log an error, except that a refused body ended early: this is the client's fault."""
         if isinstance(sys.exc_info()[1], RequestPayloadError):
             return
         super().log_exception(*args, **options)
@@ -257,21 +257,21 @@ class Connection(web.RequestHandler):
         response: web.StreamResponse,
         time: float | None,  # noqa: ARG002  # the loop's clock; see Record
     ) -> None:
-        """Report the answer; it has just been written."""
+        """Report an answer that has just been written."""
         if RECORD not in request:
-            # An exception outside of our own middleware, which aiohttp answered.
+            # aiohttp has answered an exception from outside of our own middleware.
             request[RECORD] = Record(response.headers.get("X-Request-ID", ""))
         self._answered(request, response)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Write the answer; those that aiohttp made up itself become ours."""
+        """Write the answer. Replace an answer of aiohttp's own by one of ours."""
         if isinstance(resp, web.HTTPException):
             problem = problem_of(resp)
             resp = problem.response()
             if RECORD not in request:
-                # Raised before our middleware got to see the request.
+                # aiohttp raised it before our middleware saw the request.
                 sent = request.headers.get("X-Request-ID")
                 record = request[RECORD] = Record(request_id(sent), code=problem.code)
                 record.sign(resp)
@@ -286,7 +286,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002
     ) -> web.StreamResponse:
-        """Answer what no handler got to see: bad HTTP, late heads, errors of aiohttp's own."""
+        """Answer an error that no handler sees: bad HTTP, a late head, an error within aiohttp."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is on its way already")
         record = request[RECORD] = Record(request_id(None))
@@ -298,10 +298,10 @@ class Connection(web.RequestHandler):
 
 
 def untaken_bytes(transport: asyncio.Transport) -> int:
-    """Return how much of what was written the client's side has not acknowledged yet.
+    """Return the number of written bytes that the client's side has not acknowledged yet.
 
-    Most of it is in the kernel, where megabytes may move before our own buffer shrinks: by
-    that alone a client on a slow line would seem to take nothing (tcp(7), SIOCOUTQ).
+    Most of them are in the kernel, which may send megabytes before our own buffer shrinks. By this
+    buffer alone, a client on a slow line would seem to take nothing (tcp(7), SIOCOUTQ).
     """
     unsent = transport.get_write_buffer_size()
     queued = bytearray(4)

@@ -1,8 +1,8 @@
 """A run as a stream of server-sent events: the wait, the output as it comes, then the result.
 
-The run never waits for its client. What the client has not read yet is kept: of the queue the
-last position, of the installer the last lines, and all output, which `PGEXEC_OUTPUT_LIMIT`
-bounds. A client that takes nothing at all for `STALL_S` is disconnected.
+The run never waits for its client. The server keeps the events that the client has not read yet:
+the last place in the queue, the last lines of the installer, and all output, which
+`PGEXEC_OUTPUT_LIMIT` bounds. A client that takes nothing at all for `STALL_S` is disconnected.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pgexec.service import Progress
 
 KEEPALIVE_S: Final = 15.0
-"""How long nothing may be sent: proxies close connections that are silent for longer."""
+"""After so many silent seconds a comment is sent: proxies close connections that are silent."""
 STALL_S: Final = 60.0
-"""How long a client may take nothing of what is sent to it."""
+"""A client that takes none of the sent bytes for so many seconds is disconnected."""
 MAX_LINES: Final = 1000
 MAX_LINE_CHARS: Final = 4096
 CHUNK_BYTES: Final = 32 << 10
@@ -46,9 +46,10 @@ _NAMES: Final = {Kind.STDOUT: b"stdout", Kind.STDERR: b"stderr"}
 
 @lru_cache(maxsize=64)
 def wants_events(accept: str) -> bool:
-    """Whether an `Accept` header names event streams, and wants them no less than JSON.
+    """Return True if an `Accept` header names event streams, and prefers JSON no more than these.
 
-    A wildcard does not ask for a stream: most clients send one without a thought.
+    A wildcard does not ask for a stream: most clients send one by default. Example:
+    `text/event-stream, application/json;q=0.9` asks for a stream, `*/*` does not.
     """
     streams, json = 0.0, (-1, 0.0)
     for item in accept.lower().split(","):
@@ -79,9 +80,9 @@ def _quality(parameters: list[str]) -> float:
 async def answer_with_events(
     request: web.Request, run: Callable[[Progress], Awaitable[bytes]]
 ) -> web.StreamResponse:
-    """Await `run`, streaming what it tells, and end with the JSON document that it returns.
+    """Await `run`, send its progress as events, and at the end the JSON document that it returns.
 
-    An error before anything was told is raised as it is; after that it is the last event.
+    An error before the first event is raised as it is; a later error is the last event.
     """
     stream = EventStream(request)
     try:
@@ -101,15 +102,15 @@ async def answer_with_events(
 
 
 class EventStream:
-    """One answer as events; the `Progress` of its run.
+    """One answer as a stream of events; the `Progress` of its run.
 
-    It begins with the first thing that it hears; a task of its own writes from then on.
+    The first call of one of its methods begins the stream. A task of its own then writes it.
     """
 
     def __init__(self, request: web.Request) -> None:
         self.response = web.StreamResponse(headers=STREAM_HEADERS)
         if request.version < HttpVersion11:
-            self.response.force_close()  # nothing else tells it where the stream ends
+            self.response.force_close()  # in HTTP/1.0, only this tells the end of the stream
         self._request = request
         self._unsent = Unsent()
         self._wake = asyncio.Event()
@@ -117,7 +118,7 @@ class EventStream:
 
     @property
     def begun(self) -> bool:
-        """Whether the client has been told anything, so that the status is 200."""
+        """True if the client has got something: the status is 200 then."""
         return self._writer is not None
 
     # --- the run's progress -------------------------------------------------------------------
@@ -128,7 +129,7 @@ class EventStream:
         self._begin()
 
     def line(self, text: str) -> None:
-        """Send a line of the installer's."""
+        """Send a line of the installer."""
         self._unsent.tell(b"install", to_json({"line": text[:MAX_LINE_CHARS]}))
         self._begin()
 
@@ -144,7 +145,7 @@ class EventStream:
     # --- its end ------------------------------------------------------------------------------
 
     async def end(self, name: bytes, document: bytes) -> None:
-        """Send the last event and wait until the client has it all, or is gone."""
+        """Send the last event, and wait until the client has all events, or has gone."""
         self._unsent.last = _event(name, document)
         try:
             await self._begin()
@@ -153,7 +154,7 @@ class EventStream:
             record.code, record.status = "client_gone", GONE
 
     def close(self) -> None:
-        """Stop writing, whatever is left."""
+        """Stop writing, even if events are left."""
         if self._writer is not None:
             self._writer.cancel()
 
@@ -179,14 +180,14 @@ class EventStream:
             async with asyncio.timeout(STALL_S):
                 await response.write_eof()
         except Exception:
-            # The reader of half a stream must see that it broke; and this ends the run, too.
+            # A client with half a stream must see that it broke. This also ends the run.
             if (transport := self._request.transport) is not None:
                 transport.abort()
             raise
 
     async def _next(self) -> bytes:
-        """Return what is to be sent next, as soon as there is something; `b""` at the end."""
-        await asyncio.sleep(0)  # a long backlog and a fast client must not keep the loop
+        """Wait for the next bytes to send, and return them; `b""` at the end."""
+        await asyncio.sleep(0)  # else a long backlog and a fast client would block the loop
         while not (data := self._unsent.take()) and not self._unsent.ended:
             self._wake.clear()
             try:
@@ -198,7 +199,7 @@ class EventStream:
 
 
 class Unsent:
-    """What is still to be sent, in its order: what was told, the output, and the `last` event."""
+    """The events still to be sent, in order: the progress, the output, and the `last` event."""
 
     def __init__(self) -> None:
         self.output = _Backlog()
@@ -209,9 +210,9 @@ class Unsent:
         self._decoders = {kind: make("replace") for kind in _NAMES}
 
     def tell(self, name: bytes, document: bytes) -> None:
-        """Add an event that comes before all output."""
+        """Add an event of progress, which comes before all output."""
         if name == b"queue" and self._told and self._told[-1][0] == name:
-            self._told.pop()  # out of date
+            self._told.pop()  # the place in the queue is out of date
         self._told.append((name, document))
 
     def take(self) -> bytes:
@@ -234,7 +235,7 @@ class Unsent:
 
 
 class _Backlog:
-    """Output in its order. However often the streams alternate, that costs little more."""
+    """Output in its order. It costs little, even if the two streams alternate often."""
 
     def __init__(self) -> None:
         self._data = bytearray()

@@ -1,9 +1,9 @@
-"""OpenTelemetry traces, where `pgexec[otel]` is installed and an OTLP endpoint is set.
+"""OpenTelemetry traces, if `pgexec[otel]` is installed and an OTLP endpoint is set.
 
-A request's spans are made from its record once its answer has been written, so that tracing
-delays no answer; they are sent in batches by a thread of the SDK's. Everything but the
-endpoint is the SDK's to read from its own `OTEL_…` variables. Names of attributes are those of
-https://opentelemetry.io/docs/specs/semconv/http/http-spans/ where that has any.
+A request's spans are made from its record after its answer has been written: so tracing delays no
+answer. A thread of the SDK sends them in batches. The SDK reads its settings from its own `OTEL_…`
+variables. The names of attributes follow
+https://opentelemetry.io/docs/specs/semconv/http/http-spans/.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from pgexec.service import Timings
 
 FLUSH_S = 2.0
-"""How long the end of the server waits for a receiver to take the last spans."""
+"""At its end the server waits so many seconds for a receiver to take the last spans."""
 _MAX_PATH_CHARS = 200
 
 
 class Tracer:
-    """Makes the spans of requests and sends them away; `close` sends what is left."""
+    """Makes the spans of requests and sends them; `close` sends the last ones."""
 
     def __init__(self, paths: frozenset[str]) -> None:
         self._paths = paths
         own = {"service.name": "pgexec", "service.version": version()}
-        # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say comes last, and wins.
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come last, and win.
         resource = Resource.create(own).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -53,7 +53,7 @@ class Tracer:
     def answered(
         self, request: web.BaseRequest, record: Record, status: int, total_s: float
     ) -> None:
-        """Make the spans of a request that ended just now, `total_s` after it came."""
+        """Make the spans of a request that ended just now, `total_s` seconds after it came."""
         ended_at = time.perf_counter()
         to_epoch_s = time.time() - ended_at
 
@@ -87,18 +87,18 @@ class Tracer:
         span.end(nanoseconds(record.began + total_s))
 
     async def close(self) -> None:
-        """Send what has not been sent, unless nobody takes it for `FLUSH_S` seconds."""
-        # A thread that ends with the process, whatever the receiver does.
+        """Send the last spans, unless nobody takes them for `FLUSH_S` seconds."""
+        # A daemon thread ends with the process, even if the receiver hangs.
         flush = threading.Thread(target=self._provider.shutdown, name="send spans", daemon=True)
         flush.start()
         await asyncio.to_thread(flush.join, FLUSH_S)
 
 
 def parts(timings: Timings, ended_at: float) -> Iterator[tuple[str, float, float]]:
-    """Yield what happened in a run, when it began, and its seconds; all on `perf_counter`.
+    """Yield each step of a run: its name, its begin (of `time.perf_counter`), and its seconds.
 
-    `install` is the wait for dependencies, `queue` that for a container which others used, or
-    `start` for one that had to be started; `run` is the snippet.
+    `install` is the wait for dependencies. `queue` is the wait for a container in use by others,
+    `start` the wait for a container that had to start. `run` is the snippet.
     """
     if timings.install_s is not None and timings.install_at is not None:
         yield "install", timings.install_at, timings.install_s

@@ -1,4 +1,4 @@
-"""The page at `/`, put together once, and the document from which it fills itself in."""
+"""The page at `/`, which is made once, and the document from which it shows its figures."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Page:
 
 
 def make_page(*, keyed: bool, playground: bool) -> Page:
-    """Return the page: one file, and a policy by which nothing but its own script can run.
+    """Return the page: one file, and a policy that allows its own script only.
 
-    `keyed` makes it ask for an API key, without which it shows nothing.
+    If `keyed`, the page asks for an API key, and shows nothing without one.
     """
     style, script = _read("page.css"), _read("page.js")
     html = _read("page.html")
