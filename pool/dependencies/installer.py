@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from pool.container import Container
 from pool.dependencies.archive import ArchiveError, Bounds, Inspector
 from pool.dependencies.pip_log import PipLog, classify
+from pool.dependencies.throttle import Throttle
 from pool.engine.api import Engine
 from pool.engine.cleanup import see_through, until_removed
 from pool.engine.sources import program
@@ -124,7 +125,7 @@ class Installer:
             except TimeoutError as error:
                 sentence = f"{_wanted(requirements)} took over {config.timeout_s:g} s to install"
                 raise InstallError(sentence, InstallFailure.TOO_SLOW) from error
-            yield Installed(self, container, name, requirements)
+            yield Installed(self, container, name, requirements, on_line)
         finally:
             await see_through(until_removed(container.id, container.destroy))
 
@@ -148,10 +149,11 @@ class Installer:
 
     async def collect(
         self, container: Container, name: str, on_data: Callable[[bytes], Awaitable[None]]
-    ) -> None:
+    ) -> Inspector:
         """Read the records of the layer, check them, and pass them on to `on_data`.
 
-        Raises `ArchiveError`, or `EngineError` if the container does not send a whole layer.
+        Returns their inspector, which has counted them. Raises `ArchiveError`, or `EngineError` if
+        the container does not send a whole layer.
         """
         inspector = Inspector(f"{LAYERS_DIR}/{name}", Bounds(self.config.limit_bytes))
 
@@ -163,6 +165,7 @@ class Installer:
         status = await self._execute(container, work, check)
         if status != 0 or not inspector.complete:
             raise EngineError("the installer's container did not deliver what it made")
+        return inspector
 
     async def _execute(
         self,
@@ -170,13 +173,20 @@ class Installer:
         work: Mapping[str, object],
         on_output: Callable[[int, bytes], Awaitable[None]],
     ) -> int:
+        throttle = Throttle()
+
+        async def hear(stream: int, data: bytes) -> None:
+            await on_output(stream, data)
+            if stream != _STDOUT or work["do"] == "install":  # a layer is bounded as a whole
+                await throttle.take(len(data))
+
         environment = {"HOME": _TEMPORARY, "TMPDIR": _TEMPORARY, "PYTHONPATH": ""}
         return await self._engine.follow(
             container.id,
             PYTHON.run_text(self._source, json.dumps(work), options=PYTHON.isolated),
             user=_USER,
             environment={**environment, **self.config.environment},
-            on_output=on_output,
+            on_output=hear,
         )
 
 
@@ -188,6 +198,7 @@ class Installed:
     container: Container
     name: str
     requirements: Requirements
+    on_line: OnLine
 
     @property
     def python(self) -> str:
@@ -200,9 +211,11 @@ class Installed:
         Raises `InstallError` if an entry must not be published, or if it takes too long.
         """
         wanted = _wanted(self.requirements)
+        self.on_line("Storing what was installed, and compiling it meanwhile")
         try:
             async with asyncio.timeout(self.installer.config.timeout_s):
-                await self.installer.collect(self.container, self.name, on_data)
+                layer = await self.installer.collect(self.container, self.name, on_data)
+                self.on_line(f"Stored {layer.entries} files, {layer.bytes / (1 << 20):.1f} MiB")
         except ArchiveError as error:
             sentence = f"{wanted} cannot be used: {error}"
             large = str(error).startswith("it has over")

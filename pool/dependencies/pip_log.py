@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     OnLine = Callable[[str], None]
 
 LOG_LINES = 20
+_LINES_AT_ONCE = 200
+"""Of what comes in one piece, only so many lines are looked at: the last ones."""
 _LINE_CHARS = 400
 
 
@@ -39,10 +41,10 @@ class PipLog:
 
     async def add(self, _stream: int, data: bytes) -> None:
         """Add bytes of stdout or stderr, which may end within a line."""
-        *lines, rest = re.split(rb"\r?\n", self._rest + data)
+        *lines, rest = (self._rest + data).rsplit(b"\n", _LINES_AT_ONCE)
         self._rest = rest[-(1 << 14) :]
         for line in lines:
-            self._line(line)
+            self._line(line.rpartition(b"\n")[2])
 
     def _line(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()

@@ -171,6 +171,7 @@ class LayerStore:
         layer = self._layers.get(key)  # a server that has gone may have left it
         if layer is None:
             began = time.perf_counter()
+            logger.info("installing %s", ", ".join(requirements))
             try:
                 layer = await self._install(key, requirements, spec, install)
             except InstallError as error:

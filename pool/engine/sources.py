@@ -13,7 +13,7 @@ from pool.engine.spec import RUNNER_DIR
 from pool.language import PYTHON
 
 _ROOM = files("pool.inside")
-_SHARED = ("layer_format", "manifest")
+_SHARED = ("layer_format", "manifest", "compiling")
 """What programs may import of ours, each after what it imports itself."""
 _PROGRAM = """\
 import sys, types

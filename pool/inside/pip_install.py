@@ -13,11 +13,14 @@ import shutil
 import stat
 import subprocess
 import sys
+from typing import BinaryIO, Iterator
 
+from pool.inside.compiling import Compilers
 from pool.inside.layer_format import Entry, record
 
 _KINDS = {stat.S_IFREG: Entry.FILE, stat.S_IFDIR: Entry.DIRECTORY, stat.S_IFLNK: Entry.LINK}
 _CHUNK = 1 << 18
+_CACHE = "__pycache__"
 
 PIP = (
     *("-m", "pip", "install", "--user", "--ignore-installed", "--no-compile", "--no-cache-dir"),
@@ -37,48 +40,55 @@ def install(base: str, requirements: list[str], constraints: list[str]) -> int:
             file.write("\n".join(constraints))
         environment["PIP_CONSTRAINT"] = path
     command = [sys.executable, *PIP, "--", *requirements]
-    status = subprocess.call(command, env=environment, stdin=subprocess.DEVNULL)
-    if status:
-        return status
     # pip must not compile: its bytecode holds the source file's time, which will be another one.
-    compiling = [sys.executable, "-I", "-m", "compileall", "-q", "-q", "-j", "2"]
-    subprocess.call(
-        [*compiling, "--invalidation-mode", "unchecked-hash", base],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    return 0
+    return subprocess.call(command, env=environment, stdin=subprocess.DEVNULL)
 
 
 def send(base: str) -> None:
-    """Write every entry of the directory `base` to stdout, parents first."""
-    out = sys.stdout.buffer
-    pending = [""]
+    """Write every entry of the directory `base` to stdout, parents first, bytecode last."""
+    compilers = Compilers(base)
+    with open(sys.stdout.fileno(), "wb", buffering=_CHUNK, closefd=False) as out:
+        caches = list(_send_tree(base, "", out))
+        compilers.wait()
+        for cache in caches:
+            if not os.path.lexists(os.path.join(base, cache)):
+                continue
+            if _send_entry(base, cache, out) is Entry.DIRECTORY:
+                for _ in _send_tree(base, cache, out):
+                    pass
+        out.write(record(Entry.END, b""))
+
+
+def _send_tree(base: str, top: str, out: BinaryIO) -> Iterator[str]:
+    """Send what lies below `top`, and yield where bytecode belongs, which is not sent."""
+    pending = [top]
     while pending:
         where = pending.pop()
         for name in sorted(os.listdir(os.path.join(base, where))):
             path = os.path.join(where, name)
-            about = os.lstat(os.path.join(base, path))
-            kind = _KINDS.get(stat.S_IFMT(about.st_mode), Entry.OTHER)
-            target = os.readlink(os.path.join(base, path)) if kind is Entry.LINK else ""
-            size = about.st_size if kind is Entry.FILE else 0
-            out.write(
-                record(
-                    kind,
-                    os.fsencode(path),
-                    target=os.fsencode(target),
-                    executable=bool(about.st_mode & 0o100),
-                    size=size,
-                )
-            )
-            if kind is Entry.DIRECTORY:
+            if name != _CACHE and _send_entry(base, path, out) is Entry.DIRECTORY:
                 pending.append(path)
-            elif size:
-                with open(os.path.join(base, path), "rb") as file:
-                    shutil.copyfileobj(file, out, _CHUNK)
-    out.write(record(Entry.END, b""))
-    out.flush()
+        yield os.path.join(where, _CACHE)
+
+
+def _send_entry(base: str, path: str, out: BinaryIO) -> Entry:
+    about = os.lstat(os.path.join(base, path))
+    kind = _KINDS.get(stat.S_IFMT(about.st_mode), Entry.OTHER)
+    target = os.readlink(os.path.join(base, path)) if kind is Entry.LINK else ""
+    size = about.st_size if kind is Entry.FILE else 0
+    out.write(
+        record(
+            kind,
+            os.fsencode(path),
+            target=os.fsencode(target),
+            executable=bool(about.st_mode & 0o100),
+            size=size,
+        )
+    )
+    if size:
+        with open(os.path.join(base, path), "rb") as file:
+            shutil.copyfileobj(file, out, _CHUNK)
+    return kind
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from importlib.util import MAGIC_NUMBER
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,6 +92,49 @@ def test_what_an_installer_made_lies_on_the_volume_as_it_was(base: Path, tmp_pat
     assert answer["bytes"] > 400_000
     expected = tree(base) | {"bin/absolute": "../lib/package"}  # as it must lead there, too
     assert tree(volume / "one") == expected
+
+
+def test_what_can_be_compiled_is_sent_with_bytecode_that_needs_no_look_at_its_source(
+    base: Path,
+) -> None:
+    (base / "lib" / "package" / "tests").mkdir()
+    (base / "lib" / "package" / "tests" / "test_it.py").write_text("assert True\n")
+    (base / "lib" / "broken.py").write_text("def f(:\n")
+    (base / "lib" / "nested.py").write_text("(" * 50_000 + ")" * 50_000)
+    (base / "lib" / "linked.py").symlink_to("/etc/passwd")
+    sent = send(base)
+    compiled = {str(path.relative_to(base)): path for path in base.rglob("*.pyc")}
+    tag = sys.implementation.cache_tag
+    assert set(compiled) == {
+        f"lib/__pycache__/päckage.{tag}.pyc",
+        f"lib/package/__pycache__/__init__.{tag}.pyc",
+    }
+    for path in compiled.values():
+        head = path.read_bytes()[:8]
+        assert head == MAGIC_NUMBER + b"\x01\0\0\0"
+        assert path.name.encode() in sent
+    assert not list(base.rglob("*.new"))
+
+
+def test_what_is_not_compiled_in_time_is_sent_as_it_is(base: Path) -> None:
+    late = program("pip_install").replace("BUDGET_S = 30.0", "BUDGET_S = -1.0")
+    assert late != program("pip_install")
+    (base / "lib" / "slow.py").write_text("x = [" + "1," * 1_000_000 + "]\n")
+    work = {"do": "send", "base": str(base)}
+    sender = [sys.executable, "-IS", "-c", late, json.dumps(work)]
+    sent = subprocess.run(sender, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+    assert b"lib/slow.py" in sent
+    assert b"slow.cpython" not in sent
+
+
+def test_bytecode_that_a_wheel_brings_along_is_sent_too(base: Path) -> None:
+    brought = base / "lib" / "package" / "tests" / "__pycache__"
+    brought.mkdir(parents=True)
+    (brought / "old.pyc").write_bytes(b"x")
+    (base / "lib" / "package" / "empty" / "__pycache__").symlink_to("..")
+    checked = inspect(send(base), base)
+    assert b"lib/package/tests/__pycache__/old.pyc" in checked
+    assert b"lib/package/empty/__pycache__" in checked
 
 
 def test_what_is_no_file_is_sent_as_such_and_refused(base: Path) -> None:

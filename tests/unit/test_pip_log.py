@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from pool.dependencies.pip_log import LOG_LINES, PipLog, classify
+from pool.dependencies.throttle import BYTES_PER_S, Throttle
 from pool.errors import InstallFailure
 
 VERSIONS = "ERROR: Could not find a version that satisfies the requirement x "
@@ -59,3 +62,35 @@ async def test_lines_lose_secrets_and_control_characters_and_are_cut() -> None:
     assert len(heard[2]) == 400
     await log.add(1, b"line\n" * 10_000)
     assert len(log.last) == LOG_LINES
+
+
+async def test_of_a_flood_only_the_last_lines_are_looked_at() -> None:
+    heard: list[str] = []
+    log = PipLog([], heard.append)
+    await log.add(1, b"".join(b"line %d\r\n" % number for number in range(10_000)))
+    assert len(heard) <= 200
+    assert heard[-1] == "line 9999"
+    await log.add(1, b"x" * 100_000)
+    await log.add(1, b"\nlast\n")
+    assert log.last[-1] == "last"
+
+
+@pytest.mark.clock
+@pytest.mark.parametrize("size", [1, 32 << 10])
+async def test_a_reader_of_output_without_end_is_slowed_down(size: int) -> None:
+    throttle = Throttle()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await throttle.take(size)
+    assert loop.time() == began
+    messages = 0
+    while loop.time() < began + 100:
+        await throttle.take(size)
+        messages += 1
+    per_second = messages / 100
+    assert per_second * size <= 2 * BYTES_PER_S
+    assert per_second <= 1200
+    await asyncio.sleep(1000)
+    quiet = loop.time()
+    await throttle.take(1 << 20)
+    assert loop.time() == quiet
