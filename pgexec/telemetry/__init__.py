@@ -1,1 +1,1 @@
-"""Tells how the server is doing: metrics and the log."""
+"""The telemetry of the server: metrics and the log."""

@@ -1,4 +1,4 @@
-"""What Prometheus gets to see of the isolation canary."""
+"""The series of the isolation canary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CanaryMetrics:
-    """What the canary found last, how often it found a failure, and when it looked."""
+    """The canary's last findings, the number of failures, and the time of the last round."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._ok = Gauge(
@@ -43,14 +43,14 @@ class CanaryMetrics:
         )
 
     def expect(self, profile: str, checks: Sequence[str], interval_s: float) -> None:
-        """Have the series of these checks from the start."""
+        """Make the series of these checks, so that they are there from the start."""
         self._interval.set(interval_s)
         for check in checks:
             self.found(profile, check, holds=None)
             self._failures.labels(profile, _label(check))
 
     def found(self, profile: str, check: str, *, holds: bool | None) -> None:
-        """Note whether the isolation holds, as far as one check tells; `None`: it was not made."""
+        """Note if the isolation `holds` in one check; `None` means that the check was not made."""
         self._ok.labels(profile, _label(check)).set(math.nan if holds is None else holds)
         if holds is False:
             self._failures.labels(profile, _label(check)).inc()

@@ -34,7 +34,7 @@ class DemandMetrics(Collector):
         registry.register(self)
 
     def watch(self, reports: Mapping[str, Report], settings: Settings) -> None:
-        """Read these reports from now on; the label `profile` takes their names."""
+        """Read these reports at each scrape; their names become the label `profile`."""
         self._reports = reports
         self._settings = {
             "pool_min_idle": settings.pool_min_idle,

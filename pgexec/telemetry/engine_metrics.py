@@ -15,7 +15,7 @@ CALL_BUCKETS_S = (0.001, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10
 
 
 class EngineMetrics(EngineObserver):
-    """What the engine was asked, how long it took, and what went through its streams."""
+    """Counts the calls of the engine, their seconds, and the bytes of its streams."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         call_s = Histogram(
@@ -67,7 +67,7 @@ class EngineMetrics(EngineObserver):
         self._leaked[leak].inc()
 
     def refresh(self) -> None:
-        """Take over what the streams have added up."""
+        """Take over the streams' sums of bytes."""
         self._received.inc(self.received_bytes - self._counted_received)
         self._sent.inc(self.sent_bytes - self._counted_sent)
         self._counted_received, self._counted_sent = self.received_bytes, self.sent_bytes

@@ -1,7 +1,7 @@
-"""Prometheus' text format, written by the loop's only thread, so it must not take long.
+"""Prometheus' text format. The loop's only thread writes it, so it must not take long.
 
-`prometheus_client.generate_latest` checks and escapes each name and label again at every
-scrape, which takes longer than all the rest; here that is done once for each series.
+`prometheus_client.generate_latest` checks and escapes each name and label again at every scrape,
+which takes longer than all the rest. This module does it once for each series.
 https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 """
 

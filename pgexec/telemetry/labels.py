@@ -1,7 +1,7 @@
-"""The values that labels take: few, and known beforehand.
+"""The values of labels: few, and known beforehand.
 
-Each value comes from an enum of the pool's, from the settings (`profile`), or through `known`.
-So no client can make series up, and a server has the same series from its start to its end.
+Each value comes from an enum of the pool, from the settings (`profile`), or from `known`. So no
+client can create a series, and a server has the same series from its start to its end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
 OTHER = "other"
-"""Stands for every value that is not foreseen."""
+"""The label for every other value."""
 METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS"})
 START_FAILURES = (
     *("engine_error", "engine_unavailable", "image_missing", "container_lost"),
@@ -21,5 +21,5 @@ START_FAILURES = (
 
 
 def known(value: str, values: Container[str]) -> str:
-    """Return a value that is among the values foreseen, and `other` in place of any else."""
+    """Return `value` if it is one of `values`, else `other`."""
     return value if value in values else OTHER

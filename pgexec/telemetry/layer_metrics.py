@@ -71,11 +71,11 @@ class LayerMetrics(LayerObserver):
         self._failures[failure].inc()
 
     def evicted(self) -> None:
-        """Count dependencies that made room."""
+        """Count a layer that was removed to make room for others."""
         self._evictions.inc()
 
     def damaged(self) -> None:
-        """Count dependencies that were changed from outside."""
+        """Count a layer that something else had changed."""
         self._damages.inc()
 
     def kept(self, layers: int, size_bytes: int) -> None:

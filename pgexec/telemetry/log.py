@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     _Sink = Callable[[str], None]
 
 GATHER_S: Final = 0.02
-"""How long the thread lets lines gather: a wake-up for each would cost more than the line."""
+"""The thread gathers lines for so many seconds: a wake-up for each costs more than the line."""
 BACKLOG: Final = 20_000
-"""Lines kept while a disk hangs; the next ones are dropped and counted."""
+"""So many lines are kept while a disk hangs; the next ones are dropped and counted."""
 FILE_BYTES: Final = 64 << 20
 FILES_KEPT: Final = 3
 
@@ -34,7 +34,7 @@ class JsonFormatter(logging.Formatter):
     _stamp = ""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line without its end, in ASCII whatever the event holds."""
+        """Return the line without its line end, always in ASCII."""
         second = int(record.created)
         if second != self._second:
             self._second = second
@@ -54,10 +54,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class _Enqueue(logging.Handler):
-    """Formats at once and leaves the writing to the thread.
+    """Formats a line at once, and leaves the writing to the thread.
 
-    A thread that formats would hold the interpreter, and with it the event loop, at times of
-    its own choosing; one that writes lets go of it.
+    If the thread formatted lines, it would hold the interpreter's lock, and so stop the event loop,
+    at any moment. While it writes, it does not hold the lock.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class _Enqueue(logging.Handler):
 
 
 class _Writer(threading.Thread):
-    """Writes what has gathered, with one write for each sink; ends after `None`."""
+    """Writes the gathered lines, with one write for each sink; ends after `None`."""
 
     def __init__(self, lines: queue.SimpleQueue[str | None], sinks: Sequence[_Sink]) -> None:
         super().__init__(name="log", daemon=True)
@@ -86,7 +86,7 @@ class _Writer(threading.Thread):
         self._sinks = sinks
 
     def run(self) -> None:
-        """Write until told to end."""
+        """Write until `None` comes."""
         batch: list[str | None] = []
         while None not in batch:
             batch = [self._lines.get()]
@@ -122,11 +122,11 @@ def _file_sink(handler: RotatingFileHandler) -> _Sink:
 
 
 def start_logging(level: str, file: str | None) -> Callable[[], None]:
-    """Send the log to standard error and to the file; return what writes out the rest and stops.
+    """Send the log to stderr and to `file`; return a function that writes the rest and stops.
 
-    Raises `OSError` when the file cannot be opened.
+    Raises `OSError` if the file cannot be opened.
     """
-    # What no line shows is not worth looking up for each record.
+    # No line shows these, so they need not be looked up for each record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     sinks = [_stream_sink(sys.stderr)]
     handler = None
@@ -145,7 +145,7 @@ def start_logging(level: str, file: str | None) -> Callable[[], None]:
         root.handlers[:] = before
         root.setLevel(level_before)
         enqueue.lines.put(None)
-        writer.join(timeout=5)  # a disk that hangs does not keep the process
+        writer.join(timeout=5)  # a disk that hangs must not keep the process from its end
         if enqueue.dropped:
             print(f"pgexec: {enqueue.dropped} log lines were dropped", file=sys.stderr)  # noqa: T201
         if handler is not None:

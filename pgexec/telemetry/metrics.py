@@ -49,8 +49,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class Metrics:
     """All series of the server, in a `registry` of their own.
 
-    `engine` and `layers` observe what their names say, `pool` makes an observer for each pool,
-    `canary` and `demand` are told by the composition. `profiles` are the names of the pools.
+    `engine` and `layers` are observers of the engine and the layers; `pool` makes an observer for
+    each pool. `pgexec/app.py` connects `canary` and `demand`. `profiles` are the pools' names.
     """
 
     def __init__(self, profiles: tuple[str, ...] = ("python",)) -> None:
@@ -119,20 +119,20 @@ class Metrics:
         self.demand = DemandMetrics(registry)
 
     def pool(self, profile: str) -> PoolMetrics:
-        """Return the observer of the pool that has this name; `profile` labels its series."""
+        """Return the observer of a pool; its name, `profile`, labels its series."""
         if profile not in self._pools:
             self._pools[profile] = PoolMetrics(self._pool_families, profile)
         return self._pools[profile]
 
     def ran(self, profile: str, status: Status, request_s: float, run_s: float) -> None:
-        """Count a run that was answered, `request_s` after its request had come."""
+        """Count a run that was answered, `request_s` seconds after its request had come."""
         runs = self._runs.get((profile, status)) or self._runs[OTHER, status]
         runs.inc()
         self._run_s.observe(run_s)
         self._overhead_s.observe(max(0.0, request_s - run_s))
 
     def answered(self, path: str, status: int, seconds: float) -> None:
-        """Count an answer; `path` is one of the server's own, or `other`."""
+        """Count an answer; `path` is one of the server's paths, or `other`."""
         answers = self._answers.get((path, status))
         if answers is None:
             answers = self._answers[path, status] = self._requests.labels(path, str(status))
@@ -149,7 +149,7 @@ class Metrics:
 
 
 def version() -> str:
-    """Return the version of pgexec that is installed."""
+    """Return the installed version of pgexec."""
     try:
         return metadata.version("pgexec")
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The series of one pool, and the families that those of all pools belong to."""
+"""The series of one pool, and the families of all pools' series."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class PoolMetrics(Observer):
         self._start_failures[known(kind, START_FAILURES)].inc()
 
     def leased(self, source: Source, waited_s: float) -> None:
-        """Count a lease and how long it took to get."""
+        """Count a lease, and the seconds that it waited."""
         self._leases[source].inc()
         self._wait_s.observe(waited_s)
 
@@ -150,6 +150,6 @@ class PoolMetrics(Observer):
         self._recycled.inc()
 
     def destroyed(self, reason: Reason, uses: int) -> None:
-        """Count a container that is destroyed after so many runs."""
+        """Count a container that was destroyed after `uses` runs."""
         self._destroyed[reason].inc()
         self._uses.observe(uses)
