@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pool.dependencies.turns import Turns
 from pool.errors import InstallError, InstallFailure, LeaseTimeout, PoolClosed, PoolSaturated
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Installs:
         self._config = config
         self._installs: dict[str, Install] = {}
         self._failures = _Failures(config.failure_ttl_s)
-        self._turn = asyncio.Semaphore(config.concurrency)
+        self._turns = Turns(config.concurrency)
         self._closed = False
 
     def __len__(self) -> int:
@@ -154,7 +155,7 @@ class Installs:
         return install
 
     async def _run(self, key: str, make: Make, install: Install) -> Layer:
-        async with self._turn:
+        async with self._turns.of(install.tenant):
             install.running = True
             layer = await make(install)
         self._failures.forget(key)

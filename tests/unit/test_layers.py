@@ -11,6 +11,7 @@ import pytest
 
 from pool.dependencies.layer import Layer, LayersConfig
 from pool.dependencies.store import LayerStore
+from pool.dependencies.turns import Turns
 from pool.engine.spec import ContainerSpec
 from pool.errors import (
     ContainerLost,
@@ -248,6 +249,40 @@ async def test_only_so_many_installations_go_on_at_once() -> None:
     clients = [await bench.client(name) for name in "abcde"]
     await asyncio.gather(*clients)
     assert bench.installer.most == 2
+
+
+async def test_tenants_take_turns_and_one_place_stays_for_another() -> None:
+    bench = Bench(concurrency=2)
+    greedy = [await bench.client(name, tenant="greedy") for name in "abcdefgh"]
+    await asyncio.sleep(1)
+    began = asyncio.get_running_loop().time()
+    assert len(await bench.name("mine", tenant="other")) == 32
+    assert asyncio.get_running_loop().time() - began < 11
+    await asyncio.gather(*greedy)
+    assert bench.installer.most == 2
+
+
+async def test_a_tenant_waits_for_one_installation_of_each_other() -> None:
+    bench = Bench(concurrency=1)
+    clients = [await bench.client(name, tenant=name[0]) for name in ("a1", "a2", "a3", "b1", "c1")]
+    await asyncio.gather(*clients)
+    order = [name for (name,) in bench.installer.installed_sets]
+    assert order == ["a1", "b1", "c1", "a2", "a3"]
+
+
+async def test_a_place_that_was_given_to_a_task_that_is_cancelled_goes_to_the_next() -> None:
+    turns = Turns(1)
+
+    async def take() -> None:
+        async with turns.of("t"):
+            pass
+
+    async with turns.of("t"):
+        cancelled = asyncio.create_task(take())
+        await quiet()
+    cancelled.cancel()  # it has the place, and has not woken up
+    await quiet()
+    await asyncio.wait_for(take(), 1)
 
 
 async def test_each_waits_within_its_own_time_and_the_installation_goes_on() -> None:

@@ -1,0 +1,73 @@
+"""The places for installations at the same time, for which tenants take turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Turns:
+    """So many places, each for one installation.
+
+    A free place goes to the tenant with the fewest installations; among equals, to the one whose
+    last turn is longest ago. A tenant with a name never has the last place: an installation takes
+    minutes, and another tenant would wait for all of them. The server's own installations, and
+    those of a server without API keys, have no tenant (`""`) and may take all places.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._limit = max(1, places - 1)
+        self._running: Counter[str] = Counter()
+        self._last_turn: dict[str, int] = {}
+        self._turns = 0
+        self._waiting: dict[asyncio.Future[None], str] = {}  # the first that came is the first
+
+    @contextlib.asynccontextmanager
+    async def of(self, tenant: str) -> AsyncIterator[None]:
+        """Wait for a place, and have it as long as the block lasts."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = tenant
+        self._serve()
+        try:
+            await turn
+        except BaseException:
+            # Cancelled after the place was given, before this task woke up. Without this, nobody
+            # would ever have that place again.
+            if self._waiting.pop(turn, None) is None:
+                self._give_back(tenant)
+            raise
+        try:
+            yield
+        finally:
+            self._give_back(tenant)
+
+    def _give_back(self, tenant: str) -> None:
+        self._free += 1
+        self._running[tenant] -= 1
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._free:
+            may = [turn for turn, tenant in self._waiting.items() if self._may_run(tenant)]
+            if not may:
+                return
+            turn = min(may, key=lambda turn: self._precedence(self._waiting[turn]))
+            tenant = self._waiting.pop(turn)
+            self._free -= 1
+            self._running[tenant] += 1
+            self._turns += 1
+            self._last_turn[tenant] = self._turns
+            if not turn.done():
+                turn.set_result(None)
+
+    def _may_run(self, tenant: str) -> bool:
+        return not tenant or self._running[tenant] < self._limit
+
+    def _precedence(self, tenant: str) -> tuple[int, int]:
+        return self._running[tenant], self._last_turn.get(tenant, 0)
