@@ -63,6 +63,7 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
             stdin_bytes=settings.stdin_limit,
         ),
         max_uses=settings.max_uses,
+        machine=str((await engine.version()).get("Arch", "")),
         environment=trust(CA_BUNDLE) if ca_bundle and image.prepared else {},
     )
 

@@ -8,6 +8,7 @@ module determines the rights and limits of each.
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,6 @@ MASKED_PATHS = (
     "/sys/module",
 )
 
-_SECCOMP_PROFILE = seccomp.profile()
 _SHM_BYTES = 16 << 20
 _FRAME_SLACK_BYTES = 4096
 _VOLUME_MEMORY_BYTES = 256 << 20
@@ -101,7 +101,8 @@ class ContainerSpec:
     - `layers`: the volume of dependencies, mounted read-only; `preload`: the name of the layer
       that every run has
     - `install_bytes`: the size of a tmpfs in the volume's place, to install dependencies in
-    - `seccomp`: true if our own profile replaces the engine's
+    - `seccomp`: true if our own profile replaces the engine's; `machine`: the processor of the
+      engine's machine, for that profile
     """
 
     image: str
@@ -120,6 +121,7 @@ class ContainerSpec:
     bootstrap: Sequence[str] = ()
     guard: Mapping[str, object] | None = None
     seccomp: bool = True
+    machine: str = platform.machine()
 
     @property
     def root_dir(self) -> str:
@@ -295,7 +297,7 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
         "CapAdd": [*CAPABILITIES, *(GUARD_CAPABILITIES if spec.guard else ())],
         "SecurityOpt": [
             "no-new-privileges",
-            *([f"seccomp={_SECCOMP_PROFILE}"] if spec.seccomp else []),
+            *([f"seccomp={seccomp.profile(spec.machine)}"] if spec.seccomp else []),
         ],
         "MaskedPaths": list(MASKED_PATHS),
         "Memory": memory,

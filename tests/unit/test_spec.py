@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from pool.engine.spec import (
     LABEL_ROLE,
@@ -66,3 +70,20 @@ def test_every_container_ends_with_its_stdin() -> None:
     ):
         assert (document["OpenStdin"], document["StdinOnce"]) == (True, True)
         assert host(document)["AutoRemove"] is True
+
+
+@pytest.mark.parametrize(
+    ("machine", "named"),
+    [
+        ("x86_64", ["SCMP_ARCH_X86_64"]),
+        ("amd64", ["SCMP_ARCH_X86_64"]),
+        ("arm64", ["SCMP_ARCH_AARCH64"]),
+        ("s390x", None),
+    ],
+)
+def test_the_filter_names_the_engines_machine_and_no_other_table(
+    machine: str, named: list[str] | None
+) -> None:
+    options = host(create_document(replace(SPEC, machine=machine), labels={}, sequence=0))
+    (profile,) = [one for one in options["SecurityOpt"] if one.startswith("seccomp=")]
+    assert json.loads(profile.removeprefix("seccomp=")).get("architectures") == named
