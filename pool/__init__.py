@@ -29,9 +29,9 @@ The server in `pgexec` uses this package. This whole program does, too::
 
     asyncio.run(main())
 
-A snippet that fails is a `Result`; a `PoolError` is a fault of the pool or the engine. This package
-imports the standard library only; `pool.engine` alone imports the engine's library. In a container
-this file is empty, because only the runner is there.
+A snippet that fails is a `Result`; a `PoolError` is a fault of the pool or the engine. `pool`
+itself needs the standard library only, `pool.engine` needs aiodocker besides, `pool.dependencies`
+packaging. In a container this file is empty, because only the runner is there.
 """
 
 from pool.config import PoolConfig
