@@ -20,7 +20,7 @@ _hooks: list[Callable[[], object]] = []
 """The functions that `threading` wants to be called in children. Empty if an earlier import of
 `threading` has registered them already."""
 registered: list[object] = []
-"""What the interpreter calls in children for `threading`: by it, `immortal` finds its list."""
+"""The functions registered for `threading`. By these, `immortal` finds the interpreter's list."""
 _renumber: list[Callable[[], object]] = []
 """The function by which the main thread asks the kernel for its number again. Empty if the
 interpreter has none."""

@@ -1,6 +1,6 @@
-"""What the container's own cgroup, of version 2 or 1, tells PID 1 of a run.
+"""Read the container's own cgroup, of version 2 or 1: out-of-memory kills and processor time.
 
-Its files are opened once, and read again at each run: that costs microseconds.
+Its files are opened once, and read again at each run, which takes microseconds.
 
 Runs inside the container, in PID 1: standard library only, any CPython since 3.8.
 """
@@ -18,10 +18,7 @@ _READ_BYTES = 4096
 
 
 class OomCounter:
-    """Counts the out-of-memory kills.
-
-    If the container shows neither file, the count stays 0.
-    """
+    """Counts the out-of-memory kills. If the container shows neither file, the count stays 0."""
 
     FILES = (f"{_ROOT}/memory.events", f"{_ROOT}/memory/memory.oom_control")
 
@@ -34,7 +31,7 @@ class OomCounter:
         self._marked = self._count()
 
     def risen(self) -> bool:
-        """Return True if the kernel has killed a process for want of memory since `mark`."""
+        """Return True if the kernel has killed a process for lack of memory since `mark`."""
         return self._count() > self._marked
 
     def _count(self) -> int:
@@ -48,8 +45,8 @@ class OomCounter:
 class CpuMeter:
     """Measures the processor time of all processes of the container but PID 1.
 
-    No process can leave its cgroup, so that it counts whatever the snippet has started, and however
-    that ended. If the container shows no such file, the processes count that PID 1 has waited for.
+    No process can leave its cgroup. So every process of the snippet counts, even one that was
+    killed. If the container shows no such file, only processes that PID 1 has reaped count.
     """
 
     FILES = (
@@ -59,7 +56,7 @@ class CpuMeter:
     )
 
     def __init__(self) -> None:
-        # At the root of a hierarchy of version 2 this would be the whole machine's time.
+        # At the root of a hierarchy of version 2, `cpu.stat` has the whole machine's time.
         files = self.FILES if os.path.exists(f"{_ROOT}/cgroup.type") else self.FILES[1:]
         self._fd = _open_first(files)
         self._marked_us = 0
@@ -69,13 +66,13 @@ class CpuMeter:
         self._marked_us = self._others_us()
 
     def used_us(self, pid: int) -> int:
-        """Return the microseconds that others have used since `mark`.
+        """Return the microseconds that the other processes have used since `mark`.
 
-        `pid` is the child. It may run on another processor at this moment, where the kernel adds up
-        the time at each tick only, some milliseconds apart. When PID 1 asks for the child's clock,
-        the kernel does so at once.
+        `pid` is the child. If it runs on another processor now, the kernel adds up its time at each
+        tick only, every few milliseconds. PID 1 asks for the child's clock first: this makes the
+        kernel add it up at once.
         """
-        with contextlib.suppress(OSError):  # it has ended: all its time is added up
+        with contextlib.suppress(OSError):  # it has ended, and all its time is added up
             time.clock_gettime(_clock_of(pid))
         return max(0, self._others_us() - self._marked_us)
 

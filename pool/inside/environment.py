@@ -1,8 +1,8 @@
-"""Take a variable out of the environment, and out of all that shows the environment.
+"""Remove a variable from the environment, and from all copies of the environment.
 
-`os.environ.pop` leaves it in two places, which every fork has and each snippet can read: the block
-in which the kernel handed the environment over, which is what `/proc/self/environ` shows, and
-`posix.environ`, of which `os.environ` was a copy.
+`os.environ.pop` leaves it in two places, which each snippet can read. One is the block in which the
+kernel passed the environment, which `/proc/self/environ` shows. The other is `posix.environ`, of
+which `os.environ` is a copy.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -16,9 +16,9 @@ from pool.inside.callbacks import ctypes
 
 
 def take(name: str) -> str:
-    """Return a variable's value and leave nothing of it. Raises `KeyError` if there is none.
+    """Remove the variable `name` and return its value. Raises `KeyError` if there is none.
 
-    In the block are zeros in its place. Without `ctypes` the block stays as it is.
+    In the kernel's block, zeros replace it. Without `ctypes` the block stays as it is.
     """
     key = os.fsencode(name)
     if ctypes is not None:

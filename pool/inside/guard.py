@@ -1,12 +1,12 @@
 """Close the ways from a container's network to everything but the public internet.
 
-The server says which ranges are out of bounds (`pool/engine/egress.py`); this sets `unreachable`
-routes for them in the container's own network namespace, and then gives up the capability to
-change them. A socket that names its interface (SO_BINDTODEVICE, IP_PKTINFO), multicast and
-broadcast are not stopped by routes: the kernel takes what it finds no route for to be on the
-link. So the same ranges are closed by IPsec policies as well, which hold for every packet.
+The server names the forbidden ranges (`pool/engine/egress.py`). This module sets `unreachable`
+routes for them in the container's own network namespace, and then drops the capability to change
+them. Routes do not stop multicast, broadcast, or a socket that names its interface
+(SO_BINDTODEVICE, IP_PKTINFO): if the kernel finds no route, it assumes that the address is on the
+link. So IPsec policies close the same ranges, too: they hold for every packet.
 
-This needs nothing on the host, no iptables, no privileges of the server, and is done before
+This needs nothing on the host, neither iptables nor privileges of the server. It happens before
 any foreign code runs: rtnetlink(7), and `XFRM_MSG_UPDPOLICY` of <linux/xfrm.h>.
 
 Runs inside the container, in PID 1: standard library only, any CPython since 3.8.
@@ -31,7 +31,7 @@ _UNICAST, _UNREACHABLE = 1, 7
 _MAIN_TABLE, _DNS_TABLE = 254, 53
 _STATIC = 4
 _SCOPE_HOST = 254
-_DST, _GATEWAY = 1, 5  # of a route and, the first, of a rule
+_DST, _GATEWAY = 1, 5  # attributes of a route; the first also of a rule
 _RULE_PRIORITY, _RULE_PROTOCOL, _RULE_PORTS = 6, 22, 24
 _DNS_PORT = 53
 _WHOLE = 32
@@ -54,11 +54,10 @@ Network = Tuple[int, bytes, int]
 
 
 def close_off(plan: dict[str, list[str]]) -> str:
-    """Set routes and policies, and drop the capabilities that this takes. Raises `OSError`.
+    """Set routes and policies, and drop the capabilities that this needs. Raises `OSError`.
 
-    `plan` has the networks that are `blocked`, exceptions that are `allowed`, and the
-    addresses of `resolvers`, of which only port 53 is let through. Returns what the kernel
-    was able to do: `policies`, or `routes` alone.
+    `plan` has the `blocked` networks, the `allowed` exceptions, and the addresses of `resolvers`,
+    on which port 53 alone is open. Returns `policies`, or `routes` if the kernel has no IPsec.
     """
     named = resolvers()
     if named is not None:  # the engine's word counts before the server's guess
@@ -72,7 +71,7 @@ def close_off(plan: dict[str, list[str]]) -> str:
     ]
     _set_routes(plan, blocked, gateway, subnets)
     own = subnets if gateway is None else [*subnets, (socket.AF_INET, gateway, _WHOLE)]
-    # The kernel would take a second policy for the same network in place of the first.
+    # A second policy for the same network would replace the first: an allowed one would be blocked.
     allowed = set(map(_parse, plan["allowed"]))
     own = [network for network in own if network not in allowed]
     try:
@@ -102,9 +101,10 @@ def _set_routes(
         if gateway is not None:
             itself = (socket.AF_INET, gateway, _WHOLE)
             allowed = [one for one in map(_parse, plan["allowed"]) if one[0] == socket.AF_INET]
-            # First what goes by way of the gateway, which is no longer reachable afterwards.
+            # First the routes through the gateway: later the gateway is not reachable any more,
+            # and the kernel would refuse them.
             for network in allowed:
-                if network not in subnets:  # by whose route the gateway itself is reached
+                if network not in subnets:  # the route of a subnet leads to the gateway itself
                     _add_route(kernel, network, gateway)
             _add_route(kernel, (socket.AF_INET, bytes(4), 0), gateway, table=_DNS_TABLE)
             for address in plan["resolvers"]:
@@ -129,7 +129,7 @@ def _set_policies(
     for network in map(_parse, plan["allowed"]):
         _add_policy(kernel, network, _ALLOW, priority=2)
     for network in blocked:
-        # Without neighbour discovery, which is ICMPv6, there is no IPv6 at all.
+        # Not every protocol of IPv6: without neighbour discovery, which is ICMPv6, none works.
         protocols = (_ANY_PROTOCOL,) if network[0] == socket.AF_INET else _TRANSPORTS
         for protocol in protocols:
             _add_policy(kernel, network, _BLOCK, priority=3, to=(protocol, 0))
@@ -152,7 +152,7 @@ def _look_around() -> tuple[bytes | None, list[Network]]:
 
 
 def _has_ipv6() -> bool:
-    """Whether any interface but the loopback has an IPv6 address."""
+    """Return True if an interface other than the loopback has an IPv6 address."""
     try:
         with open("/proc/net/if_inet6", encoding="ascii") as addresses:
             return any(line.split()[-1] != "lo" for line in addresses)
@@ -167,14 +167,14 @@ def _parse(text: str) -> Network:
 
 
 def _holds(network: Network, address: bytes) -> bool:
-    """Whether an IPv4 network has an address in it."""
+    """Return True if the IPv4 `network` contains `address`."""
     _, start, length = network
     (low,), (number,) = struct.unpack("!I", start), struct.unpack("!I", address)
     return bool(low >> (32 - length) == number >> (32 - length))
 
 
 def _halves(network: Network) -> list[Network]:
-    """Split a connected network: its halves take precedence over the route to the whole."""
+    """Split a connected network in two: routes to its halves win over the route to the whole."""
     family, address, length = network
     if length >= _WHOLE:
         return [network]
@@ -188,7 +188,7 @@ def _add_route(
 ) -> None:
     family, address, length = network
     kind = _UNREACHABLE if gateway is None else _UNICAST
-    # The narrowest scope, or sockets with SO_DONTROUTE would not see the unreachable ones.
+    # The narrowest scope: else sockets with SO_DONTROUTE would ignore the unreachable routes.
     scope = _SCOPE_HOST if gateway is None and family == socket.AF_INET else 0
     head = struct.pack("=8BI", family, length, 0, 0, table, _STATIC, scope, kind, 0)
     attributes = _attribute(_DST, address) if length else b""
@@ -216,7 +216,7 @@ def _add_policy(
     priority: int,
     to: tuple[int, int] = (_ANY_PROTOCOL, 0),
 ) -> None:
-    """Allow or block what is sent to a network; `to` is a protocol and a port, 0 for any."""
+    """Allow or block packets to a network; `to` is a protocol and a port, 0 for any."""
     family, address, length = network
     protocol, port = to
     ports = struct.pack("!HHHH", port, 0xFFFF if port else 0, 0, 0)
@@ -245,7 +245,7 @@ def _request(kernel: socket.socket, kind: int, body: bytes) -> None:
 
 
 def _drop_capabilities() -> None:
-    """Give up what only the guard needed, for good: from the bounding set as well."""
+    """Drop the capabilities that only the guard needs, for ever: from the bounding set, too."""
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in (_CAP_NET_ADMIN, _CAP_SETPCAP):
         if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:

@@ -53,10 +53,10 @@ def immortalize(mortal: set[int]) -> None:
 
 
 def _registries() -> set[int]:
-    """Return the `id` of each list and dict in which the interpreter keeps what is registered.
+    """Return the `id` of each list and dict in which the interpreter keeps codecs and fork hooks.
 
-    Those are its own: it frees them at its end, after all modules, and a codec or a hook of
-    the snippet's with them. Each is found by something that was registered at the start.
+    At its end, after all modules, the interpreter frees them, and with them a codec or a hook of
+    the snippet's. Each is found by a member that was registered at the start.
     """
     members = [
         encodings.search_function,
@@ -65,7 +65,7 @@ def _registries() -> set[int]:
         *at_fork.registered,
     ]
     holders = gc.get_referrers(*members)
-    # Not the namespace of a module: the interpreter clears those, mortal or not.
+    # No namespace of a module: the interpreter clears those, even immortal ones.
     return {id(one) for one in holders if type(one) in (list, dict) and "__name__" not in one}
 
 

@@ -1,9 +1,9 @@
-"""What is known of each entry of a layer: a file that is written and compared in one pass.
+"""The manifest of a layer: a file with a row for each entry, written and compared in one pass.
 
-It has a row for each entry, in the order of `_walk`: the size of its name, its mode and size, when
-content and inode last changed, its digest, and its name. A row without a name ends a directory. So
-each name is there once, whatever lies below it, and nobody needs memory for more than the names of
-one directory.
+The rows are in the order of `_walk`. A row has the size of the entry's name, its mode and size, the
+times of the last changes of content and inode, its digest, and its name. A row without a name ends
+a directory. So each name is there only once, and no program needs memory for more than the names
+of one directory.
 
 Runs inside the volume's container: standard library only, any CPython since 3.8.
 """
@@ -24,18 +24,18 @@ _END = _ROW.pack(0, b"", 0, 0, 0, 0)
 _READ = 1 << 18
 
 MAX_MANIFEST_BYTES = 2 * (MAX_ENTRIES + 1) * _ROW.size + MAX_NAMES_BYTES
-"""No manifest that we write is larger: a row for each entry, and one more for each directory."""
+"""The greatest size of a manifest: a row for each entry, and one more for each directory."""
 
 State = Tuple[int, int, int, int]  # Python 3.8 has no tuple[...] at run time
-"""Mode, size, and when content and inode last changed, in nanoseconds."""
+"""Mode, size, and the times of the last changes of content and inode, in nanoseconds."""
 Known = Tuple[State, bytes]
-"""What is to be written of an entry: its state, and its digest."""
+"""The state of an entry, and its digest."""
 
 
 def write_manifest(file: BinaryIO, root: bytes, known: Callable[[bytes, State], Known]) -> int:
-    """Write the manifest of the layer at `root`; return what layer and manifest take on disk.
+    """Write the manifest of the layer at `root`; return the bytes of both on the disk.
 
-    `known` is asked for each entry, by its path within the layer and its state now.
+    `known` is called for each entry, with its path within the layer and its present state.
     """
     total = disk_bytes(0)
     for name, path, about in _walk(root):
@@ -49,10 +49,11 @@ def write_manifest(file: BinaryIO, root: bytes, known: Callable[[bytes, State], 
 
 
 def is_as_written(file: BinaryIO, root: bytes) -> bool:
-    """Whether the layer at `root` is what its manifest says.
+    """Return True if the layer at `root` is the same as in its manifest.
 
-    What lstat(2) says has not changed counts as the same; the rest is read. Where that is the
-    same, too, the new times are written into `file`. Raises `OSError`, `struct.error`.
+    An entry whose lstat(2) has not changed counts as the same. Of any other entry the content is
+    read. If only its times have changed, the new times are written into `file`. Raises `OSError`,
+    `struct.error`.
     """
     for name, path, about in _walk(root):
         at = file.tell()
@@ -72,7 +73,7 @@ def is_as_written(file: BinaryIO, root: bytes) -> bool:
 
 
 def _digest_of(path: bytes) -> bytes:
-    """Return the SHA-256 of a file's content or of a link's target; of a directory, zeros."""
+    """Return the SHA-256 of a file's content or a link's target; zeros for a directory."""
     about = os.lstat(path)
     if stat.S_ISDIR(about.st_mode):
         return bytes(32)
@@ -92,7 +93,7 @@ def _state(about: os.stat_result) -> State:
 def _walk(root: bytes) -> Iterator[tuple[bytes, bytes, Any]]:
     """Yield name, path and lstat(2) of each entry, directory by directory.
 
-    The end of a directory is an entry without a name, and with `None`.
+    After each directory, an entry without a name and with `None` follows.
     """
     pending = [b""]
     while pending:

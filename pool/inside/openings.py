@@ -1,7 +1,7 @@
-"""Find where every user may write beyond the mounts that are wiped after each run.
+"""Find other places than the wiped mounts in which every user may write.
 
-What one run leaves in such a place the next one finds. The root is read-only, but an engine may
-add places of its own: Podman mounts `/var/tmp` and `/run`, crun on cgroup v1 `/sys/fs/cgroup`.
+A run could leave a file there for the next run. The root is read-only, but an engine may add
+places: Podman mounts `/var/tmp` and `/run`, crun on cgroup v1 `/sys/fs/cgroup`.
 
 Runs inside the container, in PID 1: standard library only, any CPython since 3.8.
 """
@@ -14,14 +14,14 @@ import stat
 
 _FOR_ALL = stat.S_IWOTH
 _OF_THE_KERNEL = ("proc", "sysfs")
-"""File systems in which nobody makes a file, and which are too large to be walked."""
+"""Nobody can make a file in these file systems, and they are too large to walk."""
 _PROBE = ".pgexec-probe"
 
 
 def close_openings(wiped: list[str]) -> list[str]:
-    """Close what can be closed, and return the other places where every user may write.
+    """Take the right to write from all users where that works; return the other places.
 
-    `wiped` are our own mounts. An engine's tmpfs is root's own, so its mode is ours to change.
+    `wiped` are our own mounts. Root owns an engine's tmpfs, so this can change its mode.
     """
     mounts = _mounts()
     openings: list[str] = []
@@ -29,7 +29,7 @@ def close_openings(wiped: list[str]) -> list[str]:
         if point in wiped or kind in _OF_THE_KERNEL or _is_read_only(point):
             continue
         mode = _mode(point)
-        # A directory only: a masked file is the container's own /dev/null, which is all users'.
+        # Directories only: a masked file is the container's own /dev/null, which all users need.
         if kind == "tmpfs" and stat.S_ISDIR(mode) and mode & _FOR_ALL:
             with contextlib.suppress(OSError):
                 os.chmod(point, mode & 0o755)
@@ -38,7 +38,7 @@ def close_openings(wiped: list[str]) -> list[str]:
 
 
 def _mounts() -> dict[str, str]:
-    """Return the mount points and what is mounted there, the topmost last."""
+    """Return the type of the file system by mount point; of several mounts, the topmost counts."""
     mounts = {}
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
@@ -63,7 +63,7 @@ def _openings_below(point: str, mounts: set[str]) -> list[str]:
 
 
 def _mode(path: str) -> int:
-    """Return a path's mode, 0 where it has gone or cannot be seen."""
+    """Return the mode of a path, or 0 if it has gone or cannot be seen."""
     try:
         return os.lstat(path).st_mode
     except OSError:
@@ -77,10 +77,10 @@ def _is_read_only(path: str) -> bool:
 
 
 def _takes_writes(path: str, mode: int) -> bool:
-    """Try it: a sandbox of another kind than Linux may not tell what is read-only.
+    """Try to write, and return True if it works: gVisor, say, may not tell a read-only mount.
 
-    A file is opened and a directory gets one, for a moment. Devices, links and sockets keep
-    nothing; a queue of messages cannot be made where none is allowed.
+    This opens a file, or makes one in a directory for a moment. Devices, links and sockets keep no
+    data. A message queue cannot be made if none is allowed.
     """
     try:
         if stat.S_ISREG(mode):

@@ -1,4 +1,4 @@
-"""Find whom this container asks for names, as the engine has written it down here.
+"""Find the addresses of this container's DNS resolvers, in the file that the engine has written.
 
 Runs inside the container, in PID 1: standard library only, any CPython since 3.8.
 """
@@ -11,15 +11,15 @@ import re
 _RESOLV_CONF = "/etc/resolv.conf"
 _NAMED = re.compile(r"^[ \t]*nameserver[ \t]+([0-9.]+)[ \t]*$", re.MULTILINE)
 _FORWARDED_TO = re.compile(r"^# ExtServers: \[(.*)\]$", re.MULTILINE)
-"""The comment of Docker's own resolver, 127.0.0.11: to whom it passes on a question. It asks the
-plain addresses from this namespace, and those in `host(...)` from the machine's."""
+"""A comment by Docker's own resolver, 127.0.0.11. It lists the servers that this resolver asks: the
+plain addresses from this namespace, those in `host(...)` from the machine's namespace."""
 
 
 def resolvers() -> list[str] | None:
-    """Return the IPv4 addresses that must be reached from here; `None` where nothing tells.
+    """Return the IPv4 resolvers that this container must reach, or `None` if they are unknown.
 
-    For example `["10.89.0.1"]` under Podman, whose resolver is the gateway; `[]` where Docker
-    asks from the machine's namespace. Docker before 24 does not write to whom it passes on.
+    Examples: `["10.89.0.1"]` with Podman, whose resolver is the gateway; `[]` if Docker asks from
+    the machine's namespace. Docker before 24 does not write the comment: `None`.
     """
     try:
         with open(_RESOLV_CONF, encoding="utf-8", errors="replace") as file:

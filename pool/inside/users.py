@@ -1,8 +1,8 @@
-"""The user ids of a container's runs: no two containers that live have one in common.
+"""Choose the user ids of a container's runs: no two living containers share one.
 
-Limits, keyrings and counters that the kernel keeps by user would else be shared between tenants.
-The server cannot see to it, for others may use the same engine. The kernel does: it numbers the
-PID namespaces that live, and each container has one.
+Otherwise tenants would share the limits, keyrings and counters that the kernel keeps by user. The
+server cannot choose them, because other servers may use the same engine. The kernel can: it numbers
+the living PID namespaces, and each container has one.
 
 Runs inside the container: standard library only, any CPython since 3.8.
 """
@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import os
 
-_FIRST_NAMESPACE = 0xF0000000  # where the kernel's numbers of namespaces begin
+_FIRST_NAMESPACE = 0xF0000000  # the kernel's lowest number of a namespace
 _FIRST, _END = 1_879_048_192, 2_147_352_576
-"""What systemd's table of user ids says that nobody uses; 262,016 containers have room in it."""
+"""In systemd's table of user ids, nobody uses this range; it has room for 262,016 containers."""
 _BLOCK = 1024
 _FIRST_OF_FEW, _BLOCK_OF_FEW = 10_000, 4
-"""Where the engine maps but 65,536 users into its containers, 13,884 containers have room."""
+"""For engines that map only 65,536 users into a container; 13,884 containers have room."""
 
 
 def own_block(sequence: int) -> range:
-    """Return this container's user ids, to be used in turn.
+    """Return this container's user ids; each run takes the next one.
 
-    `sequence`, the container's number on its server, stands in for the namespace's number where a
-    runtime shows none: such a runtime has a kernel for each container.
+    If the runtime shows no namespace, `sequence` replaces its number: the container's number on its
+    server. Such a runtime has a kernel for each container.
     """
     try:
         number = os.stat("/proc/self/ns/pid").st_ino - _FIRST_NAMESPACE
@@ -37,7 +37,7 @@ def own_block(sequence: int) -> range:
 
 
 def block(number: int, uid_map: str) -> range:
-    """Return the block with a number, of the users that `uid_map` has, in the form of /proc.
+    """Return the block `number` of the users in `uid_map`, a text in the form of /proc.
 
     Example: `block(3, "0 100000 65536")` is `range(10012, 10016)`.
     """

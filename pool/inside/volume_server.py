@@ -35,8 +35,8 @@ from pool.inside.manifest import MAX_MANIFEST_BYTES, Known, State, is_as_written
 
 _READ = 1 << 18
 _MEMORY_BYTES = 160 << 20
-"""What this program may take on top of the interpreter. It is less than its container may have, so
-that the end of memory is a `MemoryError` over one layer, not the end of the program."""
+"""The memory that this program may take beyond the interpreter's. The container's limit is higher:
+so the lack of memory is a `MemoryError` for one layer, and not the end of the program."""
 _MAX_ABOUT_BYTES = 64 << 10
 _MAX_OLD_BYTES = 16 << 20
 """The largest `NAME.json` of an earlier server that is read; as objects it takes 80 MiB."""
@@ -126,7 +126,7 @@ class Depot:
         return sorted(name for name in found if os.path.exists(self._path(name)))
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Return what is known of a layer; `None` if it is not sound, and then remove it."""
+        """Return `about`, name and size of a sound layer. Remove any other one, and return None."""
         if self.check(name):
             with contextlib.suppress(*_UNREADABLE):
                 known = self._read(name)
