@@ -7,8 +7,8 @@ pull IMAGE      pull it and show the progress
 import IMAGE CHANGE...
                 make the image of the plain tar on stdin; changes are Dockerfile lines
 
-The address is DOCKER_HOST, else the usual sockets. Standard library only, because it runs
-several times in every start and must not be felt.
+The address is DOCKER_HOST, else that of Docker's current context, else a usual socket. Standard
+library only, because it runs several times in every start and must not be felt.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import runpy
 import socket
 import ssl
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote, urlencode, urlsplit
 
+# By its path: the package that it is in would bring the whole pool with it.
+_FILE = Path(__file__).parents[2] / "pool/engine/contexts.py"
+contexts = SimpleNamespace(**runpy.run_path(str(_FILE)))
 PING_TIMEOUT_S = 5
 # Without a word of progress for this long, a pull counts as stuck.
 STALL_TIMEOUT_S = 90
@@ -45,19 +50,13 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def addresses() -> list[str]:
-    """List where an engine may be, best guess first."""
-    if host := os.environ.get("DOCKER_HOST"):
-        return [host]
-    home = Path.home()
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
-    sockets = [
-        Path("/var/run/docker.sock"),
-        runtime / "docker.sock",
-        home / ".docker/run/docker.sock",
-        Path("/run/podman/podman.sock"),
-        runtime / "podman/podman.sock",
-    ]
-    return [f"unix://{path}" for path in sockets if path.exists()]
+    """List where an engine may be, best guess first, as the server does."""
+    try:
+        if address := contexts.configured_address():
+            return [address]
+    except ValueError as error:  # a context that cannot be followed
+        raise EngineError(str(error)) from error
+    return [f"unix://{path}" for path in contexts.usual_sockets() if Path(path).exists()]
 
 
 def connect(address: str, timeout: float) -> http.client.HTTPConnection:

@@ -132,7 +132,10 @@ class _Examination:
         except TimeoutError:
             return fail(f"{stuck}: it is stuck", "see its log, and restart it"), None
         except EngineUnavailable as error:
-            remedy = "start Docker or Podman (make setup does), or set PGEXEC_DOCKER_HOST"
+            remedy = (
+                "start Docker or Podman (make setup does), set PGEXEC_DOCKER_HOST, or, where the "
+                "engine is for a group, join it (usermod -aG docker NAME) and log in again"
+            )
             return fail(str(error), remedy), None
         report = EngineReport(
             self._settings, engine.url, Version.model_validate(version), Info.model_validate(info)

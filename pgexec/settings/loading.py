@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pgexec.settings.model import ENGINE_ADDRESS, ENGINE_ADDRESSES, Settings
 from pgexec.settings.permissions import open_to_all
 from pgexec.settings.sources import OF_CLIENTS, PREFIX, find_files, read_file
+from pool.engine.contexts import ContextError, configured_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,12 +48,22 @@ def load_settings(**options: str) -> tuple[Settings, list[str]]:
         raise SettingsError(_sentence(error, options)) from None
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"the settings cannot be read: {error}") from error
-    host = os.environ.get("DOCKER_HOST", "")
-    if not settings.docker_host and not re.match(ENGINE_ADDRESS, host):
-        raise SettingsError(f"DOCKER_HOST is {host!r}, but must be {ENGINE_ADDRESSES}")
+    if not settings.docker_host:
+        _see_where_the_engine_is()
     deciding = [*files, *filter(None, [settings.api_keys.path])]
     changeable = filter(None, map(open_to_all, deciding))
     return settings, [*_ignored(named), *_doubtful(settings), *changeable]
+
+
+def _see_where_the_engine_is() -> None:
+    """Raise `SettingsError` for an address that Docker's own settings name and we cannot use."""
+    try:
+        address = configured_address()
+    except ContextError as error:
+        raise SettingsError(str(error)) from error
+    # A path alone is a setting of ours: Docker's own programs refuse it as DOCKER_HOST.
+    if address.startswith("/") or not re.match(ENGINE_ADDRESS, address):
+        raise SettingsError(f"DOCKER_HOST is {address!r}, but must be {ENGINE_ADDRESSES}")
 
 
 def _doubtful(settings: Settings) -> list[str]:

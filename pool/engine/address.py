@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import grp
 import os
 import socket
 import ssl
@@ -9,32 +11,45 @@ from pathlib import Path
 
 import aiohttp
 
+from pool.engine.contexts import configured_address, usual_sockets
+
 _PROBE_TIMEOUT_S = 1.0
 
 
-def usual_sockets() -> list[str]:
-    """List the usual sockets, best guess first, as `deploy/setup/engine_api.py` does."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    return [
-        "/var/run/docker.sock",
-        f"{runtime}/docker.sock",
-        f"{Path.home()}/.docker/run/docker.sock",
-        "/run/podman/podman.sock",
-        f"{runtime}/podman/podman.sock",
-    ]
-
-
 def find_engine(configured: str) -> str:
-    """Return the engine's URL: the configured one, `DOCKER_HOST`, or that of a usual socket.
+    """Return the engine's URL: the configured one, Docker's own settings', or a usual socket's.
 
-    If no engine listens, the first usual socket is returned: the engine may come up later.
+    If no engine listens, it is that of a socket which this user may not use, for the sentence that
+    follows, else the first usual one: the engine may come up later. Raises `ContextError`.
     """
     if configured:
         return configured if "://" in configured else f"unix://{configured}"
-    if host := os.environ.get("DOCKER_HOST"):
-        return host
+    if address := configured_address():
+        return address
     sockets = usual_sockets()
-    return f"unix://{next(filter(_listening, sockets), sockets[0])}"
+    forbidden = ""
+    for path in sockets:
+        trouble = _trouble(path)
+        if not trouble:
+            return f"unix://{path}"
+        if trouble == errno.EACCES:
+            forbidden = forbidden or path
+    return f"unix://{forbidden or sockets[0]}"
+
+
+def why_not(url: str, error: BaseException) -> str:
+    """Say in a few words of ours why no connection to the engine at `url` came about.
+
+    Libraries wrap the system's error into each other's sentences; its number tells what it is.
+    """
+    number = _error_number(error)
+    if number == errno.EACCES:
+        return f"user {os.getuid()} may not use {url}, {_group_of(url.removeprefix('unix://'))}"
+    if number in (errno.ENOENT, errno.ECONNREFUSED):
+        return f"no engine listens at {url}"
+    if number:
+        return f"no connection to {url}: {os.strerror(number)}"
+    return f"no connection to {url}: {str(error) or type(error).__name__}"
 
 
 def connector_to(url: str, *, limit: int) -> tuple[aiohttp.BaseConnector, str]:
@@ -51,14 +66,34 @@ def connector_to(url: str, *, limit: int) -> tuple[aiohttp.BaseConnector, str]:
     return connector, f"{scheme}://{url.partition('://')[2]}"
 
 
-def _listening(path: str) -> bool:
+def _trouble(path: str) -> int:
+    """Return the system's error number where nobody can be reached at a socket, else 0."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_TIMEOUT_S)
         try:
             probe.connect(path)
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            return error.errno or errno.ETIMEDOUT
+        return 0
+
+
+def _group_of(path: str) -> str:
+    """Say which group may use a socket."""
+    try:
+        number = os.stat(path).st_gid  # noqa: PTH116 - a path that may not even be searched
+        return f"which is for the group {grp.getgrgid(number).gr_name}"
+    except (OSError, KeyError):
+        return "which is for another user or group"
+
+
+def _error_number(error: BaseException | None) -> int:
+    """Return the number of the system's error at the bottom of others, 0 where there is none."""
+    number = 0
+    while error is not None:
+        inner = getattr(error, "os_error", None)  # of aiohttp, which has no number of its own
+        number = getattr(inner or error, "errno", None) or number
+        error = error.__cause__ or error.__context__
+    return number
 
 
 def _tls(url: str) -> ssl.SSLContext | None:

@@ -14,7 +14,7 @@ from aiodocker.exceptions import DockerError
 from yarl import URL
 
 from pool.engine import podman
-from pool.engine.address import connector_to
+from pool.engine.address import connector_to, why_not
 from pool.engine.api import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
 from pool.engine.cleanup import see_through, until_removed
 from pool.engine.stream import AttachedStream, EngineStream
@@ -39,7 +39,7 @@ _REMOVE_TIMEOUT_S = 30.0
 
 
 @contextlib.contextmanager
-def _mapped_errors(operation: Operation, doing: str = "") -> Iterator[None]:
+def _mapped_errors(operation: Operation, url: str, doing: str = "") -> Iterator[None]:
     """Translate the errors of aiodocker and aiohttp into `EngineError` and its children.
 
     Types and statuses decide, never the words of a message. Each message begins with `doing`, by
@@ -49,7 +49,11 @@ def _mapped_errors(operation: Operation, doing: str = "") -> Iterator[None]:
     try:
         yield
     except DockerError as error:
-        raise _refusal(operation, error.status)(f"{doing}: {error.message}") from error
+        cannot = error.status == _CANNOT_CONNECT
+        words = why_not(url, error) if cannot else error.message
+        raise _refusal(operation, error.status)(f"{doing}: {words}") from error
+    except aiohttp.ClientConnectorError as error:
+        raise EngineUnavailable(f"{doing}: {why_not(url, error)}") from error
     except (aiohttp.ClientError, OSError) as error:
         raise EngineUnavailable(f"{doing}: {_words(error)}") from error
     except (ValueError, LookupError, TypeError) as error:  # not JSON, or without a field
@@ -290,7 +294,7 @@ class DockerEngine:
         began = time.perf_counter()
         failure: Failure | None = Failure.CANCELLED
         try:
-            with _mapped_errors(operation, doing):
+            with _mapped_errors(operation, self.url, doing):
                 yield
             failure = None
         except EngineUnavailable:

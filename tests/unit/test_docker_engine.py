@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import hashlib
+import json
+import os
 import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -13,8 +17,9 @@ from yarl import URL
 
 from deploy.setup import engine_api
 from pgexec.settings import SettingsError, load_settings
-from pool.engine.address import find_engine, usual_sockets
+from pool.engine.address import find_engine
 from pool.engine.api import EngineObserver, Failure, Operation
+from pool.engine.contexts import usual_sockets
 from pool.engine.docker import DockerEngine
 from pool.engine.stream import AttachedStream, EngineStream
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
@@ -38,6 +43,42 @@ def test_a_socket_where_nobody_listens_is_passed_over(
         assert find_engine("") == f"unix://{paths[1]}"
 
 
+def test_a_socket_that_this_user_may_not_use_is_the_one_to_speak_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    troubles = {"/none": errno.ENOENT, "/closed": errno.EACCES}
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr("pool.engine.address.usual_sockets", lambda: list(troubles))
+    monkeypatch.setattr("pool.engine.address._trouble", troubles.__getitem__)
+    assert find_engine("") == "unix:///closed"
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (
+            errno.EACCES,
+            rf"^version: user {os.getuid()} may not use unix://\S+, which is for the group \S+$",
+        ),
+        (errno.ECONNREFUSED, r"^version: no engine listens at unix://\S+$"),
+        (errno.ENOENT, r"^version: no engine listens at unix://\S+$"),
+        (errno.EHOSTUNREACH, r"^version: no connection to unix://\S+: No route to host$"),
+    ],
+)
+async def test_an_engine_that_cannot_be_reached_is_a_sentence_of_ours(
+    monkeypatch: pytest.MonkeyPatch, engine: DockerEngine, number: int, sentence: str
+) -> None:
+    async def connect(*_: object, **__: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", connect)
+    with pytest.raises(EngineUnavailable, match=sentence):
+        await engine.version()
+    engine.docker.api_version = "auto"
+    with pytest.raises(EngineUnavailable, match=sentence.replace("version", "list")):
+        await engine.owned("label")
+
+
 def test_server_and_set_up_look_in_the_same_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setattr("pathlib.Path.exists", lambda _: True)
@@ -47,6 +88,73 @@ def test_server_and_set_up_look_in_the_same_places(monkeypatch: pytest.MonkeyPat
 def test_an_address_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "ssh://somewhere")
     with pytest.raises(SettingsError, match=r"^DOCKER_HOST is 'ssh://somewhere', but must be "):
+        load_settings()
+
+
+def test_a_path_alone_is_no_docker_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "/run/docker.sock")
+    with pytest.raises(SettingsError, match=r"^DOCKER_HOST is '/run/docker.sock', but must be "):
+        load_settings()
+
+
+@pytest.fixture
+def docker_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Give Docker's own settings with a context `mine`, which nothing has chosen."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    for name, host in (("mine", "unix:///mine.sock"), ("far", "ssh://somewhere")):
+        meta = tmp_path / "contexts/meta" / hashlib.sha256(name.encode()).hexdigest()
+        meta.mkdir(parents=True)
+        endpoints = {"docker": {"Host": host, "SkipTLSVerify": False}}
+        (meta / "meta.json").write_text(json.dumps({"Name": name, "Endpoints": endpoints}))
+    return tmp_path
+
+
+def test_the_current_context_is_followed(
+    monkeypatch: pytest.MonkeyPatch, docker_config: Path
+) -> None:
+    current = docker_config / "config.json"
+    current.write_text('{"currentContext": "mine"}')
+    assert find_engine("") == "unix:///mine.sock"
+    assert engine_api.addresses() == ["unix:///mine.sock"]
+    monkeypatch.setenv("DOCKER_HOST", "tcp://first:2375")
+    assert find_engine("") == "tcp://first:2375"
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setenv("DOCKER_CONTEXT", "default")
+    assert find_engine("") in {f"unix://{path}" for path in usual_sockets()}
+    current.write_text("not JSON")
+    monkeypatch.setenv("DOCKER_CONTEXT", "mine")
+    assert find_engine("") == "unix:///mine.sock"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("gone", "DOCKER_CONTEXT is 'gone', a context that names no engine: set PGEXEC_DOCKER"),
+        ("far", "DOCKER_CONTEXT is 'far', at ssh://somewhere, which cannot be used: set PGEXEC_"),
+    ],
+)
+@pytest.mark.usefixtures("docker_config")
+def test_a_context_that_cannot_be_followed_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, sentence: str
+) -> None:
+    monkeypatch.setenv("DOCKER_CONTEXT", name)
+    with pytest.raises(SettingsError, match=f"^{sentence}"):
+        load_settings()
+    with pytest.raises(engine_api.EngineError, match=f"^{sentence}"):
+        engine_api.addresses()
+    monkeypatch.setenv("PGEXEC_DOCKER_HOST", "unix:///mine.sock")
+    load_settings()
+
+
+def test_a_context_with_certificates_says_how_to_use_them(
+    monkeypatch: pytest.MonkeyPatch, docker_config: Path
+) -> None:
+    key = hashlib.sha256(b"mine").hexdigest()
+    (docker_config / f"contexts/tls/{key}/docker").mkdir(parents=True)
+    monkeypatch.setenv("DOCKER_CONTEXT", "mine")
+    with pytest.raises(SettingsError, match=rf" and DOCKER_CERT_PATH to \S+{key}/docker$"):
         load_settings()
 
 
