@@ -1,7 +1,7 @@
-"""The most that a run can have used of its container: no figure of a run is beyond that.
+"""Bound the figures of a run by the limits of its container.
 
-The figures come from the runner, and of the memory a snippet itself may say what it likes. One
-forged figure would spoil sums and histograms for good.
+The figures come from the runner, and a snippet can forge its memory. One forged figure would spoil
+sums and histograms for ever.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pool.inside.protocol import Exit
 
 _PERIOD_S = 0.1
-"""The kernel gives a container its share of the processors anew in each such period, and a run
-shorter than that may have the whole share at once."""
+"""In each period of so many seconds, a container gets its share of the processors anew. A shorter
+run may use the whole share at once."""
 
 _ANY_CPUS, _ANY_MEMORY_BYTES = 4096.0, 1 << 50
 """More than any machine has, for a container without limits."""
@@ -23,14 +23,14 @@ _ANY_CPUS, _ANY_MEMORY_BYTES = 4096.0, 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """What a container has: processors, and bytes of memory."""
+    """The limits of a container: processors, and bytes of memory."""
 
     cpus: float
     memory_bytes: int
 
     @classmethod
     def of(cls, document: CreateDocument) -> Ceiling:
-        """Return what the engine gives to a container that it makes of this document."""
+        """Return the limits of a container with this document."""
         host = document.get("HostConfig")
         limits = host if isinstance(host, dict) else {}
         return cls(
@@ -39,7 +39,10 @@ class Ceiling:
         )
 
     def bound(self, ending: Exit, wall_s: float) -> Exit:
-        """Return the end of a run that took at most `wall_s`, with figures that can be."""
+        """Return the end of a run of at most `wall_s` seconds, with its figures bounded.
+
+        Example: with 2 processors, a run of 1 s has used at most 2.2 s of processor time.
+        """
         duration_us = min(ending.duration_us, round(wall_s * 1e6))
         return ending._replace(
             duration_us=duration_us,

@@ -1,4 +1,4 @@
-"""What one run has written so far: both streams together, and each alone, in whole characters."""
+"""The output of one run so far: both streams together, and each alone, in whole characters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LONGEST = 4
 """The most bytes that a character has in UTF-8."""
 _ASCII_OR_FIRST, _CONTINUES = 0xC0, 0x80
-"""The bits that tell a byte that goes on with a character, and their value in one."""
+"""A byte continues a character if `byte & _ASCII_OR_FIRST` is `_CONTINUES`."""
 
 
 class Output:
@@ -54,10 +54,10 @@ class Output:
         self._alone[kind] += piece
 
     def result(self, ending: Exit) -> Result:
-        """Return the result of a run that ended so.
+        """Return the result of the run that ended as `ending`.
 
-        What the output limit left of a character is dropped; if the snippet itself wrote half of
-        a character, that stays, and comes last.
+        Half a character that the output limit has cut is dropped. Half a character that the snippet
+        itself has written stays, and comes last.
         """
         if not ending.truncated:
             for kind, begun in self._begun.items():
@@ -79,7 +79,7 @@ class Output:
 
 
 class HeardOutput(Output):
-    """The same, and tells `on_output` of each piece, which ends with a whole character."""
+    """Output that also calls `on_output` with each piece; a piece ends with a whole character."""
 
     def __init__(self, on_output: OnOutput) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """An event loop on virtual time, which passes only if nothing else is left to do.
 
 So every timer fires, in order, at once: an hour of a pool takes a moment, and no test waits or
-races. Where nothing is left that could ever happen, an error is raised instead of hanging.
+races. If nothing is left that could ever happen, the loop raises an error instead of hanging.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("at_s", "held_s")
 MOST_S = 366 * 86_400
-"""How long a trace may last."""
+"""The longest trace, in seconds."""
 
 
 class TraceError(ValueError):

@@ -1,4 +1,4 @@
-"""A check: what it is called, what looks into it, and how long that may take."""
+"""A check: its name, its function, and the time that it may take."""
 
 from __future__ import annotations
 

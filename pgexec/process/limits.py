@@ -1,4 +1,4 @@
-"""What the server's own process asks of the system: open files, and memory given back early."""
+"""The limits of the server's own process: open files, and memory that it gives back early."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _LARGE_BYTES = 128 << 10
 
 
 def raise_open_files_limit() -> str | None:
-    """Raise the soft limit on open files to the hard one; complain where that is low.
+    """Raise the soft limit on open files to the hard limit; return a warning if that is low.
 
-    The soft one is 1024 nearly everywhere for the sake of programs that use `select`
-    (systemd's NEWS of version 240); this is none.
+    The soft limit is 1024 nearly everywhere, because some programs use `select` (systemd's NEWS of
+    version 240). This server does not.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # a hard limit without end need not be real
+    with contextlib.suppress(ValueError, OSError):  # a hard limit of "unlimited" may not hold
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     if soft == resource.RLIM_INFINITY or soft >= FEW:

@@ -1,4 +1,4 @@
-"""Read the settings from files and the environment; say in a sentence what is wrong with them."""
+"""Read the settings from files and the environment; explain an error in a sentence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRETS = frozenset(
 
 
 class SettingsError(ValueError):
-    """A setting has a wrong value; the sentence says which, what it is, and what is allowed."""
+    """A setting has a wrong value; the text names the setting, the value and the allowed ones."""
 
 
 def load_settings(**options: str) -> tuple[Settings, list[str]]:

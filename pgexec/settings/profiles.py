@@ -1,4 +1,4 @@
-"""What PGEXEC_PROFILES says: further languages, each with a warm pool of its own (docs/adr/0008).
+"""Read PGEXEC_PROFILES: more languages, each with a warm pool of its own (docs/adr/0008).
 
 This module reads the text; `Settings.by_language` makes a `Profile` of each.
 """
@@ -34,7 +34,7 @@ _SETTINGS = {
     **{name: f"pool_{name}" for name in ("min_idle", "max_containers", "max_waiting")},
     "preimport": "preimport",
 }
-"""The setting that a profile's field takes the place of."""
+"""The setting that each field of a profile replaces."""
 _REQUIREMENTS = "names of packages with extras, versions and markers, such as numpy>=2,<3"
 _LISTS = ("dependencies", "preimport")
 

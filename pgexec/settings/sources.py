@@ -1,4 +1,4 @@
-"""Where the value of a setting comes from: the environment, a file, or the default."""
+"""The sources of a setting's value: the environment, a file, or the default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A brake on output that foreign code writes and the server reads."""
+"""Slow down the reading of output that foreign code writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 BURST_BYTES = 2 << 20
 BYTES_PER_S = 256 << 10
 MESSAGE_BYTES = 256
-"""A message costs this much besides its bytes, since each wakes up the event loop."""
+"""A message counts so many bytes more than it has, because each one wakes up the event loop."""
 
 
 class Throttle:

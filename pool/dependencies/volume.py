@@ -35,7 +35,7 @@ _START_TIMEOUT_S = 30.0
 _ABORT_TIMEOUT_S = 10.0
 _LAST_ANSWER_S = 3.0
 _MAX_DEATHS = 3
-"""How often the container may end while it looks at the layers; each time, one of them goes."""
+"""The container may end so many times while it reads the layers; each time one layer is removed."""
 _PART_BYTES = 1 << 17
 _MAX_ANSWER_BYTES = 16 << 20
 
@@ -76,7 +76,7 @@ class Volume:
                     deaths += 1
                     if deaths == _MAX_DEATHS:
                         raise
-                    # The layer that it was reading then is not read again.
+                    # The layer that it was reading is removed, so the next try gets further.
                     logger.warning("%s while it looked at its layers", error)
 
     async def _load(self) -> list[JsonObject]:
@@ -167,13 +167,13 @@ class Volume:
         try:
             return await asyncio.shield(exchange)
         except BaseException:
-            # Killed while it reads a layer, the container would take that for what killed it, and
-            # remove it. An answer that came later would be taken for the next one's.
+            # If the container were killed while it reads a layer, its successor would remove this
+            # layer. If it were not, the next request would take the late answer for its own.
             await see_through(self._finish(exchange))
             raise
 
     async def _finish(self, exchange: asyncio.Task[JsonObject]) -> None:
-        """Wait a little for the answer that nobody waits for any more; else end the container."""
+        """Wait a little for the answer to a cancelled request; if none comes, end the container."""
         await asyncio.wait([exchange], timeout=_LAST_ANSWER_S)
         if not exchange.done() or exchange.cancelled() or exchange.exception() is not None:
             exchange.cancel()

@@ -113,7 +113,7 @@ class Engine(Protocol):
     async def start(self, document: CreateDocument) -> tuple[str, Stream]:
         """Create, attach to, and start a container; return its id and its stream.
 
-        Whether it fails or is cancelled: it raises only when no container is left.
+        After a failure or a cancellation, it raises only when no container is left.
         """
         ...
 

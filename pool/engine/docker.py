@@ -350,8 +350,8 @@ class DockerEngine:
             self._is_podman = podman.SIGN in answer.response.headers
 
     def _attach(self, container_id: str) -> EngineStream:
-        # aiodocker's own `attach` would inspect the container first, for whether it has a terminal.
-        # No keys detach, which is not to Podman what it is to say nothing of them.
+        # aiodocker's own `attach` would first inspect the container, to see if it has a terminal.
+        # `detachKeys=` means that no keys detach; without it, Podman has keys of its own.
         wanted = "detachKeys=&logs=0&stream=1&stdin=1&stdout=1&stderr=1"
         return self._stream(f"containers/{container_id}/attach?{wanted}")
 

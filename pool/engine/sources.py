@@ -14,7 +14,7 @@ from pool.language import PYTHON
 
 _ROOM = files("pool.inside")
 _SHARED = ("layer_format", "manifest", "compiling")
-"""What programs may import of ours, each after what it imports itself."""
+"""Programs may import these modules. Each stands after those that it imports itself."""
 _PROGRAM = """\
 import sys, types
 for name, text in {shared!r}:

@@ -23,9 +23,9 @@ ABORT = 0xFFFFFFFF
 
 MAX_ENTRIES = 100_000
 MAX_NAMES_BYTES = 16 << 20
-"""The bound on all paths and targets of a layer together. `pandas` with all that it needs has
-0.6 MiB; 90,000 names of 255 bytes, which a wheel of a few MB may bring, are 22 MiB. Without it,
-what is known of such a layer would take all memory of those that look at it."""
+"""The limit on all paths and targets of a layer together, in bytes. `pandas` and its dependencies
+have 0.6 MiB; a wheel of a few MB may have 90,000 names of 255 bytes, which are 22 MiB. Without the
+limit, the names of such a layer would fill the memory of every program that reads it."""
 
 _BLOCK_BYTES = 4096
 _INODE_BYTES = 512

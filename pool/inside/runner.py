@@ -69,10 +69,10 @@ second run on, but not in the first."""
 class Config(TypedDict):
     """The runner's configuration: JSON in an environment variable, from `pool/engine/spec.py`.
 
-    `sequence` is the container's number on its server. `layers` is the
-    directory of dependency layers, `preload` the name of the layer that every run has, or `""`.
-    `guard` is the plan for the network (`guard.close_off`). `job_limit` is the largest JOB
-    frame, in bytes. `reused` is true if the container serves more than one run.
+    `sequence` is the container's number on its server. `layers` is the directory of dependency
+    layers, `preload` the name of the layer that every run has, or `""`. `guard` is the plan for the
+    network (`guard.close_off`). `job_limit` is the largest JOB frame, in bytes. `reused` is true if
+    the container serves more than one run.
     """
 
     script: str
@@ -196,9 +196,9 @@ class Runner:
             self.outbox.send(encode(Kind.CLEAN, b"%.3f ms" % took_ms))
 
     def see_sealed(self) -> None:
-        """See that a snippet can write to nothing that is not wiped after it.
+        """Check that a snippet can write only to the mounts that are wiped after it.
 
-        Otherwise send REFUSED with the places and end the container.
+        Otherwise send REFUSED with the other places, and end the container.
         """
         if found := openings.close_openings(self.mounts):
             places = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if found[3:] else "")
@@ -208,7 +208,7 @@ class Runner:
             )
 
     def refuse(self, sentence: str) -> None:
-        """Send REFUSED with a sentence that says why, and end the container."""
+        """Send REFUSED with `sentence`, the reason, and end the container."""
         self.outbox.send(encode(Kind.REFUSED, sentence.encode("utf-8", "replace")))
         os._exit(0)
 

@@ -110,7 +110,7 @@ def _read(path: str) -> str:
 
 
 def _shows(path: str) -> bool:
-    """Whether a path tells anything: what is masked is an empty directory, or /dev/null."""
+    """Return True if a path shows anything. A masked one is an empty directory, or /dev/null."""
     try:
         if os.path.isdir(path):
             return bool(os.listdir(path))
