@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import ClientSession, ClientTimeout, UnixConnector
 from prometheus_client.parser import text_string_to_metric_families
 
+from pgexec.telemetry.labels import OTHER
 from pool.engine.address import find_engine
 from pool.engine.ownership import _machine, _start_time
 from pool.engine.spec import LABEL_INSTANCE, LABEL_ROLE, ROLE_VOLUME
@@ -326,12 +327,15 @@ class Server:
     async def metrics(self) -> dict[str, float]:
         """Return every sample: `name` or `name{label=value,…}` to its value.
 
-        There is one pool, so that its name, the label `profile`, is left out.
+        There is one pool, so that its name, the label `profile`, is left out, and with it what
+        would count for profiles that do not exist.
         """
         text = (await self.get("/metrics")).body.decode()
         samples = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
+                if sample.labels.get("profile") == OTHER:
+                    continue
                 told = {name: value for name, value in sample.labels.items() if name != "profile"}
                 labels = ",".join(f"{name}={value}" for name, value in told.items())
                 samples[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
