@@ -84,10 +84,9 @@ def settings_command(*, as_json: bool) -> int:
 
     try:
         listed = listing.entries()
-        print(listing.render_json(listed) if as_json else listing.render(listed), flush=True)
+        if status := _print(listing.render_json(listed) if as_json else listing.render(listed)):
+            return status
         _, warnings = load_settings()
-    except BrokenPipeError:
-        return _stop_printing()
     except (OSError, UnicodeError) as error:
         return _fail(EXIT_MISCONFIGURED, f"the settings cannot be read: {error}")
     except SettingsError as error:
@@ -141,8 +140,9 @@ def advise_command(source: str, window: str, key: str, *, as_json: bool) -> int:
         return _fail(EXIT_MISCONFIGURED, str(error))
     except SourceError as error:
         return _fail(EXIT_FAILED, str(error))
-    print(render_json(advice) if as_json else render(advice))
-    return 0
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return _print(render_json(advice) if as_json else render(advice))
 
 
 def run_server(
@@ -192,6 +192,18 @@ def run_server(
         return _fail(EXIT_FAILED, str(error))
     finally:
         flush()
+    return 0
+
+
+def _print(text: str) -> int:
+    """Print a text and return 0; return 1 if the reader has gone or the disk is full."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        return _stop_printing()
+    except OSError as error:
+        _stop_printing()
+        return _fail(EXIT_FAILED, f"standard output cannot be written: {error.strerror}")
     return 0
 
 

@@ -163,10 +163,20 @@ def test_what_clients_read_is_no_unknown_setting(monkeypatch: pytest.MonkeyPatch
     assert load_settings()[1] == []
 
 
-def test_a_reader_that_has_read_enough_gets_no_traceback(directory: Path) -> None:
-    command = [sys.executable, "-c", "import pgexec.__main__ as m; raise SystemExit(m.main())"]
+PROGRAM = [sys.executable, "-c", "import pgexec.__main__ as m; raise SystemExit(m.main())"]
+
+
+@pytest.fixture(params=["settings", "advise"])
+def command(directory: Path, request: pytest.FixtureRequest) -> list[str]:
+    (directory / "trace.csv").write_text("at_s,held_s\n0,1\n")
+    return [*PROGRAM, request.param, *(["trace.csv"] if request.param == "advise" else [])]
+
+
+def test_a_reader_that_has_read_enough_gets_no_traceback(
+    directory: Path, command: list[str]
+) -> None:
     process = subprocess.Popen(
-        [*command, "settings"],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={"PYTHONPATH": str(ROOT)},
@@ -178,3 +188,19 @@ def test_a_reader_that_has_read_enough_gets_no_traceback(directory: Path) -> Non
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=60) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux's")
+def test_a_disk_that_is_full_is_named(directory: Path, command: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            command,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={"PYTHONPATH": str(ROOT)},
+            cwd=directory,
+            check=False,
+            timeout=60,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == b"pgexec: standard output cannot be written: No space left on device\n"
