@@ -53,7 +53,11 @@ class RunResult(BaseModel):
 
     data: Annotated[str, Field(description="stdout and stderr together, in their order.")]
     error: Annotated[
-        str | None, Field(description="How it ended in one sentence; null when it exited with 0.")
+        str | None,
+        Field(
+            description="How it ended in one line: its exception, status, signal or limit; null when it "
+            "exited with 0."
+        ),
     ]
     status: Status
     stdout: str

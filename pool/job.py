@@ -45,7 +45,8 @@ class Result:
     Exactly one of `exit_code` and `signal` is set. `data` is the output of both streams, in the
     order of arrival, characters whole: `turns[0]` bytes of stdout, then `turns[1]` of stderr, then
     of stdout again. `duration_s` and `cpu_s` are seconds. `peak_memory_bytes` is the largest
-    resident set of one of the snippet's processes.
+    resident set of one of the snippet's processes. `oom_killed` tells that one of them was killed
+    for want of memory, `exception` the class of the exception that ended the script, if known.
     """
 
     status: Status
@@ -59,6 +60,8 @@ class Result:
     peak_memory_bytes: int
     truncated: bool
     turns: Sequence[int] = ()
+    oom_killed: bool = False
+    exception: str = ""
 
 
 @dataclass(frozen=True, slots=True)

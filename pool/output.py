@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from array import array
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 4
 """The most bytes that a character has in UTF-8."""
+_NAME = re.compile(r"[\w.<>]+")
+"""The name of a class, also of one in a function: `module.function.<locals>.Class`."""
 _ASCII_OR_FIRST, _CONTINUES = 0xC0, 0x80
 """A byte continues a character if `byte & _ASCII_OR_FIRST` is `_CONTINUES`."""
 
@@ -75,6 +78,8 @@ class Output:
             peak_memory_bytes=ending.peak_memory_bytes,
             truncated=ending.truncated,
             turns=self._turns,
+            oom_killed=ending.oom_killed,
+            exception=_class_name(ending.exception),
         )
 
 
@@ -101,6 +106,12 @@ def end_of_characters(data: bytes) -> int:
             _, decoded = codecs.utf_8_decode(data[start:], "replace", False)  # noqa: FBT003
             return size if decoded else start
     return size
+
+
+def _class_name(said: bytes) -> str:
+    """Return the name of a class that a child has said, if it can be one."""
+    name = said.decode("utf-8", "replace")
+    return name if _NAME.fullmatch(name) else ""
 
 
 def _status(ending: Exit) -> Status:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic_core import to_json
 
@@ -14,6 +14,11 @@ from pool.job import Status
 if TYPE_CHECKING:
     from pgexec.http.parsing import RequestLimits
     from pool.job import Result
+
+UNCAUGHT: Final = 1
+"""The exit status of an interpreter after an exception that nothing has caught."""
+_SEARCHED_BYTES: Final = 16 << 10
+_SHOWN_CHARS: Final = 300
 
 
 def render_result(result: Result, error: str | None) -> bytes:
@@ -63,19 +68,42 @@ def describe(result: Result, timeout_s: float, limits: RequestLimits) -> str | N
 
     `timeout_s` is the limit that applied to this run.
     """
+    memory = format_size(limits.memory_limit_bytes)
+    killed = (
+        f"; one of its processes was out of memory (limit {memory})" if result.oom_killed else ""
+    )
     match result.status:
         case Status.OK:
             return None
         case Status.ERROR:
-            return f"exit status {result.exit_code}"
+            named = result.exception and result.exit_code == UNCAUGHT
+            return _exception(result) if named else f"exit status {result.exit_code}"
         case Status.TIMEOUT:
-            return f"timed out after {timeout_s:g} s"
+            return f"timed out after {timeout_s:g} s{killed}"
         case Status.MEMORY_LIMIT:
-            return f"out of memory (limit {format_size(limits.memory_limit_bytes)})"
+            return f"out of memory (limit {memory})"
         case Status.OUTPUT_LIMIT:
-            return f"output over the limit of {format_size(limits.output_limit_bytes)}"
+            return f"output over the limit of {format_size(limits.output_limit_bytes)}{killed}"
         case Status.KILLED:
             return f"killed by signal {result.signal}{_signal_name(result.signal)}"
+
+
+def _exception(result: Result) -> str:
+    """Return the line by which the interpreter has told of the exception, else its class alone.
+
+    It is the last line of stderr that begins with the class; what the snippet may have printed
+    after it, or in its place, is only said of itself.
+    """
+    name = result.exception
+    end = result.stderr[-_SEARCHED_BYTES:].decode("utf-8", "replace")
+    for line in reversed(end.splitlines()):
+        found = line.lstrip(" |")  # as the lines of an exception group begin
+        if found.startswith(f"{name}: "):
+            shown = "".join(char if char.isprintable() else "\ufffd" for char in found)
+            return shown if len(shown) <= _SHOWN_CHARS else shown[: _SHOWN_CHARS - 1] + "…"
+        if found == name:
+            break
+    return name
 
 
 def _signal_name(number: int | None) -> str:

@@ -21,6 +21,7 @@ from pgexec.contract import (
     StreamRefusal,
 )
 from pgexec.http.errors import COME_BACK, MAX_LINE_BYTES
+from pgexec.http.parsing import MIN_TIMEOUT_S
 from pgexec.http.sse import EVENT_STREAM
 from pgexec.telemetry.metrics import version
 
@@ -165,7 +166,7 @@ def _schemas(limits: RequestLimits) -> Json:
         "pattern": r"^ *[A-Za-z0-9][ -~]*$",
     }
     number, _ = fields["timeout_s"]["anyOf"]
-    number |= {"exclusiveMinimum": 0, "maximum": limits.run_timeout_s}
+    number |= {"minimum": MIN_TIMEOUT_S, "maximum": limits.run_timeout_s}
     return schemas
 
 

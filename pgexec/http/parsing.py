@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from pgexec.settings import Settings
 
+MIN_TIMEOUT_S = 0.001
+"""The runner counts in milliseconds; in less, no interpreter begins."""
 _QUOTED_CHARS = 80
 _SHOWN_BITS = 128
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -90,8 +92,8 @@ def parse_run(body: bytes, limits: RequestLimits) -> RunRequest:
     _check_size("code", request.code, limits.code_limit_bytes)
     if request.stdin:
         _check_size("stdin", request.stdin, limits.stdin_limit_bytes)
-    if request.timeout_s is not None and not 0 < request.timeout_s <= limits.run_timeout_s:
-        raise _bad_timeout(limits, request.timeout_s)
+    if request.timeout_s is not None:
+        _check_timeout(request.timeout_s, limits)
     for item in request.dependencies:
         check_requirement(item)
         if (reason := limits.packages.refuses(item)) is not None:
@@ -138,12 +140,16 @@ def _check_size(field: str, text: str, limit_bytes: int) -> None:
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{field}_too_large", sentence)
 
 
-def _bad_timeout(limits: RequestLimits, value: float) -> RequestError:
-    sentence = (
-        f"field 'timeout_s' must be a number above 0 and at most {_number(limits.run_timeout_s)}, "
-        f"not {_number(value)}"
-    )
-    return RequestError(BAD, "invalid_field", sentence)
+def _check_timeout(value: float, limits: RequestLimits) -> None:
+    most = limits.run_timeout_s
+    if not 0 < value <= most:
+        wanted = f"a number above 0 and at most {_number(most)}"
+    elif value < MIN_TIMEOUT_S:
+        wanted = f"at least {MIN_TIMEOUT_S}, which is a millisecond"
+    else:
+        return
+    sentence = f"field 'timeout_s' must be {wanted}, not {_number(value)}"
+    raise RequestError(BAD, "invalid_field", sentence)
 
 
 def _number(value: float) -> str:
@@ -151,7 +157,7 @@ def _number(value: float) -> str:
     if isinstance(value, int):
         return str(value) if value.bit_length() <= _SHOWN_BITS else "one of hundreds of digits"
     short = f"{value:g}"
-    return short if float(short) == value else repr(value)
+    return min(short, repr(value), key=len) if float(short) == value else repr(value)
 
 
 _EXPECTED = {

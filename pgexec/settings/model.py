@@ -130,7 +130,9 @@ class Settings(BaseSettings):
 
     run_timeout_s: Annotated[
         float,
-        Field(gt=0, le=86400, allow_inf_nan=False, description="a number of seconds up to 86400"),
+        Field(
+            ge=0.001, le=86400, allow_inf_nan=False, description="a number of seconds up to 86400"
+        ),
     ] = 30
     memory_limit: Annotated[
         int,

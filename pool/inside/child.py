@@ -17,12 +17,17 @@ import time
 from typing import Iterable
 
 from pool.inside import reset
+from pool.inside.protocol import MAX_NAME_BYTES
 
 JOB = struct.Struct("!BI")
 """The head of a job on its pipe: the sizes in bytes of the layer's name and of the code."""
 
 FAREWELL = struct.Struct("=iiQ")
 """The last words of a child: 1, its exit status, and its largest resident set in KiB."""
+
+NAME = struct.Struct("=I")
+"""Follows the last words, if the script died of an exception: the size of its class' name, which is
+next."""
 
 _BELIEVED_KIB = 1 << 40
 """A larger lie would not fit into the EXIT frame."""
@@ -100,6 +105,16 @@ class Child:
         if said:
             self.peak_kib = max(self.peak_kib, min(peak_kib, _BELIEVED_KIB))
             self.exited = (status & 0xFF) << 8
+
+    def exception_name(self) -> memoryview:
+        """Return what the child says of the exception that the script died of, or nothing.
+
+        It stays in the page: it must not become an object of PID 1, of which the next child is a
+        copy. Release it before `close`.
+        """
+        (size,) = NAME.unpack_from(self.farewell, FAREWELL.size)
+        begin = FAREWELL.size + NAME.size
+        return memoryview(self.farewell)[begin : begin + min(size, MAX_NAME_BYTES)]
 
     def misses_its_layer(self) -> bool:
         """Return True if the child says that its layer was missing, so that no snippet ran.

@@ -27,7 +27,8 @@ from typing import Any, Callable
 from weakref import CallableProxyType, ProxyType, ref
 
 from pool.inside.callbacks import ctypes
-from pool.inside.child import FAREWELL
+from pool.inside.child import FAREWELL, NAME
+from pool.inside.protocol import MAX_NAME_BYTES
 
 try:
     from _ctypes import CFuncPtr
@@ -45,6 +46,7 @@ __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 
 _EXCEPTHOOK = sys.excepthook
 _pack_farewell: Any = FAREWELL.pack_into
+_pack_name_size: Any = NAME.pack_into
 _MONITORING_TOOL = 4
 _RETURNS = {opmap.get("RETURN_VALUE"), opmap.get("RETURN_CONST")}
 _MANY_OBJECTS = 20_000
@@ -53,11 +55,15 @@ _COLLECTED = 1 << 14
 
 _WATCHED = (type, ref, ModuleType)
 _WITH_HIDDEN_ENDINGS = (ProxyType, CallableProxyType, *_OF_C)
+_UNNAMED = ("builtins", "__main__")
+"""The modules whose exceptions the interpreter prints without them."""
 _SUBINTERPRETERS = ("_interpreters", "_xxsubinterpreters")
 
 # These read attributes without asking the class: a class of the snippet's may print when asked.
 _mro: Any = type.__dict__["__mro__"].__get__
 _class_attributes: Any = type.__dict__["__dict__"].__get__
+_class_module: Any = type.__dict__["__module__"].__get__
+_class_name: Any = type.__dict__["__qualname__"].__get__
 _class_flags: Any = type.__dict__["__flags__"].__get__
 _weakref_callback: Any = ref.__dict__["__callback__"].__get__
 _module_attributes: Any = vars(ModuleType)["__dict__"].__get__
@@ -135,6 +141,8 @@ def finish(run: Run) -> None:
     if _getframe().f_back is not None:
         return  # the script itself has called it, and goes on
     try:
+        if hasattr(sys, "last_value"):
+            run.name_exception()
         status = run.status()
         if status is None or run.is_traced() or not run.streams_are_untouched():
             return
@@ -180,6 +188,24 @@ class Run:
         _pack_farewell(self.farewell, 0, 1, status, peak_kib)
         close(1)
         close(2)
+
+    def name_exception(self) -> None:
+        """Tell PID 1 the class of the exception that the script died of.
+
+        Its message is not asked for: to make a text of it may run code of the snippet's, a second
+        time. The server finds it in what the interpreter has printed.
+        """
+        trace: Any = sys.last_traceback
+        if getpid() != self.pid or not (trace is None or self._is_script(trace.tb_frame)):
+            return  # forked by the script, or set by somebody else, as `code.interact` does
+        kind: Any = sys.last_type
+        module, name = _class_module(kind), _class_name(kind)
+        if type(module) is str and type(name) is str:
+            named = name if module in _UNNAMED else module + "." + name
+            data = named.encode("utf-8", "replace")[:MAX_NAME_BYTES]
+            _pack_name_size(self.farewell, FAREWELL.size, len(data))
+            begin = FAREWELL.size + NAME.size
+            self.farewell[begin : begin + len(data)] = data
 
     def begin(self, script: str) -> None:
         """Make a new `__main__`; from CPython 3.12 on, also watch for the script's frame."""

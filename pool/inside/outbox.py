@@ -58,15 +58,14 @@ class Outbox:
         self._segments.append((kind, start, end - 1))
         self.used -= 1
 
-    def send(self, frame: bytes = b"") -> None:
+    def send(self, frame: bytes = b"", rest: bytes | memoryview = b"") -> None:
         """Write the output that is pending, and then `frame`, to the server."""
         buffers: list[bytes | memoryview] = []
         for kind, start, end in self._segments:
             buffers += (HEADER.pack(kind, end - start), self._area[start:end])
         self._segments.clear()
         self.used = 0
-        if frame:
-            buffers.append(frame)
+        buffers += filter(len, (frame, rest))
         while buffers:
             written = os.writev(_HOST_OUT, buffers[:_MAX_BUFFERS])
             while buffers and written >= len(buffers[0]):

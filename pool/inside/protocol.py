@@ -61,7 +61,13 @@ class JobHeader(NamedTuple):
 
 
 class Exit(NamedTuple):
-    """The end of a run. `status` is the exit code, or the negative number of a signal (-9)."""
+    """The end of a run.
+
+    `status` is the exit code, or the negative number of the signal that ended the child.
+    `oom_killed` tells that the kernel has killed a process of the run for want of memory, be it the
+    child or another. `exception` is the name of the class of the exception that the script died of,
+    as far as the child knows; nothing else is in it that a snippet could not print.
+    """
 
     run: int
     ending: Ending
@@ -70,10 +76,14 @@ class Exit(NamedTuple):
     duration_us: int
     cpu_us: int
     peak_memory_bytes: int
+    oom_killed: bool = False
+    exception: bytes = b""
 
 
 _JOB = struct.Struct("!IIIII?B")
-_EXIT = struct.Struct("!IBi?QQQ")
+_EXIT = struct.Struct("!IBi?QQQ?")
+MAX_NAME_BYTES = 200
+"""The longest name of an exception that an EXIT may have."""
 
 JOB_HEADER_SIZE = _JOB.size
 
@@ -102,14 +112,22 @@ def decode_job(payload: memoryview | bytes) -> JobHeader:
 
 def encode_exit(ending: Exit) -> bytes:
     """Return an EXIT frame."""
-    return encode(Kind.EXIT, _EXIT.pack(*ending))
+    return encode_exit_head(ending, len(ending.exception)) + ending.exception
+
+
+def encode_exit_head(ending: Exit, name_size: int) -> bytes:
+    """Return an EXIT frame without the exception's name, which must follow: `name_size` bytes."""
+    return HEADER.pack(Kind.EXIT, _EXIT.size + name_size) + _EXIT.pack(*ending[:-1])
 
 
 def decode_exit(payload: bytes) -> Exit:
-    """Read an EXIT's payload. Raises `FrameError` if it is malformed."""
+    """Return the end of a run that an EXIT's payload describes. Raises `FrameError`."""
     try:
-        run, ending, *rest = _EXIT.unpack(payload)
-        return Exit(run, Ending(ending), *rest)
+        run, ending, *rest = _EXIT.unpack_from(payload)
+        name = payload[_EXIT.size :]
+        if len(name) > MAX_NAME_BYTES:
+            raise FrameError(f"an exception's name of {len(name)} bytes")
+        return Exit(run, Ending(ending), *rest)._replace(exception=name)
     except (struct.error, ValueError) as error:
         raise FrameError(f"malformed EXIT: {error}") from error
 

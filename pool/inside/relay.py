@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 
 from pool.inside import reset
@@ -66,6 +67,8 @@ class Relay:
         # The child may have written after the last poll: without this, that output would be lost.
         for fd in list(self._streams):
             self._drain(fd)
+        if ending is Ending.TIMEOUT and child.exited not in (None, signal.SIGKILL):
+            ending = Ending.EXITED  # it came to its own end before the kill reached it
         if self.truncated and ending is Ending.EXITED:
             ending = Ending.OUTPUT_LIMIT
         return ending

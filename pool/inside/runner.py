@@ -52,7 +52,7 @@ from pool.inside.protocol import (
     Kind,
     decode_job,
     encode,
-    encode_exit,
+    encode_exit_head,
 )
 from pool.inside.relay import HOST_IN, Relay
 
@@ -182,7 +182,9 @@ class Runner:
         self.outbox.send(encode(Kind.READY, json.dumps(ready).encode()))
         while True:
             header = self.receive()
-            self.outbox.send(encode_exit(self.run(header)))
+            ending = self.run(header)
+            with self.child.exception_name() as name:
+                self.outbox.send(encode_exit_head(ending, len(name)), name)
             if header.last:
                 os._exit(0)
             started = time.monotonic()
@@ -283,10 +285,11 @@ class Runner:
         wait_status = signal.SIGKILL if child.exited is None else child.exited
         killed = os.WIFSIGNALED(wait_status)
         status = -os.WTERMSIG(wait_status) if killed else os.WEXITSTATUS(wait_status)
+        oom_killed = status != 0 and self.oom.risen()
         if header.layer_size and child.misses_its_layer():
             ending = Ending.NO_LAYER
         elif ending is Ending.EXITED and status != 0:
-            if self.oom.risen():
+            if oom_killed:
                 ending = Ending.MEMORY_LIMIT
             elif killed:
                 ending = Ending.SIGNALED
@@ -298,6 +301,7 @@ class Runner:
             round((time.monotonic() - started) * 1e6),
             self.cpu.used_us(child.pid),
             child.peak_kib * 1024,
+            oom_killed,
         )
 
     def reset(self) -> str:

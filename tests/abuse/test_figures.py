@@ -98,3 +98,25 @@ os.read(r, 1)
 time.sleep(0.1)
 """)
     assert 100 << 20 < outcome.result.peak_memory_bytes < LIMIT_BYTES
+
+
+@pytest.mark.parametrize("size", [0, 5, 200, 4000, (1 << 32) - 1])
+@pytest.mark.parametrize("text", [b"A\nb: c", b"\xff\x00\x1b[31m", b"x" * 4000, b"ValueError"])
+async def test_the_name_of_an_exception_can_be_forged_into_a_name_alone(
+    sandbox: Sandbox, size: int, text: bytes
+) -> None:
+    outcome = await sandbox.attack(f"""{FORGE}
+for line in open("/proc/self/maps"):
+    where, access, *_ = line.split()
+    if access == "rw-s":
+        begin = int(where.split("-")[0], 16)
+        said = (struct.pack("=iiQI", 1, 1, 9, {size}) + {text!r})[:4096]
+        ctypes.memmove(begin, said, len(said))
+os.close(1)
+os.close(2)
+os._exit(1)
+""")
+    result = outcome.result
+    assert (result.status, result.exit_code) == (Status.ERROR, 1)
+    assert len(result.exception) <= 200
+    assert result.exception in ("", "A", "x" * size, "x" * 200, "ValueError"[:size])

@@ -605,6 +605,15 @@ async def test_no_memory_holds_what_a_killed_run_was_given_or_printed(sandbox: S
     assert (await sandbox.run(SCAN)).text == "found 0\n"
 
 
+async def test_no_memory_holds_the_exception_that_the_last_run_died_of(sandbox: Sandbox) -> None:
+    marker = f"marker-{secrets.token_hex(8)}"
+    for _ in range(3):
+        outcome = await sandbox.run(f"raise type('{marker}', (Exception,), {{}})('{marker}')")
+        assert outcome.status is Status.ERROR
+        assert outcome.tidy
+    assert (await sandbox.run(SCAN)).text == "found 0\n"
+
+
 async def test_no_entry_in_proc_shows_what_the_last_run_was_given_or_printed(
     sandbox: Sandbox,
 ) -> None:

@@ -165,8 +165,13 @@ print(random.random(), random.Random().random(), secrets.token_hex(), uuid.uuid4
 
 ENDINGS: dict[str, tuple[str, dict[str, Any], str, str, int]] = {
     "a status of its own": ("import sys; sys.exit(3)", {}, "error", "exit status 3", 3),
-    "an uncaught exception": ("1 / 0", {}, "error", "exit status 1", 1),
-    "a syntax error": ("def", {}, "error", "exit status 1", 1),
+    "an uncaught exception": (
+        "1 / 0", {}, "error", "ZeroDivisionError: division by zero", 1,
+    ),
+    "an input that is not there": (
+        "input()", {}, "error", "EOFError: EOF when reading a line", 1,
+    ),
+    "a syntax error": ("def", {}, "error", "SyntaxError: invalid syntax", 1),
     "a message": ("raise SystemExit('enough')", {}, "error", "exit status 1", 1),
     "an endless loop": (
         "while True: pass", {"timeout_s": 0.4}, "timeout", "timed out after 0.4 s", 9,
@@ -185,6 +190,15 @@ ENDINGS: dict[str, tuple[str, dict[str, Any], str, str, int]] = {
     "allocating without end": (
         "kept = []\nwhile True: kept.append(b'x' * (8 << 20))",
         {}, "memory_limit", "out of memory (limit 256 MiB)", 9,
+    ),
+    "waiting for a worker that was killed for memory": (
+        (
+            "import multiprocessing\n"
+            "def eat(_):\n    kept = []\n    while True: kept.append(b'x' * (8 << 20))\n"
+            "with multiprocessing.get_context('fork').Pool(1) as pool: pool.map(eat, [1])"
+        ),
+        {"timeout_s": 4}, "timeout",
+        "timed out after 4 s; one of its processes was out of memory (limit 256 MiB)", 9,
     ),
     "printing without end": (
         "while True: print('x' * 1000, end='')",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pool.container import MAX_PAYLOAD_BYTES, Container
 from pool.engine.api import Owned
@@ -43,7 +43,7 @@ _ENDINGS = {
     b"memory_limit": (Ending.MEMORY_LIMIT, -9),
 }
 _MUTE = {b"dirty", b"slow reset", b"die in reset"}
-_FIGURES = {"duration_us": 1500, "cpu_us": 1000, "peak_memory_bytes": 1 << 20}
+_FIGURES: dict[str, Any] = {"duration_us": 1500, "cpu_us": 1000, "peak_memory_bytes": 1 << 20}
 
 
 class FakeContainer:

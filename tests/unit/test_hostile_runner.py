@@ -6,7 +6,7 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import currently_in_test_context, event, given
@@ -30,7 +30,7 @@ READY = encode(Kind.READY, b'{"python": "3.13.0"}')
 
 
 def exit_of(run: int) -> bytes:
-    figures = {"duration_us": 1500, "cpu_us": 1000, "peak_memory_bytes": 1}
+    figures: dict[str, Any] = {"duration_us": 1500, "cpu_us": 1000, "peak_memory_bytes": 1}
     return encode_exit(Exit(run, Ending.EXITED, 0, truncated=False, **figures))
 
 
@@ -242,7 +242,7 @@ async def test_a_layer_that_nobody_asked_for_cannot_be_missing() -> None:
 @pytest.mark.clock
 @pytest.mark.parametrize("lie", [10**15, 2**63, 2**64 - 1])
 async def test_no_figure_of_a_run_is_beyond_what_its_container_has(lie: int) -> None:
-    figures = {"duration_us": lie, "cpu_us": lie, "peak_memory_bytes": lie}
+    figures: dict[str, Any] = {"duration_us": lie, "cpu_us": lie, "peak_memory_bytes": lie}
     said = encode_exit(Exit(1, Ending.EXITED, 0, truncated=False, **figures))
     engine = Engine(Stream([READY], [said], "stall"))
     document = {"HostConfig": {"NanoCpus": 500_000_000, "Memory": 64 << 20}}

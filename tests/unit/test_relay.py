@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import time
 from resource import RUSAGE_CHILDREN, getrusage
-from typing import TYPE_CHECKING
+
+import pytest
 
 from pool.inside import relay
 from pool.inside.child import Child, Reaper, unread_bytes
 from pool.inside.outbox import AREA_BYTES, Outbox
 from pool.inside.protocol import Ending, JobHeader, Kind
-
-if TYPE_CHECKING:
-    import pytest
 
 HEADER = JobHeader(1, 1000, 1 << 20, 0, 0, last=False)
 
@@ -70,6 +68,27 @@ def test_orphans_that_end_as_fast_as_they_are_collected_do_not_keep_the_reaper(
     monkeypatch.setattr(os, "wait4", another)
     reaper.reap(child)
     assert os.read(reaper.wake, 10)  # the next poll comes back to it
+    close(child)
+    for fd in (reaper.wake, reaper._wake_writer):
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("wait_status", "ending"),
+    [(0, Ending.EXITED), (11, Ending.EXITED), (9, Ending.TIMEOUT), (None, Ending.TIMEOUT)],
+)
+def test_what_ends_by_itself_just_then_has_not_timed_out(
+    monkeypatch: pytest.MonkeyPatch, wait_status: int | None, ending: Ending
+) -> None:
+    child, reaper = Child(), Reaper()
+
+    def end(_reaper: Reaper, child: Child, _deadline: float) -> None:
+        child.exited = wait_status
+
+    monkeypatch.setattr(Reaper, "end", end)
+    outbox = Outbox(memoryview(bytearray(AREA_BYTES)))
+    moved = relay.Relay(child, outbox, reaper, HEADER, memoryview(b""))
+    assert moved.until(time.monotonic()) is ending
     close(child)
     for fd in (reaper.wake, reaper._wake_writer):
         os.close(fd)

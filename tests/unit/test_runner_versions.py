@@ -169,6 +169,39 @@ def test_gives_the_exit_status_of_every_way_to_leave(runner: Runner) -> None:
         assert (ran.ending.ending, ran.ending.status) == (Ending.EXITED, status), code
 
 
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("1/0", b"ZeroDivisionError"),
+        ("input()", b"EOFError"),
+        ("def", b"SyntaxError"),
+        ("  x", b"IndentationError"),
+        ("import json; json.loads('{')", b"json.decoder.JSONDecodeError"),
+        ("class A:\n  class Odd(Exception): pass\nraise A.Odd('x')", b"A.Odd"),
+        ("def f():\n  class Odd(Exception): pass\n  raise Odd\nf()", b"f.<locals>.Odd"),
+        ("try: 1/0\nfinally: print(1)", b"ZeroDivisionError"),
+        ("import sys; sys.stderr = None; 1/0", b"ZeroDivisionError"),
+        ("class A:\n  def __del__(self): print(2)\na = A()\n1/0", b"ZeroDivisionError"),
+        ("class E(Exception):\n  def __str__(self): print(3); return 'x'\nraise E", b"E"),
+        ("import sys\nsys.excepthook = print\n1/0", b"ZeroDivisionError"),
+        ("E = type('E' * 999, (Exception,), {})\nraise E", b"E" * 200),
+        ("import sys; sys.exit('words')", b""),
+        ("import os; os._exit(1)", b""),
+        ("import code; code.interact()\nraise SystemExit(1)", b""),
+        ("import sys\ntry: 1/0\nexcept Exception: sys.exit(1)", b""),
+        ("import os\nif os.fork() == 0: 1/0\nos.wait(); raise SystemExit(1)", b""),
+        ("print(1)", b""),
+    ],
+)
+def test_names_the_exception_that_the_script_died_of(
+    runner: Runner, code: str, name: bytes
+) -> None:
+    ran = runner.run(code)
+    assert ran.ending.exception == name, ran
+    assert ran.report is Kind.CLEAN
+    assert ran.stdout.count(b"3") <= 1, "a message is made once, as the interpreter does"
+
+
 def test_shows_only_the_frames_of_the_snippet(runner: Runner) -> None:
     ran = runner.run("def f():\n    raise KeyError('k')\nf()\n")
     assert ran.stderr.count(b"  File ") == 2

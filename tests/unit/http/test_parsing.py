@@ -92,6 +92,16 @@ def test_of_a_field_that_comes_twice_the_last_one_counts() -> None:
         (body(timeout_s=True), "invalid_field", "not a boolean"),
         (body(timeout_s=0), "invalid_field", "above 0 and at most 30, not 0"),
         (body(timeout_s=-1), "invalid_field", "above 0 and at most 30, not -1"),
+        (
+            body(timeout_s=1e-320),
+            "invalid_field",
+            "at least 0.001, which is a millisecond, not 1e-320",
+        ),
+        (
+            body(timeout_s=0.0009),
+            "invalid_field",
+            "at least 0.001, which is a millisecond, not 0.0009",
+        ),
         (body(timeout_s=30.5), "invalid_field", "above 0 and at most 30, not 30.5"),
         (body(timeout_s=10**40), "invalid_field", "above 0 and at most 30, not 1e+40"),
         (body(dependencies="requests"), "invalid_field", "a list of strings, not a string"),
