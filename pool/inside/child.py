@@ -73,6 +73,14 @@ class Child:
         _close((self.job_r, self.stdin_r, self.stdout_w, self.stderr_w))
         return False
 
+    def can_be_killed(self) -> bool:
+        """Whether this process may signal the child, as each reset must."""
+        try:
+            os.kill(self.pid, 0)
+        except PermissionError:
+            return False
+        return True
+
     def deliver(self, layer_size: int, job: memoryview) -> None:
         """Send the job: the layer's name, then the code. Raises nothing if the child has died.
 

@@ -19,8 +19,21 @@ its end, for example descriptors that were in flight between two sockets."""
 
 def kill_all() -> None:
     """Kill every process of the container but the caller, which must be PID 1 and root."""
-    with contextlib.suppress(ProcessLookupError):
+    try:
         os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        # AppArmor may refuse one of them, and the kernel then tells of that one only.
+        _kill_each()
+
+
+def _kill_each() -> None:
+    """Kill the processes one by one; one that cannot be killed shows when it is not reaped."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and name != "1":
+            with contextlib.suppress(OSError):
+                os.kill(int(name), signal.SIGKILL)
 
 
 class Baseline:

@@ -172,6 +172,7 @@ class Runner:
         self.baseline = reset.Baseline(self.mounts)
         if self.fork():
             return
+        self.see_killable()
         version = ".".join(map(str, sys.version_info[:3]))
         ready = {
             "python": version,
@@ -207,6 +208,17 @@ class Runner:
             self.refuse(
                 f"every user may write to {places}, which the engine or a volume of the image "
                 "adds to the read-only root: a run would find there what another has left"
+            )
+
+    def see_killable(self) -> None:
+        """See that a snippet can be killed; otherwise send REFUSED and end the container.
+
+        Without this, each run would lose its container at the reset, and none would say why.
+        """
+        if not self.child.can_be_killed():
+            self.refuse(
+                "process 1 may not signal its own children, so that no run can be ended: AppArmor "
+                "does this to containers of crun; use runc, or start the engine without AppArmor"
             )
 
     def refuse(self, sentence: str) -> None:
