@@ -55,8 +55,8 @@ class RunResult(BaseModel):
     error: Annotated[
         str | None,
         Field(
-            description="How it ended in one line: its exception, status, signal or limit; null when it "
-            "exited with 0."
+            description="How it ended in one line: its exception, status, signal or limit; null "
+            "when it exited with 0."
         ),
     ]
     status: Status
