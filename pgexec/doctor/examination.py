@@ -150,6 +150,9 @@ class _Examination:
         name = self._settings.image
         if not await engine.image_id(name):
             return fail(f"{name} is not there", f"docker pull {name}, or set PGEXEC_IMAGE"), None
+        if sentence := await engine.foreign(name):
+            finding, _, remedy = sentence.partition(": ")
+            return fail(finding, f"{remedy}, or set PGEXEC_IMAGE"), None
         spec = await prepare_spec(engine, self._settings)
         if not spec.prepared:
             remedy = "see that the engine can commit containers, and has room for images"

@@ -32,6 +32,8 @@ _CONFLICT = 409
 _ABOUT_AN_IMAGE = frozenset({Operation.CREATE, Operation.INSPECT, Operation.PULL})
 """If one of these operations gets a 404, the image is missing; else something else is."""
 _DOWN = frozenset({"created", "exited", "dead"})
+_RUNS_AS_WELL = frozenset({("386", "amd64"), ("arm", "arm64")})
+"""Of what architecture images run on what machine without emulation, besides its own."""
 _CREATE_TIMEOUT_S = 120.0
 """An engine that hangs for a while still creates the container afterwards: wait so many seconds
 for it, and remove it."""
@@ -176,6 +178,21 @@ class DockerEngine:
                 if error.status != _NOT_FOUND:
                     raise
                 return ""
+
+    async def foreign(self, name: str) -> str:
+        """Say in a sentence that a local image is for other processors than the engine's.
+
+        Returns `""` if it is not, or if either does not tell what it is for.
+        """
+        with self._call(Operation.INSPECT):
+            its = str((await self.docker.images.inspect(name)).get("Architecture") or "")
+        engines = str((await self.version()).get("Arch") or "")
+        if not its or not engines or its == engines or (its, engines) in _RUNS_AS_WELL:
+            return ""
+        return (
+            f"{name} is for {its}, and the engine's machine is {engines}: "
+            f"docker pull --platform linux/{engines} {name}"
+        )
 
     async def pull(self, name: str) -> AsyncIterator[str]:
         """Pull an image, yielding a line for each step that the engine reports."""

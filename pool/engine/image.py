@@ -48,9 +48,9 @@ async def prepare(
     """Return the prepared image for `base`; make it first if it does not exist yet.
 
     `directories` are mount points to create. `ca_bundle` is the text of CA certificates to put
-    at `spec.CA_BUNDLE`. Raises `ImageMissing` if the base is missing and cannot be pulled,
-    `EngineUnavailable` if no engine answers. If the engine cannot derive an image, it logs a
-    warning and returns the base itself.
+    at `spec.CA_BUNDLE`. Raises `ImageMissing` if the base is missing and cannot be pulled, or is
+    for other processors than the engine's, `EngineUnavailable` if no engine answers. If the engine
+    cannot derive an image, it logs a warning and returns the base itself.
     """
     base_id = await _base_id(engine, base)
     files = runner_files() | ({CA_BUNDLE: ca_bundle} if ca_bundle else {})
@@ -59,6 +59,9 @@ async def prepare(
     name = f"{REPOSITORY}:{tag}"
     if await engine.image_id(name):
         return Image(name, prepared=True, base_id=base_id)
+    if sentence := await engine.foreign(base):
+        # Emulated, it would start, and fail at some call that the emulation lacks.
+        raise ImageMissing(sentence)
     logger.info("preparing an image from %s (once; 10 to 60 s)", base)
     work = {"files": files, "directories": [*directories, LAYERS_DIR], "runner": RUNNER_DIR}
     # Only images with this `purpose` are removed: servers with other settings may use others.

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from aiohttp import ClientTimeout, web
@@ -21,6 +21,7 @@ from pool.engine.address import find_engine
 from pool.engine.api import EngineObserver, Failure, Operation
 from pool.engine.contexts import usual_sockets
 from pool.engine.docker import DockerEngine
+from pool.engine.image import prepare
 from pool.engine.stream import AttachedStream, EngineStream
 from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
 
@@ -413,3 +414,39 @@ async def test_a_peer_that_hangs_up_while_a_stream_opens_is_a_lost_connection() 
     with pytest.raises(ConnectionResetError):
         await stream.open()
     assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("its", "machine", "foreign"),
+    [
+        ("arm64", "amd64", True),
+        ("amd64", "arm64", True),
+        ("amd64", "amd64", False),
+        ("386", "amd64", False),
+        ("arm", "arm64", False),
+        ("", "amd64", False),
+        ("amd64", "", False),
+    ],
+)
+async def test_an_image_of_other_processors_is_named_with_what_to_pull(
+    scripted: Scripted, engine: DockerEngine, its: str, machine: str, *, foreign: bool
+) -> None:
+    scripted.answers += [
+        (200, json.dumps({"Id": "1", "Architecture": its}).encode()),
+        (200, json.dumps({"Version": "28", "Arch": machine}).encode()),
+    ]
+    sentence = f"python:1 is for {its}, and the engine's machine is {machine}: "
+    sentence += f"docker pull --platform linux/{machine} python:1"
+    assert await engine.foreign("python:1") == (sentence if foreign else "")
+
+
+async def test_no_image_is_prepared_from_one_of_other_processors() -> None:
+    class Engine:
+        async def image_id(self, name: str) -> str:
+            return "1" if name == "python:1" else ""
+
+        async def foreign(self, name: str) -> str:
+            return f"{name} is for others"
+
+    with pytest.raises(ImageMissing, match=r"^python:1 is for others$"):
+        await prepare(cast("DockerEngine", Engine()), "python:1", directories=())

@@ -41,16 +41,19 @@ class Podman:
         status, document = self._answer(request.method, path, body)
         return web.json_response(document, status=status, headers=self.headers)
 
-    def _answer(  # noqa: PLR0911 - one for each call
+    def _answer(  # noqa: C901, PLR0911 - one for each call
         self, method: str, path: str, body: bytes
     ) -> tuple[int, object]:
         match method, path.split("/"):
+            case "GET", ["version"]:
+                return 200, {"Version": "5.8.6", "Arch": "amd64"}
             case "GET", ["images", "json"]:
                 listed = [{"Id": name, "RepoTags": [tag]} for name, tag in self.images.items()]
                 return (500, {"message": "no"}) if self.refuses_lists else (200, listed)
             case "GET", ["images", name, "json"]:
                 found = [key for key, tag in self.images.items() if tag.endswith(f"/{name}")]
-                return (200, {"Id": found[0]}) if found else (404, {"message": "no such image"})
+                about = {"Id": found[0], "Architecture": "amd64"} if found else {}
+                return (200, about) if found else (404, {"message": "no such image"})
             case "DELETE", ["images", name]:
                 del self.images[name]
                 return 200, []
