@@ -112,6 +112,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         app[CONTEXT].reporter.answered,
         request_timeout_s=settings.request_timeout_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
+        max_connections=settings.max_connections,
     )
     freeze_garbage_collector()
     with stop_signals(flush) as stop, watching(asyncio.get_running_loop()):

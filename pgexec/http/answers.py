@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pydantic_core import to_json
@@ -12,6 +13,8 @@ from pgexec.settings.sizes import format_size
 from pool.job import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from pgexec.http.parsing import RequestLimits
     from pool.job import Result
 
@@ -19,10 +22,16 @@ UNCAUGHT: Final = 1
 """The exit status of an interpreter after an exception that nothing has caught."""
 _SEARCHED_BYTES: Final = 16 << 10
 _SHOWN_CHARS: Final = 300
+LONG_BYTES = 8 << 10
+"""An answer with more output than this is sent in parts."""
 
 
-def render_result(result: Result, error: str | None) -> bytes:
-    """Return the JSON body of a 200 in UTF-8; bytes that are no UTF-8 become U+FFFD."""
+def render_result(result: Result, error: str | None) -> tuple[bytes, ...]:
+    """Return the JSON body of a 200 in UTF-8, in parts; bytes that are no UTF-8 become U+FFFD.
+
+    A body of more than `LONG_BYTES` of output has many parts, of which two are the same object
+    where `data` and a stream are the same text.
+    """
     try:
         stdout, stderr = result.stdout.decode(), result.stderr.decode()
         data = result.data.decode() if stdout and stderr else stdout or stderr
@@ -30,21 +39,48 @@ def render_result(result: Result, error: str | None) -> bytes:
         stdout = result.stdout.decode("utf-8", "replace")
         stderr = result.stderr.decode("utf-8", "replace")
         data = _in_turns(result)
-    return to_json(
-        {
-            "data": data,
-            "error": error,
-            "status": result.status,
-            "stdout": stdout,
-            "stderr": stderr,
-            "exit_code": result.exit_code,
-            "signal": result.signal,
-            "duration_s": result.duration_s,
-            "cpu_s": result.cpu_s,
-            "peak_memory_bytes": result.peak_memory_bytes,
-            "truncated": result.truncated,
-        }
-    )
+    fields = {
+        "data": data,
+        "error": error,
+        "status": result.status,
+        "stdout": stdout,
+        "stderr": stderr,
+        "exit_code": result.exit_code,
+        "signal": result.signal,
+        "duration_s": result.duration_s,
+        "cpu_s": result.cpu_s,
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "truncated": result.truncated,
+    }
+    if len(result.data) <= LONG_BYTES:
+        return (to_json(fields),)
+    return tuple(_in_parts(fields))
+
+
+def _in_parts(fields: Mapping[str, object]) -> Iterator[bytes]:
+    """Yield an object's JSON with a part for each value; equal texts become one part, used twice.
+
+    Of 1 MiB of control characters, each of which takes six bytes, that spares 6 MiB.
+    """
+    texts: dict[str, bytes] = {}
+    separator = b"{"
+    for name, value in fields.items():
+        yield separator + to_json(name) + b":"
+        if isinstance(value, str):
+            if value not in texts:
+                texts[value] = to_json(value)
+            yield texts[value]
+        else:
+            yield to_json(value)
+        separator = b","
+    yield b"}"
+
+
+def without_output(result: Result) -> Result:
+    """Return what there is to tell of a run besides its output, which may be large."""
+    if len(result.data) <= LONG_BYTES:
+        return result
+    return replace(result, data=b"", stdout=b"", stderr=b"", turns=())
 
 
 def _in_turns(result: Result) -> str:

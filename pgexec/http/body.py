@@ -6,17 +6,22 @@ import asyncio
 import re
 from functools import lru_cache
 from http import HTTPStatus
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11
 from aiohttp.helpers import parse_mimetype
 from aiohttp.web_protocol import RequestPayloadError
 
+from pgexec.http.budget import FREE_BYTES
 from pgexec.http.errors import RequestError
 from pgexec.settings.sizes import format_size
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+    from pgexec.contract import RunRequest
+    from pgexec.http.budget import Held
 
 SMALL_BYTES = 8 << 10
 """Bodies up to this size are parsed without a check: this never takes long."""
@@ -57,42 +62,77 @@ def _is_json(content_type: str) -> bool:
     )
 
 
-async def read_body(request: web.Request, limit_bytes: int, timeout_s: float) -> bytes:
+def small_body(request: web.Request) -> bytes | None:
+    """Return a body that came with its head; `None` for one that must be waited for, or is long.
+
+    There is no timer for it, no waiting, and no counting.
+    """
+    content = request.content
+    if content.is_eof() and content.total_bytes <= FREE_BYTES and content.exception() is None:
+        whole: bytes = content.read_nowait(-1)
+        return whole
+    return None
+
+
+async def read_body(
+    request: web.Request, limit_bytes: int, timeout_s: float, held: Held
+) -> bytearray:
     """Return the body. First send `100 Continue` if the client waits for it.
 
-    Raises `RequestError`: 413 over `limit_bytes`, 408 after `timeout_s`, 400 if it breaks off.
+    The body counts as `held` while it comes, and may have to give way. Raises `RequestError`: 413
+    over `limit_bytes`, 408 after `timeout_s`, 503 if there is no room for it, 400 if it breaks off.
     """
     try:
-        return await _read(request, limit_bytes, timeout_s)
+        return await _read(request, limit_bytes, timeout_s, held)
     except RequestPayloadError as error:
         raise RequestError(HTTPStatus.BAD_REQUEST, "bad_request", str(error)) from error
 
 
-async def _read(request: web.Request, limit_bytes: int, timeout_s: float) -> bytes:
+async def _read(request: web.Request, limit_bytes: int, timeout_s: float, held: Held) -> bytearray:
     if (request.content_length or 0) > limit_bytes:
         raise _too_large(limit_bytes)
-    content = request.content
-    if content.is_eof():
-        # A small body comes together with its head, and needs neither a timer nor an `await`.
-        whole: bytes = content.read_nowait(-1)
-        if len(whole) > limit_bytes:
-            raise _too_large(limit_bytes)
-        return whole
     if request.version >= HttpVersion11 and "Expect" in request.headers:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await request.writer.drain()
         request.writer.output_size = 0  # `100 Continue` is not a part of the answer
     body = bytearray()
     try:
-        async with asyncio.timeout(timeout_s):
-            while chunk := await content.readany():
+        async with asyncio.timeout(timeout_s) as deadline:
+            held.drop = lambda: deadline.reschedule(0)
+            while chunk := await request.content.readany():
                 body += chunk
                 if len(body) > limit_bytes:
                     raise _too_large(limit_bytes)
+                if not held.resize(len(body)):
+                    raise _too_much()
     except TimeoutError as error:
+        if held.dropped:
+            raise _too_much() from error
         sentence = f"the body did not arrive within {timeout_s:g} s"
         raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", sentence) from error
-    return bytes(body)
+    finally:
+        held.drop = None  # it has come: what follows waits for the pool, not for the client
+    return body
+
+
+def keep(held: Held, request: RunRequest) -> None:
+    """Count what is left of a body, for as long as its run waits and runs.
+
+    Raises `RequestError` 503 where there is no room for it.
+    """
+    # Once as the text that was parsed, once as the bytes of the job.
+    if not held.resize(2 * (getsizeof(request.code) + getsizeof(request.stdin))):
+        raise _too_much()
+
+
+def _too_much() -> RequestError:
+    return RequestError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "too_many_bytes",
+        "the server holds as much of its clients' requests as PGEXEC_BUFFER_LIMIT allows: send the "
+        "body at once, or later",
+        Retry_After="1",
+    )
 
 
 def _too_large(limit_bytes: int) -> RequestError:
@@ -103,7 +143,7 @@ def _too_large(limit_bytes: int) -> RequestError:
     )
 
 
-def cut(body: bytes) -> bytes | None:
+def cut(body: bytes | bytearray) -> bytes | bytearray | None:
     """Return the part of a body before the first comma too many, or `None` if there is none.
 
     To parse 12 MB of small values takes a second and hundreds of megabytes, and every other request

@@ -37,11 +37,15 @@ class Problem:
     sentence: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def body(self) -> bytes:
+        """The answer's body, `{"data": null, "error": …, "code": …}`."""
+        return to_json({"data": None, "error": self.sentence, "code": self.code})
+
     def response(self) -> web.Response:
-        """Return the answer; its body is `{"data": null, "error": …, "code": …}`."""
-        body = to_json({"data": None, "error": self.sentence, "code": self.code})
+        """Return the answer."""
         headers = {**JSON_HEADERS, **self.headers}
-        response = web.Response(status=self.status, body=body, headers=headers)
+        response = web.Response(status=self.status, body=self.body, headers=headers)
         if self.status in CLOSING:
             response.force_close()
         return response

@@ -69,7 +69,7 @@ class RequestLimits:
         return self.run_timeout_s if request.timeout_s is None else request.timeout_s
 
 
-def parse_run(body: bytes, limits: RequestLimits) -> RunRequest:
+def parse_run(body: bytes | bytearray, limits: RequestLimits) -> RunRequest:
     """Return the request in a JSON body.
 
     Raises `RequestError`: 400 with a sentence about the first error, 413 for code or stdin over
@@ -179,7 +179,7 @@ _JSON_TYPES = {
 }
 
 
-def _bulk_refusal(start: bytes) -> RequestError:
+def _bulk_refusal(start: bytes | bytearray) -> RequestError:
     """Return the error of a body with too many parts; `start` is its beginning."""
     try:
         RunRequest.model_validate(from_json(start, allow_partial=True))
@@ -193,7 +193,7 @@ def _bulk_refusal(start: bytes) -> RequestError:
     return RequestError(BAD, "invalid_json", "the body has more fields than a request can have")
 
 
-def _refusal(details: Iterable[ErrorDetails], body: bytes) -> RequestError:
+def _refusal(details: Iterable[ErrorDetails], body: bytes | bytearray) -> RequestError:
     first = next(iter(details))
     kind = first["type"]
     if kind == "json_invalid":

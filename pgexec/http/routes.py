@@ -17,8 +17,10 @@ from aiohttp import HttpVersion11, web
 
 from pgexec.contract import ServerStatus
 from pgexec.http.access import Access, check_host, with_key, with_own_name
-from pgexec.http.answers import describe, render_result
-from pgexec.http.body import check_json, read_body
+from pgexec.http.answers import describe, render_result, without_output
+from pgexec.http.body import check_json, keep, read_body, small_body
+from pgexec.http.budget import Budget
+from pgexec.http.delivery import deliver
 from pgexec.http.errors import JSON_HEADERS, RequestError
 from pgexec.http.openapi import (
     RUN_ANSWER,
@@ -66,6 +68,8 @@ class Context:
     recent: Recent
     page: Page
     openapi: bytes
+    bodies: Budget
+    answers: Budget
 
 
 CONTEXT = web.AppKey("context", Context)
@@ -103,24 +107,41 @@ async def run(request: web.Request, tenant: str = "") -> web.StreamResponse:
     check_json(request)
     if "Origin" in request.headers:
         check_host(request, context.settings)
-    body = await read_body(request, context.settings.body_limit, context.settings.request_timeout_s)
-    wanted = parse_run(body, context.limits)
+    if (body := small_body(request)) is not None:
+        return await respond(request, parse_run(body, context.limits))
+    with context.bodies.hold(tenant) as held:
+        wanted = parse_run(
+            await read_body(
+                request, context.settings.body_limit, context.settings.request_timeout_s, held
+            ),
+            context.limits,
+        )
+        keep(held, wanted)
+        return await respond(request, wanted)
+
+
+async def respond(request: web.Request, wanted: RunRequest) -> web.StreamResponse:
+    """Run a snippet and answer as the client wants it: with events, or with one document."""
+    context, record = request.app[CONTEXT], request[RECORD]
     if wants_events(", ".join(request.headers.getall("Accept", ()))):
-        return await answer_with_events(request, partial(answer, context, record, wanted))
+        run = partial(answer, context, record, wanted)
+        return await answer_with_events(request, run, context.answers)
     document = await answer(context, record, wanted)
-    return web.Response(body=document, headers=JSON_HEADERS)
+    if len(document) > 1:
+        return await deliver(request, document, context.answers)
+    return web.Response(body=document[0], headers=JSON_HEADERS)
 
 
 async def answer(
     context: Context, record: Record, wanted: RunRequest, progress: Progress | None = None
-) -> bytes:
-    """Run a snippet and return the JSON document of its result."""
+) -> tuple[bytes, ...]:
+    """Run a snippet and return the JSON document of its result, in parts."""
     record.language, timings = wanted.language, Timings()
     record.timings = timings
     limits = context.limits_of[wanted.language]
     timeout_s = limits.timeout_s(wanted)
     result = await context.service.run(wanted, timeout_s, record.tenant, timings, progress)
-    record.result = result
+    record.result = without_output(result)
     return render_result(result, describe(result, timeout_s, limits))
 
 
@@ -292,6 +313,8 @@ def make_app(
             ],
             limits,
         ),
+        bodies=Budget(settings.held_limit),
+        answers=Budget(settings.held_limit),
     )
     for route in routes:
         keyed = route.access.asks_key(settings)

@@ -6,11 +6,8 @@ The answer to every error is JSON.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import logging
 import sys
-import termios
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
@@ -20,7 +17,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
+from pgexec.http.crowd import Crowd
 from pgexec.http.errors import MAX_FIELD_BYTES, MAX_LINE_BYTES, problem_of
+from pgexec.http.pace import Pace
 from pgexec.http.record import RECORD, Record, request_id
 from pgexec.http.sse import STALL_S
 
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgexec.connection")
 
 BACKLOG = 1024
+WRITE_BUFFER_BYTES = 32 << 10
+"""What a client may have unsent before what answers it waits."""
 LINGER_S = 2.0
 """A refused body is still read for so many seconds, so that its client sees the answer."""
 
@@ -44,6 +45,7 @@ class HttpServer:
         *,
         request_timeout_s: float,
         keepalive_timeout_s: float,
+        max_connections: int,
         stall_timeout_s: float = STALL_S,
         shutdown_timeout_s: float = 5.0,
     ) -> None:
@@ -53,6 +55,7 @@ class HttpServer:
         self._connection = partial(
             Connection,
             answered=answered,
+            crowd=Crowd(max_connections),
             request_timeout_s=request_timeout_s,
             keepalive_timeout_s=keepalive_timeout_s,
             stall_timeout_s=stall_timeout_s,
@@ -89,18 +92,20 @@ class Connection(web.RequestHandler):
       connection kept alive, after its first bytes; else 408.
     - If a body breaks off, by bad framing or because the client stops sending, the handler that
       reads it gets an error.
-    - A client that takes nothing of its answer for `stall_timeout_s` is disconnected.
+    - A client that takes nothing of its answer for `stall_timeout_s`, or too little for that
+      long, is disconnected.
+    - Of more connections than `crowd` has places for, idle ones make way, or the new one goes.
     - Each answer, even to bytes that are not HTTP, is JSON, and is reported to `answered`.
     """
 
     __slots__ = (
         "_answered",
+        "_crowd",
         "_head_timeout_s",
         "_head_timer",
         "_last_content",
+        "_pace",
         "_some_head",
-        "_stall_timeout_s",
-        "_stall_timer",
     )
 
     def __init__(
@@ -109,6 +114,7 @@ class Connection(web.RequestHandler):
         *,
         loop: asyncio.AbstractEventLoop,
         answered: Answered,
+        crowd: Crowd,
         request_timeout_s: float,
         keepalive_timeout_s: float,
         stall_timeout_s: float = STALL_S,
@@ -128,18 +134,25 @@ class Connection(web.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._some_head = False
         self._last_content = EMPTY_PAYLOAD
-        self._stall_timeout_s = stall_timeout_s
-        self._stall_timer: asyncio.TimerHandle | None = None
+        self._crowd = crowd
+        self._pace = Pace(loop, stall_timeout_s)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for the first head."""
+        """Begin to wait for the first head, where there is a place for the connection."""
+        stream = cast("asyncio.Transport", transport)
+        if not self._crowd.enter(self):
+            self._force_close = True  # whatever it sends is not looked at
+            self._crowd.refuse(stream, self._loop.call_later)
+            return
+        stream.set_write_buffer_limits(WRITE_BUFFER_BYTES)
         super().connection_made(transport)
         self._head_timer = self._loop.call_later(self._head_timeout_s, self._head_is_late)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop waiting."""
+        self._crowd.leave(self)
         self._stop_waiting()
-        self._stop_watching()
+        self._pace.stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -179,29 +192,19 @@ class Connection(web.RequestHandler):
         """Begin to watch a client that reads too slowly: its answer fills memory meanwhile."""
         super().pause_writing()
         if self.transport is not None:
-            self._watch(self.transport)
+            self._pace.behind(self.transport)
 
     def resume_writing(self) -> None:
         """Stop watching."""
-        self._stop_watching()
+        self._pace.caught_up(self.transport)
         super().resume_writing()
 
-    def _watch(self, transport: asyncio.Transport) -> None:
-        self._stall_timer = self._loop.call_later(
-            self._stall_timeout_s, self._look, transport, untaken_bytes(transport)
-        )
-
-    def _look(self, transport: asyncio.Transport, before_bytes: int) -> None:
-        self._stop_watching()
-        if untaken_bytes(transport) < before_bytes:
-            self._watch(transport)
-        else:
-            transport.abort()
-
-    def _stop_watching(self) -> None:
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
+    @property
+    def idle_since(self) -> float | None:
+        """When the last answer was sent, or the connection made; `None` while it is in use."""
+        if not self._idle() or self._some_head:
+            return None
+        return self._next_keepalive_close_time
 
     def _idle(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
@@ -295,16 +298,3 @@ class Connection(web.RequestHandler):
         record.sign(response)
         response.force_close()
         return response
-
-
-def untaken_bytes(transport: asyncio.Transport) -> int:
-    """Return the number of written bytes that the client's side has not acknowledged yet.
-
-    Most of them are in the kernel, which may send megabytes before our own buffer shrinks. By this
-    buffer alone, a client on a slow line would seem to take nothing (tcp(7), SIOCOUTQ).
-    """
-    unsent = transport.get_write_buffer_size()
-    queued = bytearray(4)
-    with contextlib.suppress(OSError):
-        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
-    return unsent + int.from_bytes(queued, sys.byteorder)

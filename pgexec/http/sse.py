@@ -2,7 +2,8 @@
 
 The run never waits for its client. The server keeps the events that the client has not read yet:
 the last place in the queue, the last lines of the installer, and all output, which
-`PGEXEC_OUTPUT_LIMIT` bounds. A client that takes nothing at all for `STALL_S` is disconnected.
+`PGEXEC_OUTPUT_LIMIT` bounds, as does the budget for all answers. A client that takes nothing at all
+for `STALL_S` is disconnected.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import HttpVersion11, web
 from pydantic_core import to_json
 
+from pgexec.http.delivery import CHUNK_BYTES, abort, cut, held_bytes
 from pgexec.http.record import GONE, RECORD
 from pool.inside.protocol import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from pgexec.http.budget import Budget, Held
     from pgexec.service import Progress
 
 KEEPALIVE_S: Final = 15.0
@@ -30,8 +33,7 @@ STALL_S: Final = 60.0
 """A client that takes none of the sent bytes for so many seconds is disconnected."""
 MAX_LINES: Final = 1000
 MAX_LINE_CHARS: Final = 4096
-CHUNK_BYTES: Final = 32 << 10
-
+MAX_TOLD_BYTES: Final = 256 << 10
 EVENT_STREAM: Final = "text/event-stream"
 STREAM_HEADERS: Final = {
     "Content-Type": EVENT_STREAM,
@@ -78,26 +80,27 @@ def _quality(parameters: list[str]) -> float:
 
 
 async def answer_with_events(
-    request: web.Request, run: Callable[[Progress], Awaitable[bytes]]
+    request: web.Request, run: Callable[[Progress], Awaitable[tuple[bytes, ...]]], budget: Budget
 ) -> web.StreamResponse:
     """Await `run`, send its progress as events, and at the end the JSON document that it returns.
 
-    An error before the first event is raised as it is; a later error is the last event.
+    The events that are still to be sent count in `budget`. An error before the first event is
+    raised as it is; a later error is the last event.
     """
-    stream = EventStream(request)
-    try:
+    with budget.hold(request[RECORD].tenant, lambda: abort(request)) as held:
+        stream = EventStream(request, held)
         try:
-            document = await run(stream)
-        except Exception as error:
-            if not stream.begun:
-                raise
-            problem = request[RECORD].fail(error)
-            request[RECORD].status = problem.status
-            await stream.end(b"error", problem.event())
-        else:
-            await stream.end(b"result", document)
-    finally:
-        stream.close()
+            try:
+                stream.finish(b"result", await run(stream))
+            except Exception as error:
+                if not stream.begun:
+                    raise
+                problem = request[RECORD].fail(error)
+                request[RECORD].status = problem.status
+                stream.finish(b"error", (problem.event(),))
+            await stream.sent()
+        finally:
+            stream.close()
     return stream.response
 
 
@@ -107,11 +110,12 @@ class EventStream:
     The first call of one of its methods begins the stream. A task of its own then writes it.
     """
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, held: Held) -> None:
         self.response = web.StreamResponse(headers=STREAM_HEADERS)
         if request.version < HttpVersion11:
             self.response.force_close()  # in HTTP/1.0, only this tells the end of the stream
         self._request = request
+        self._held = held
         self._unsent = Unsent()
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -144,9 +148,13 @@ class EventStream:
 
     # --- its end ------------------------------------------------------------------------------
 
-    async def end(self, name: bytes, document: bytes) -> None:
-        """Send the last event, and wait until the client has all events, or has gone."""
-        self._unsent.last = _event(name, document)
+    def finish(self, name: bytes, document: tuple[bytes, ...]) -> None:
+        """Send the last event, whose document comes in parts."""
+        self._unsent.finish(name, document)
+        self._begin()
+
+    async def sent(self) -> None:
+        """Wait until the client has all events, or has gone."""
         try:
             await self._begin()
         except (ConnectionError, TimeoutError):
@@ -154,13 +162,17 @@ class EventStream:
             record.code, record.status = "client_gone", GONE
 
     def close(self) -> None:
-        """Stop writing, even if events are left."""
+        """Stop writing, and drop the events that are left."""
         if self._writer is not None:
             self._writer.cancel()
+        # A writer that failed is kept by its own traceback until the collector comes, and would
+        # keep a document of megabytes.
+        self._unsent = Unsent()
 
     # --- writing ------------------------------------------------------------------------------
 
     def _begin(self) -> asyncio.Task[None]:
+        self._held.resize(self._unsent.held_bytes)
         self._wake.set()
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name="write events")
@@ -172,7 +184,7 @@ class EventStream:
         try:
             self._request[RECORD].sign(response)
             await response.prepare(self._request)
-            data = self._unsent.take() or _BEGIN
+            data = self._take() or _BEGIN
             while data:
                 async with asyncio.timeout(STALL_S):
                     await response.write(data)
@@ -181,14 +193,13 @@ class EventStream:
                 await response.write_eof()
         except Exception:
             # A client with half a stream must see that it broke. This also ends the run.
-            if (transport := self._request.transport) is not None:
-                transport.abort()
+            abort(self._request)
             raise
 
     async def _next(self) -> bytes:
         """Wait for the next bytes to send, and return them; `b""` at the end."""
         await asyncio.sleep(0)  # else a long backlog and a fast client would block the loop
-        while not (data := self._unsent.take()) and not self._unsent.ended:
+        while not (data := self._take()) and not self._unsent.ended:
             self._wake.clear()
             try:
                 async with asyncio.timeout(KEEPALIVE_S):
@@ -197,37 +208,64 @@ class EventStream:
                 return _KEEPALIVE
         return data
 
+    def _take(self) -> bytes:
+        data = self._unsent.take()
+        self._held.resize(self._unsent.held_bytes)
+        return data
+
 
 class Unsent:
-    """The events still to be sent, in order: the progress, the output, and the `last` event."""
+    """The events still to be sent, in order: the progress, the output, and the last event."""
 
     def __init__(self) -> None:
         self.output = _Backlog()
-        self.last: bytes | None = None
         self.ended = False
+        self._last: Iterator[memoryview] | None = None
+        self._last_bytes = 0
         self._told: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_LINES)
+        self._told_bytes = 0
         make = codecs.getincrementaldecoder("utf-8")
         self._decoders = {kind: make("replace") for kind in _NAMES}
 
+    @property
+    def held_bytes(self) -> int:
+        """What all of it takes in memory, nearly."""
+        return self.output.held_bytes + self._told_bytes + self._last_bytes
+
     def tell(self, name: bytes, document: bytes) -> None:
-        """Add an event of progress, which comes before all output."""
+        """Add an event that comes before all output; the oldest go where there are too many."""
         if name == b"queue" and self._told and self._told[-1][0] == name:
-            self._told.pop()  # the place in the queue is out of date
+            self._forget(self._told.pop())  # out of date
+        while len(self._told) == MAX_LINES or self._told_bytes > MAX_TOLD_BYTES:
+            self._forget(self._told.popleft())
         self._told.append((name, document))
+        self._told_bytes += len(document)
+
+    def finish(self, name: bytes, document: tuple[bytes, ...]) -> None:
+        """Have this event follow all else; its document comes in parts."""
+        self._last = cut((b"event: %b\ndata: " % name, *document, b"\n\n"))
+        self._last_bytes = held_bytes(document)
 
     def take(self) -> bytes:
-        """Return the next events, up to `CHUNK_BYTES` or a little more."""
+        """Return the next events, up to `CHUNK_BYTES` or a little more; the last one in pieces."""
         events = bytearray()
         while self._told and len(events) < CHUNK_BYTES:
-            events += _event(*self._told.popleft())
+            told = self._told.popleft()
+            self._forget(told)
+            events += _event(*told)
         while self.output and len(events) < CHUNK_BYTES:
             events += self._text(*self.output.take(CHUNK_BYTES))
-        if self.last is not None and not (self._told or self.output or self.ended):
+        if self._last is not None and not (self._told or self.output or self.ended):
             for kind in _NAMES:
                 events += self._text(kind, b"", final=True)
-            events += self.last
-            self.ended = True
+            while len(events) < CHUNK_BYTES and not self.ended:
+                piece = next(self._last, None)
+                events += piece or b""
+                self.ended = piece is None
         return bytes(events)
+
+    def _forget(self, told: tuple[bytes, bytes]) -> None:
+        self._told_bytes -= len(told[1])
 
     def _text(self, kind: Kind, data: bytes, *, final: bool = False) -> bytes:
         text = self._decoders[kind].decode(data, final)
@@ -244,6 +282,10 @@ class _Backlog:
 
     def __bool__(self) -> bool:
         return bool(self._sizes)
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._data) + 8 * len(self._sizes)
 
     def add(self, kind: Kind, data: bytes) -> None:
         if not self._sizes:

@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     metrics_open: Flag = True
     request_timeout_s: Seconds = 10
     keepalive_timeout_s: Seconds = 75
+    max_connections: Count = 2048
+    buffer_limit: Size = 64 << 20
     page: Flag = True
     playground: Flag = True
     browser_hosts: Hosts = ()
@@ -362,6 +364,14 @@ class Settings(BaseSettings):
         own limits are never refused, however the client writes them.
         """
         return 6 * (self.code_limit + self.stdin_limit) + (64 << 10)
+
+    @property
+    def held_limit(self) -> int:
+        """Bytes that the bodies of all clients may take, and again all answers: two at the least.
+
+        A tenant may have three quarters, which thus has room for one body of the largest size.
+        """
+        return max(self.buffer_limit, 2 * self.body_limit)
 
     @property
     def exposed(self) -> bool:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgexec.http.answers import render_result
-from pgexec.http.sse import CHUNK_BYTES, Unsent
+from pgexec.http.delivery import CHUNK_BYTES
+from pgexec.http.sse import Unsent
 from pool.inside.protocol import Ending, Exit, Kind
 from pool.output import HeardOutput, Output, end_of_characters
 
@@ -50,16 +51,16 @@ def events(heard: Pieces) -> list[tuple[str, str]]:
     unsent = Unsent()
     for kind, piece in heard:
         unsent.output.add(kind, piece)
-    unsent.last = b""
+    unsent.finish(b"result", (b"null",))
     sent = b"".join(iter(unsent.take, b"")).decode()
-    lines = [line.partition(": ")[2] for line in sent.splitlines() if line]
+    *lines, _, _ = [line.partition(": ")[2] for line in sent.splitlines() if line]
     return [(name, json.loads(data)["text"]) for name, data in zip(lines[::2], lines[1::2])]  # noqa: B905
 
 
 @given(texts(), st.sampled_from([ENDED, CUT]))
 def test_data_is_the_texts_of_the_events_in_their_order(pieces: Pieces, ending: Exit) -> None:
     result, heard = collect(pieces, ending)
-    answer = json.loads(render_result(result, None))
+    answer = json.loads(b"".join(render_result(result, None)))
     told = events(heard)
     assert answer["data"] == "".join(text for _, text in told)
     for stream in ("stdout", "stderr"):

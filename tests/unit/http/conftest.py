@@ -35,13 +35,14 @@ async def serve() -> AsyncIterator[Serve]:
                 app[CONTEXT].reporter.answered,
                 request_timeout_s=settings.request_timeout_s,
                 keepalive_timeout_s=settings.keepalive_timeout_s,
+                max_connections=settings.max_connections,
                 stall_timeout_s=stall_timeout_s,
                 shutdown_timeout_s=0.1,
             )
             port = await server.start("127.0.0.1", 0)
             stack.push_async_callback(server.close)
             session = await stack.enter_async_context(ClientSession())
-            running = Running(port, service, metrics, server, session)
+            running = Running(port, service, metrics, server, session, app[CONTEXT])
 
             def hang_up() -> None:
                 for writer in running.writers:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from pgexec.contract import RunRequest
+    from pgexec.http.routes import Context
     from pgexec.http.server import HttpServer
     from pgexec.service import Progress, Timings
     from pgexec.telemetry.metrics import Metrics
@@ -121,6 +122,7 @@ class Running:
     metrics: Metrics
     server: HttpServer
     session: ClientSession
+    context: Context
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgexec.http.server import Connection, untaken_bytes
+from pgexec.http.pace import LEAST_BYTES_PER_S, Pace, untaken_bytes
+from pgexec.http.server import Connection
 from tests.unit.http.rig import make_result, read_answer
 
 if TYPE_CHECKING:
@@ -271,23 +273,33 @@ LONG = b"x" * (16 << 20)
 
 async def slow_reader(server: Running) -> tuple[socket.socket, Connection]:
     """Ask for more than the kernel buffers, and read nothing of it yet."""
+    client = await ask_and_read_nothing(server)
+    (connection,) = connections_of(server)
+    return client, connection
+
+
+async def ask_and_read_nothing(server: Running) -> socket.socket:
     server.service.result = make_result(data=LONG, stdout=LONG)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
     client.settimeout(0)
     loop = asyncio.get_running_loop()
+    before = sum(one.writing_paused for one in connections_of(server))
     await loop.sock_connect(client, ("127.0.0.1", server.port))
     await loop.sock_sendall(client, WHOLE)
     await server.service.entered.wait()
-    (connection,) = connections_of(server)
     async with asyncio.timeout(20):
-        while not connection.writing_paused:
+        while sum(one.writing_paused for one in connections_of(server)) <= before:
             await asyncio.sleep(0)
-    return client, connection
+    return client
+
+
+def held_bytes(server: Running) -> int:
+    return server.context.answers.held_bytes
 
 
 def is_watched(connection: Connection) -> bool:
-    return connection._stall_timer is not None
+    return connection._pace.watches
 
 
 def connections_of(server: Running) -> list[Connection]:
@@ -319,7 +331,7 @@ async def test_a_client_that_takes_a_little_at_a_time_gets_its_whole_answer(serv
             while untaken_bytes(transport) >= before:
                 received += len(await loop.sock_recv(client, 20_000))
             kernels += transport.get_write_buffer_size() == ours
-            connection._look(transport, before)  # what the timer does
+            connection._pace.look(transport, before)  # what the timer does
             assert not transport.is_closing()
         assert kernels, "what only the kernel had was not counted"
         while received < len(LONG):
@@ -337,3 +349,180 @@ async def test_a_client_that_keeps_up_is_not_watched(serve: Serve) -> None:
             await loop.sock_recv(client, 1 << 20)
     assert not is_watched(connection)
     client.close()
+
+
+class Clock:
+    """A loop, as far as `Pace` needs one, whose time is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, *_: object) -> Clock:
+        return self
+
+    def cancel(self) -> None: ...
+
+
+class Full:
+    """A transport with so many bytes left."""
+
+    def __init__(self, untaken: int) -> None:
+        self.untaken = untaken
+        self.aborted = False
+        self.socket = socket.socket()
+
+    def get_write_buffer_size(self) -> int:
+        return self.untaken
+
+    def get_extra_info(self, _: str) -> socket.socket:
+        return self.socket
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.socket.close()
+
+
+def paced(transport: Full, *, bytes_per_s: int, in_pieces: bool) -> float:
+    """Take an answer at a rate, and return the time at which that was too slow."""
+    clock = Clock()
+    pace = Pace(clock, 60)  # type: ignore[arg-type]
+    pace.behind(transport)  # type: ignore[arg-type]
+    while not transport.aborted and transport.untaken > 0:
+        before = transport.untaken
+        clock.now += 1
+        transport.untaken -= bytes_per_s
+        if in_pieces:
+            pace.caught_up(transport)  # type: ignore[arg-type]
+            if transport.socket.fileno() < 0:
+                break
+            pace.behind(transport)  # type: ignore[arg-type]
+        elif clock.now % 60 == 0:
+            pace.look(transport, before + 1)  # type: ignore[arg-type]
+    return clock.now
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_a_client_that_takes_a_byte_now_and_then_is_disconnected(*, in_pieces: bool) -> None:
+    slow = Full(12 << 20)
+    assert paced(slow, bytes_per_s=LEAST_BYTES_PER_S // 2, in_pieces=in_pieces) == 60
+    assert slow.aborted
+    steady = Full(2 << 20)
+    paced(steady, bytes_per_s=LEAST_BYTES_PER_S + 1, in_pieces=in_pieces)
+    assert not steady.aborted
+    steady.abort()
+
+
+async def test_of_clients_that_do_not_take_their_answers_the_first_makes_way(
+    serve: Serve,
+) -> None:
+    server = await serve(stall_timeout_s=3600, buffer_limit=5 * len(LONG))
+    first, _ = await slow_reader(server)
+    others = []
+    for _ in range(3):
+        others.append(await ask_and_read_nothing(server))
+        assert held_bytes(server) <= 5 * len(LONG)
+    loop = asyncio.get_running_loop()
+    taken = 0
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionError):
+            while chunk := await loop.sock_recv(first, 1 << 20):
+                taken += len(chunk)
+    assert taken < len(LONG)
+    answer = await server.post(BODY)
+    assert len(answer.json["data"]) == len(LONG)
+    for client in [first, *others]:
+        client.close()
+    async with asyncio.timeout(20):
+        while held_bytes(server):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_long_answer_has_one_copy(serve: Serve) -> None:
+    server = await serve(stall_timeout_s=3600)
+    client, connection = await slow_reader(server)
+    transport = connection.transport
+    assert transport is not None
+    assert transport.get_write_buffer_size() < 128 << 10
+    assert held_bytes(server) == pytest.approx(len(LONG), abs=1000)
+    client.close()
+
+
+@pytest.mark.parametrize("tenant_holds", ["bodies", "runs that wait"])
+async def test_bodies_that_are_held_back_are_refused_beyond_the_budget(
+    serve: Serve, tenant_holds: str
+) -> None:
+    limits = {"code_limit": "64k", "stdin_limit": 0, "buffer_limit": 1}
+    server = await serve(**limits)
+    server.service.gate = asyncio.Event()
+    text = json.dumps({"language": "python", "code": "x" * (60 << 10)}).encode()
+    budget = server.context.bodies
+    held_back = text if tenant_holds == "runs that wait" else text[:-1]
+    clients = []
+    for _ in range(20):
+        reader, writer = await server.connect()
+        writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(text) + held_back)
+        await server.get("/ping")
+        assert budget.held_bytes <= budget.limit_bytes * 3 // 4 + 1
+        clients.append(reader)
+    first_answer, *_ = await asyncio.wait(
+        [asyncio.ensure_future(read_answer(reader)) for reader in clients],
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    answer = first_answer.pop().result()
+    assert (answer.status, answer.json["code"]) == (503, "too_many_bytes")
+    assert answer.headers["Retry-After"] == "1"
+    small = asyncio.ensure_future(server.raw(WHOLE))
+    await server.get("/ping")
+    server.service.gate.set()
+    assert (await small).status == 200
+
+
+async def test_the_longest_idle_connection_makes_way_for_a_new_one(serve: Serve) -> None:
+    server = await serve(max_connections=3, request_timeout_s=3600)
+    idle, _ = await server.connect()
+    used, writer = await server.connect()
+    for _ in range(2):  # the session keeps its connection
+        assert (await server.get("/ping")).status == 200
+    writer.write(WHOLE)
+    assert (await read_answer(used)).status == 200
+    newest, writer = await server.connect()
+    writer.write(WHOLE)
+    assert (await read_answer(newest)).status == 200
+    assert await until_closed(idle) == b""
+    assert len(connections_of(server)) == 3
+
+
+class TestTooManyConnections:
+    @pytest.fixture(autouse=True)
+    async def _nothing_is_an_error(self) -> None:
+        """Expect the warning."""
+
+    async def test_one_more_than_can_be_is_told_so(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        server = await serve(max_connections=2)
+        server.service.gate = asyncio.Event()
+        busy = []
+        for _ in range(2):
+            reader, writer = await server.connect()
+            writer.write(WHOLE)
+            busy.append(reader)
+        async with asyncio.timeout(20):
+            while len(server.service.requests) < 2:
+                await asyncio.sleep(0.01)
+        for _ in range(3):
+            reader, writer = await server.connect()
+            writer.write(WHOLE)
+            answer = await read_answer(reader)
+            assert (answer.status, answer.json["code"]) == (503, "too_many_connections")
+            assert (answer.headers["Connection"], answer.headers["Retry-After"]) == ("close", "1")
+            assert await until_closed(reader) == b""
+        assert len(server.service.requests) == 2
+        assert [one.levelname for one in caplog.records].count("WARNING") == 1
+        server.service.gate.set()
+        for reader in busy:
+            assert (await read_answer(reader)).status == 200
+        assert (await server.get("/ping")).status == 200
