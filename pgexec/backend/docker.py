@@ -15,12 +15,12 @@ from pgexec.backend.pip import installer_config
 from pgexec.backend.preparation import Preparation
 from pgexec.backend.spec import (
     NETWORK,
+    THREADLESS,
     container_labels,
     described,
     installer_network,
     lifetime_s,
     prepare_spec,
-    thread_limits,
     trust,
 )
 from pgexec.backend.sweeper import Sweeper
@@ -160,8 +160,7 @@ class DockerBackend:
         async with self._making[profile.settings.image]:
             spec = await prepare_spec(self._engine, profile.settings)
         if profile.name != profiles.DEFAULT:
-            threads = thread_limits(profile.settings.cpus)
-            spec = replace(spec, environment={**(spec.environment or {}), **threads})
+            spec = replace(spec, environment={**(spec.environment or {}), **THREADLESS})
         if profile.dependencies:
             layer = await self.dependencies.preload(normalise(profile.dependencies), spec)
             self._layers[profile.name] = layer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,19 +101,9 @@ def lifetime_s(settings: Settings) -> float:
     return settings.max_age_s + EXPIRY_SLACK_S
 
 
-def thread_limits(cpus: float) -> dict[str, str]:
-    """Return the environment of a profile's containers that limits the threads of libraries.
-
-    BLAS, OpenMP and polars would start a thread for each processor of the machine. pyarrow, which
-    pandas and scikit-learn import if it is installed, has jemalloc; this would start a thread to
-    give memory back. No child has this thread, so these modules could not be pre-imported.
-    """
-    threads = str(math.ceil(cpus))
-    return {
-        "OMP_NUM_THREADS": threads,
-        "POLARS_MAX_THREADS": threads,
-        "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    }
+THREADLESS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""The environment by which a profile can pre-import pyarrow, and what imports it if it is there:
+pandas, scikit-learn. Its jemalloc would start a thread to give memory back, which no child has."""
 
 
 def trust(bundle: str) -> dict[str, str]:

@@ -121,7 +121,13 @@ def describe(result: Result, timeout_s: float, limits: RequestLimits) -> str | N
         case Status.OUTPUT_LIMIT:
             return f"output over the limit of {format_size(limits.output_limit_bytes)}{killed}"
         case Status.KILLED:
-            return f"killed by signal {result.signal}{_signal_name(result.signal)}"
+            hint = ""
+            if result.signal == signal.SIGBUS:
+                size = format_size(limits.disk_limit_bytes)
+                hint = (
+                    f": a mapped file was cut, or its directory is full ({size} each, /dev/shm too)"
+                )
+            return f"killed by signal {result.signal}{_signal_name(result.signal)}{hint}"
 
 
 def _exception(result: Result) -> str:

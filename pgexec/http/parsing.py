@@ -50,6 +50,7 @@ class RequestLimits:
     memory_limit_bytes: int
     output_limit_bytes: int
     packages: PackageList = EVERY_PACKAGE
+    disk_limit_bytes: int = 64 << 20
 
     @classmethod
     def of(cls, settings: Settings) -> RequestLimits:
@@ -62,6 +63,7 @@ class RequestLimits:
             memory_limit_bytes=settings.memory_limit,
             output_limit_bytes=settings.output_limit,
             packages=PackageList(settings.dependency_allow, settings.dependency_deny),
+            disk_limit_bytes=settings.disk_limit,
         )
 
     def timeout_s(self, request: RunRequest) -> float:

@@ -8,6 +8,7 @@ module determines the rights and limits of each.
 from __future__ import annotations
 
 import json
+import math
 import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -68,7 +69,25 @@ MASKED_PATHS = (
     "/sys/module",
 )
 
-_SHM_BYTES = 16 << 20
+USER = "sandbox"
+"""The name of a run's user, for USER and LOGNAME. The image's /etc/passwd does not know its number:
+without these variables `getpass.getuser()` fails."""
+
+# What Python (3.13 and later) and libraries look at before they count the machine's processors.
+_COUNTS = (
+    "PYTHON_CPU_COUNT",
+    "LOKY_MAX_CPU_COUNT",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMEXPR_MAX_THREADS",
+    "NUMBA_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
 _FRAME_SLACK_BYTES = 4096
 _VOLUME_MEMORY_BYTES = 256 << 20
 _VOLUME_PIDS = 16
@@ -151,6 +170,8 @@ def create_document(
         "sealed": True,
     }
     environment = {
+        **dict.fromkeys(("USER", "LOGNAME"), USER),
+        **processor_counts(spec.limits.cpus),
         **(spec.environment or {}),
         "HOME": spec.root_dir,
         "PYTHONPATH": RUNNER_DIR,
@@ -167,6 +188,15 @@ def create_document(
         "NetworkDisabled": spec.network == "none",
         "HostConfig": _host_config(spec, mounts),
     }
+
+
+def processor_counts(cpus: float) -> dict[str, str]:
+    """Return the variables that say how many processors a container has: `cpus`, rounded up.
+
+    On a machine with 128 of them `multiprocessing.Pool()` would start 128 processes, and BLAS as
+    many threads: more than `Limits.pids` allows.
+    """
+    return dict.fromkeys(_COUNTS, str(max(1, math.ceil(cpus))))
 
 
 def installer_document(
@@ -270,7 +300,7 @@ def _mounts(spec: ContainerSpec) -> dict[str, str]:
     mounts = {
         spec.root_dir: _tmpfs(disk, "exec"),
         "/tmp": _tmpfs(disk, "exec"),  # noqa: S108 - the container's own
-        "/dev/shm": _tmpfs(min(disk, _SHM_BYTES), "noexec"),  # noqa: S108
+        "/dev/shm": _tmpfs(disk, "noexec"),  # noqa: S108
     }
     if spec.install_bytes:
         mounts[LAYERS_DIR] = _tmpfs(spec.install_bytes, "exec")

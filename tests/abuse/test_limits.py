@@ -422,6 +422,22 @@ except OSError as error:
     assert outcome.tidy, outcome.report
 
 
+async def test_shared_memory_beyond_its_directory_is_a_bus_error(sandbox: Sandbox) -> None:
+    """It may be as large as any directory, and what is beyond that has no page to be in."""
+    outcome = await sandbox.attack("""
+import mmap, os
+fd = os.open("/dev/shm/shared", os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 80 << 20)
+shared = mmap.mmap(fd, 80 << 20)
+for page in range(0, 80 << 20, 4096):
+    shared[page] = 1
+    if page == 60 << 20: print("60 MiB", flush=True)
+""")
+    assert (outcome.status, outcome.result.signal) == (Status.KILLED, signal.SIGBUS)
+    assert outcome.text == "60 MiB\n"
+    assert outcome.tidy, outcome.report
+
+
 async def test_full_disks_and_inode_tables_at_once_are_emptied(sandbox: Sandbox) -> None:
     outcome = await sandbox.attack("""
 import os

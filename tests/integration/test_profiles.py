@@ -72,7 +72,7 @@ async def test_the_default_language_has_none_of_it(mixed: Server) -> None:
     assert "No module named 'numpy'" in answer.json["stderr"]
     names = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "JE_ARROW_MALLOC_CONF")
     code = f"import os; print(*map(os.environ.get, {names}))"
-    assert await mixed.output(code) == "None None None\n"
+    assert await mixed.output(code) == "1 1 None\n"
     assert await of_data(mixed, code) == "2 2 background_thread:false\n"
 
 

@@ -44,6 +44,25 @@ def test_what_an_installer_writes_counts_on_top_of_its_memory_limit() -> None:
     assert f"size={7 * MIB}," in config["Tmpfs"][LAYERS_DIR]
 
 
+@pytest.mark.parametrize(("cpus", "count"), [(0.1, "1"), (1.0, "1"), (2.5, "3"), (64.0, "64")])
+def test_libraries_are_told_how_many_processors_there_are(cpus: float, count: str) -> None:
+    document = create_document(replace(SPEC, limits=Limits(cpus=cpus)), labels={}, sequence=0)
+    told: list[str] = document["Env"]  # type: ignore[assignment]
+    for name in ("PYTHON_CPU_COUNT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        assert f"{name}={count}" in told
+
+
+def test_an_environment_of_its_own_comes_before_what_is_told() -> None:
+    spec = replace(SPEC, environment={"OMP_NUM_THREADS": "7", "USER": "somebody"})
+    told: list[str] = create_document(spec, labels={}, sequence=0)["Env"]  # type: ignore[assignment]
+    assert {"OMP_NUM_THREADS=7", "USER=somebody", "LOGNAME=sandbox"} <= set(told)
+
+
+def test_shared_memory_has_the_size_of_any_other_directory() -> None:
+    config = host(create_document(SPEC, labels={}, sequence=0))
+    assert config["Tmpfs"]["/dev/shm"] == config["Tmpfs"]["/tmp"].replace("exec", "noexec")
+
+
 def test_an_installer_has_no_volume_and_its_own_network() -> None:
     document = installer_document(SPEC, Limits(), network="other", guard=None, labels={})
     assert "Mounts" not in host(document)

@@ -67,3 +67,10 @@ def test_a_process_that_was_killed_for_memory_is_told_of(status: Status, begin: 
     assert said(**killed, oom_killed=True) == (
         f"{begin}; one of its processes was out of memory (limit 256 MiB)"
     )
+
+
+def test_a_bus_error_has_a_hint() -> None:
+    assert said(status=Status.KILLED, exit_code=None, signal=7) == (
+        "killed by signal 7 (SIGBUS): a mapped file was cut, or its directory is full "
+        "(64 MiB each, /dev/shm too)"
+    )
