@@ -6,10 +6,12 @@ import ast
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, cast
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, cast
 
 from pool.engine import image, sources
 from pool.engine.sources import bootstrap_command, runner_files, source
+from pool.engine.spec import RUNNER_DIR, ContainerSpec, create_document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pool.engine.docker import DockerEngine
 
 LINUX_ARGUMENT_BYTES = 128 << 10
+PAGE_BYTES = 4096
 
 
 def test_the_bootstrap_writes_every_file_and_becomes_the_script(tmp_path: Path) -> None:
@@ -40,6 +43,21 @@ def test_the_command_that_carries_the_runner_fits_what_linux_takes() -> None:
     command = bootstrap_command("/home/code/Main.py")
     assert command[4:] == [part for file in runner_files().items() for part in file]
     assert max(len(part.encode()) for part in command) < LINUX_ARGUMENT_BYTES
+
+
+def test_the_runner_and_its_bytecode_fit_into_the_tmpfs_of_an_unprepared_image() -> None:
+    document: Any = create_document(ContainerSpec("image", prepared=False), labels={}, sequence=1)
+    options = document["HostConfig"]["Tmpfs"][RUNNER_DIR].split(",")
+    limits = dict(option.split("=") for option in options if "=" in option)
+    files = {PurePosixPath(path): len(text.encode()) for path, text in runner_files().items()}
+    directories = {
+        parent for path in files for parent in path.parents if parent.is_relative_to(RUNNER_DIR)
+    }
+    # With bytecode, each file counts twice, and each directory has a `__pycache__`.
+    assert 2 * (len(files) + len(directories)) <= int(limits["nr_inodes"])
+    pages = sum(-(-size // PAGE_BYTES) for size in files.values())
+    assert limits["size"] == "1m"
+    assert 2 * pages * PAGE_BYTES <= 1 << 20
 
 
 async def test_the_prepared_image_is_another_one_as_soon_as_any_file_is(
