@@ -331,20 +331,26 @@ class DockerEngine:
                 raise
 
     async def _create(self, document: CreateDocument) -> DockerContainer:
+        known = self._is_podman
         try:
-            with self._call(Operation.CREATE):
-                if self._is_podman:
-                    document = podman.translated(document, await self._profile_path(document))
-                created = await self.docker._query_json(  # noqa: SLF001 - `create` knows no timeout
-                    "containers/create",
-                    method="POST",
-                    data=json.dumps(document).encode(),
-                    timeout=aiohttp.ClientTimeout(total=_CREATE_TIMEOUT_S),
-                )
-                return self.docker.containers.container(created["Id"])
+            return await self._create_as(document)
         except EngineError:
             self._profiles.clear()  # somebody may have removed the volume that holds them
-            raise
+            if known or not self._is_podman:
+                raise
+        return await self._create_as(document)  # only its refusal told that it is Podman
+
+    async def _create_as(self, document: CreateDocument) -> DockerContainer:
+        with self._call(Operation.CREATE):
+            if self._is_podman:
+                document = podman.translated(document, await self._profile_path(document))
+            created = await self.docker._query_json(  # noqa: SLF001 - `create` knows no timeout
+                "containers/create",
+                method="POST",
+                data=json.dumps(document).encode(),
+                timeout=aiohttp.ClientTimeout(total=_CREATE_TIMEOUT_S),
+            )
+            return self.docker.containers.container(created["Id"])
 
     async def _profile_path(self, document: CreateDocument) -> str:
         """Return where Podman's machine has the document's seccomp profile, putting it there."""
@@ -359,7 +365,7 @@ class DockerEngine:
     async def _recognise(
         self, _session: object, _context: object, answer: aiohttp.TraceRequestEndParams
     ) -> None:
-        """See by an answer whether the engine is Podman: the image is asked for before any start.
+        """See by an answer whether the engine is Podman.
 
         An answer that is no JSON, such as the upgrade to a stream, tells nothing.
         """

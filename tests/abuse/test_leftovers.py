@@ -73,7 +73,7 @@ for path in (os.__file__, "/etc/passwd"):
 sight |= {
     "files": {top: tree(top) for top in ("/home/code", "/tmp", "/dev", "/opt", "/run", "/var/tmp")},
     "roots": {top: root(top) for top in ("/home/code", "/tmp", "/dev/shm", "/dev/mqueue")},
-    "mounts": mounts,
+    "mounts": sorted(mounts),
     "processes": [name for name in os.listdir("/proc") if name.isdigit() and name != me],
     "threads": len(os.listdir("/proc/self/task")),
     "children": read(f"/proc/self/task/{me}/children"),
@@ -87,7 +87,8 @@ sight |= {
         "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
         "Cpus_allowed", "Mems_allowed", "VmLck")},
     "environment": dict(os.environ),
-    "initial environment": read("/proc/self/environ").split("PGEXEC_RUNNER")[0],
+    "initial environment": sorted(
+        line for line in read("/proc/self/environ").split("\\0") if "PGEXEC_RUNNER" not in line),
     "limits": read("/proc/self/limits"),
     "oom_score_adj": read("/proc/self/oom_score_adj"),
     "nice": os.getpriority(os.PRIO_PROCESS, 0),

@@ -121,6 +121,14 @@ async def test_the_seccomp_profile_reaches_the_engines_machine_before_the_first_
     assert fake.removed == ["1"]
 
 
+async def test_an_engine_that_is_known_by_its_refusal_only_is_asked_again(
+    served: tuple[Podman, DockerEngine],
+) -> None:
+    fake, engine = served
+    await create(engine)
+    assert len(fake.created) == 2
+
+
 async def test_a_profile_whose_volume_somebody_removed_is_put_there_again(
     served: tuple[Podman, DockerEngine],
 ) -> None:
