@@ -45,8 +45,8 @@ class Result:
     Exactly one of `exit_code` and `signal` is set. `data` is the output of both streams, in the
     order of arrival, characters whole: `turns[0]` bytes of stdout, then `turns[1]` of stderr, then
     of stdout again. `duration_s` and `cpu_s` are seconds. `peak_memory_bytes` is the largest
-    resident set of one of the snippet's processes. `oom_killed` tells that one of them was killed
-    for want of memory, `exception` the class of the exception that ended the script, if known.
+    resident set of one of the snippet's processes. `oom_killed` is true if one of them was killed
+    for lack of memory. `exception` is the class of the exception that ended the script, or `""`.
     """
 
     status: Status

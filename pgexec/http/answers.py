@@ -29,8 +29,8 @@ LONG_BYTES = 8 << 10
 def render_result(result: Result, error: str | None) -> tuple[bytes, ...]:
     """Return the JSON body of a 200 in UTF-8, in parts; bytes that are no UTF-8 become U+FFFD.
 
-    A body of more than `LONG_BYTES` of output has many parts, of which two are the same object
-    where `data` and a stream are the same text.
+    A body of more than `LONG_BYTES` of output has many parts. If `data` and a stream are the same
+    text, two parts are the same object.
     """
     try:
         stdout, stderr = result.stdout.decode(), result.stderr.decode()
@@ -60,7 +60,7 @@ def render_result(result: Result, error: str | None) -> tuple[bytes, ...]:
 def _in_parts(fields: Mapping[str, object]) -> Iterator[bytes]:
     """Yield an object's JSON with a part for each value; equal texts become one part, used twice.
 
-    Of 1 MiB of control characters, each of which takes six bytes, that spares 6 MiB.
+    Example: for 1 MiB of control characters, of six bytes each in JSON, this saves 6 MiB.
     """
     texts: dict[str, bytes] = {}
     separator = b"{"
@@ -77,14 +77,14 @@ def _in_parts(fields: Mapping[str, object]) -> Iterator[bytes]:
 
 
 def without_output(result: Result) -> Result:
-    """Return what there is to tell of a run besides its output, which may be large."""
+    """Return a result without its output, which may be large."""
     if len(result.data) <= LONG_BYTES:
         return result
     return replace(result, data=b"", stdout=b"", stderr=b"", turns=())
 
 
 def _in_turns(result: Result) -> str:
-    """Decode each stream by itself, and join the texts in their order, as the events have it.
+    """Decode each stream by itself, and join the texts in their order, as a stream of events does.
 
     Otherwise half a character of one stream could become a whole one with bytes of the other.
     """
@@ -131,15 +131,15 @@ def describe(result: Result, timeout_s: float, limits: RequestLimits) -> str | N
 
 
 def _exception(result: Result) -> str:
-    """Return the line by which the interpreter has told of the exception, else its class alone.
+    """Return the interpreter's line about the exception, or else only its class.
 
-    It is the last line of stderr that begins with the class; what the snippet may have printed
-    after it, or in its place, is only said of itself.
+    It is the last line of stderr that begins with the class. A snippet may print such a line
+    itself: it can only lie about its own end.
     """
     name = result.exception
     end = result.stderr[-_SEARCHED_BYTES:].decode("utf-8", "replace")
     for line in reversed(end.splitlines()):
-        found = line.lstrip(" |")  # as the lines of an exception group begin
+        found = line.lstrip(" |")  # lines of an exception group begin with these
         if found.startswith(f"{name}: "):
             shown = "".join(char if char.isprintable() else "\ufffd" for char in found)
             return shown if len(shown) <= _SHOWN_CHARS else shown[: _SHOWN_CHARS - 1] + "…"

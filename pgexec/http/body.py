@@ -63,9 +63,9 @@ def _is_json(content_type: str) -> bool:
 
 
 def small_body(request: web.Request) -> bytes | None:
-    """Return a body that came with its head; `None` for one that must be waited for, or is long.
+    """Return a short body that came with its head, else `None`.
 
-    There is no timer for it, no waiting, and no counting.
+    Such a body needs no timer, no `await`, and no account in the budget.
     """
     content = request.content
     if content.is_eof() and content.total_bytes <= FREE_BYTES and content.exception() is None:
@@ -111,16 +111,16 @@ async def _read(request: web.Request, limit_bytes: int, timeout_s: float, held: 
         sentence = f"the body did not arrive within {timeout_s:g} s"
         raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", sentence) from error
     finally:
-        held.drop = None  # it has come: what follows waits for the pool, not for the client
+        held.drop = None  # the body is there: from now on the request waits for the pool only
     return body
 
 
 def keep(held: Held, request: RunRequest) -> None:
-    """Count what is left of a body, for as long as its run waits and runs.
+    """Count the code and stdin of a request, while its run waits and runs.
 
-    Raises `RequestError` 503 where there is no room for it.
+    Raises `RequestError` 503 if there is no room for them.
     """
-    # Once as the text that was parsed, once as the bytes of the job.
+    # Each is held twice: as the parsed text, and as the bytes of the job.
     if not held.resize(2 * (getsizeof(request.code) + getsizeof(request.stdin))):
         raise _too_much()
 

@@ -1,9 +1,9 @@
-"""A budget for what clients make the server hold: bodies that are held back, answers not taken.
+"""A budget for the bytes that clients make the server hold: slow bodies, answers not taken.
 
-What a client has of 16 KiB or less is not counted: the bound on connections bounds that. Where
-the budget is exceeded, the tenant that holds the most gives way, and of its clients the one that
-has held more than that for the longest. So a client that keeps up is not the one that is dropped,
-and a tenant that holds little never gives way to another.
+16 KiB or less of a client are not counted: the limit on connections bounds them. If the budget is
+exceeded, the tenant that holds the most gives way; of its clients, the one that has held counted
+bytes for the longest is dropped. So a client that keeps up is not dropped, and a tenant that holds
+little never gives way to another.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 FREE_BYTES = 16 << 10
-"""What a client may have held without its being counted."""
+"""So many bytes of a client, or fewer, are not counted."""
 
 
 class Budget:
-    """At most `limit_bytes` in all, of which one tenant may have three quarters."""
+    """At most `limit_bytes` for all clients; one tenant may have three quarters of them."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -29,14 +29,14 @@ class Budget:
         self._bytes: dict[str, int] = {}
 
     def hold(self, tenant: str, drop: Callable[[], None] | None = None) -> Held:
-        """Return what one client of a tenant has held, nothing as yet; use as `with`.
+        """Return the account of one client of a tenant, which is empty; use it in a `with`.
 
-        `drop` is called once if it has to give way, and makes the client's request end.
+        If the client has to give way, `drop` is called once; it must end the client's request.
         """
         return Held(self, tenant, drop)
 
     def change(self, held: Held, by_bytes: int) -> None:
-        """Count more or less for `held`, and have others give way for it."""
+        """Count `by_bytes` more (or less, if negative) for `held`; others may have to give way."""
         tenant = held.tenant
         own = self._held.setdefault(tenant, {})
         if held.size:
@@ -51,7 +51,7 @@ class Budget:
             self._make_room(tenant)
 
     def exceeded(self, tenant: str) -> bool:
-        """Whether more is held than may be, in all or by this tenant."""
+        """Return True if all clients together, or those of this tenant, hold too much."""
         return self._bytes.get(tenant, 0) > self._tenant_bytes or (
             self.held_bytes > self.limit_bytes
         )
@@ -67,9 +67,9 @@ class Budget:
 
 
 class Held:
-    """What one client has the server hold; `size` are its bytes, as far as they are counted.
+    """The account of one client: `size` is the number of its bytes that are counted.
 
-    `drop` is `None` where it cannot give way, and once it has.
+    `drop` is `None` if the client cannot give way, or has done so.
     """
 
     __slots__ = ("_budget", "drop", "dropped", "size", "tenant")
@@ -82,9 +82,9 @@ class Held:
         self.size = 0
 
     def resize(self, size: int) -> bool:
-        """Count `size` bytes from now on, and return whether there is room for them.
+        """Count `size` bytes from now on. Returns False if there is no room for them.
 
-        Others may have to give way for it, or it itself.
+        Others, or this client itself, may have to give way.
         """
         counted = 0 if size <= FREE_BYTES or self.dropped else size
         if by_bytes := counted - self.size:
@@ -93,7 +93,7 @@ class Held:
         return not (self.dropped or (counted and self._budget.exceeded(self.tenant)))
 
     def give_way(self) -> None:
-        """Count no more, and tell the one that holds it."""
+        """Count nothing any more, and call `drop`."""
         drop, self.drop = self.drop, None
         self.resize(0)
         self.dropped = True

@@ -1,7 +1,7 @@
-"""The bound on connections: what the many may take of memory and open files.
+"""The limit on connections, which bounds the memory and the open files of many clients.
 
-When all places are taken, the connection that has been idle for the longest makes way for a new
-one. Where each has a request in progress, the new one is told so and closed.
+If all places are taken, the connection that has been idle for the longest makes way for a new one.
+If every connection has a request in progress, the new one gets an error, and is closed.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgexec.connection")
 
 LINGER_S: Final = 2.0
-"""How long a refused connection is kept for its client to read why: closing at once resets it."""
+"""A refused connection is kept for so many seconds, so that its client can read the error: if it
+were closed at once, it would be reset."""
 _LINGERING: Final = 256
-"""How many are; further ones are closed at once."""
+"""So many refused connections are kept; further ones are closed at once."""
 _LOG_EVERY_S: Final = 60.0
 
 
 class Member(Protocol):
-    """A connection, as far as it may have to make way."""
+    """The part of a connection on which its place depends."""
 
     @property
     def idle_since(self) -> float | None:
-        """When it became idle, on any clock that all members share; `None` if it is not."""
+        """The time at which it became idle, of any clock that all members share; else `None`."""
         ...
 
     def force_close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         ...
 
 
 class Crowd:
-    """The connections that are open, at most `places`."""
+    """The open connections, at most `places`."""
 
     def __init__(self, places: int) -> None:
         self.places = places
@@ -52,18 +53,18 @@ class Crowd:
         return len(self._members)
 
     def enter(self, member: Member) -> bool:
-        """Take a connection in, if there is a place or one can be made."""
+        """Take a connection in, perhaps in place of an idle one. Returns False without a place."""
         if len(self._members) >= self.places and not self._make_place():
             return False
         self._members.add(member)
         return True
 
     def leave(self, member: Member) -> None:
-        """Forget a connection, if it is in."""
+        """Remove a connection, if it is in."""
         self._members.discard(member)
 
     def _make_place(self) -> bool:
-        # Through all of them, but only where a new one comes while the server is full.
+        # This looks at all connections, but only if a new one comes while the server is full.
         idle = [(since, member) for member in self._members if (since := member.idle_since)]
         if not idle:
             return False

@@ -1,7 +1,8 @@
-"""Sending a long answer: the one copy that there is of it, piece by piece as the client takes it.
+"""Send a long answer from its only copy, piece by piece as the client takes it.
 
-aiohttp would hand it over whole, in one more copy beside its head, and the transport would keep
-what the client has not taken. So it is cut here, and counted as long as it is held.
+aiohttp would make another copy, with the head, and pass it on as a whole; the transport would keep
+the part that the client has not taken. So this module cuts the answer, and counts it while it is
+held.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ CHUNK_BYTES = 32 << 10
 async def deliver(
     request: web.Request, document: Sequence[bytes], budget: Budget
 ) -> web.StreamResponse:
-    """Send the parts of a JSON document as the answer, of status 200.
+    """Send the parts of a JSON document as the answer, with status 200.
 
-    A client that hangs up, or has to give way in the budget, is noted as gone.
+    If the client hangs up, or has to give way in the budget, the record notes it as gone.
     """
     record, response = request[RECORD], web.StreamResponse(headers=JSON_HEADERS)
     response.content_length = sum(map(len, document))
@@ -44,7 +45,7 @@ async def deliver(
 
 
 def abort(request: web.Request) -> None:
-    """Close a connection at once; what has not been sent never will be."""
+    """Close a connection at once; bytes that are not sent yet are lost."""
     if (transport := request.transport) is not None:
         transport.abort()
 
@@ -58,5 +59,5 @@ def cut(document: Sequence[bytes]) -> Iterator[memoryview]:
 
 
 def held_bytes(document: Sequence[bytes]) -> int:
-    """Return what a document takes in memory; a part may be in it twice."""
+    """Return the bytes of a document in memory; a part that is in it twice counts once."""
     return sum({id(part): len(part) for part in document}.values())

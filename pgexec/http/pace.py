@@ -1,7 +1,7 @@
-"""How fast a client takes its answers: one that takes nothing, or too little, is disconnected.
+"""Disconnect a client that takes nothing, or too little, of its answers.
 
-What it has not taken fills memory. Only the time counts in which the transport is full: a client
-that keeps up is not watched, however little there is to send.
+The bytes that it has not taken fill memory. Only the time in which the transport is full counts: a
+client that keeps up is not watched, even if there is little to send.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import asyncio
 
 LEAST_BYTES_PER_S: Final = 8 << 10
-"""What a client must take while it is behind, 64 kbit/s: a bad line over a telephone manages."""
+"""A client that is behind must take so many bytes a second: 64 kbit/s, as a bad telephone line."""
 
 
 class Pace:
-    """Watches one client between `behind` and `caught_up`; never longer than it must."""
+    """Watches one client from `behind` to `caught_up`."""
 
     __slots__ = ("_began", "_bytes", "_loop", "_seconds", "_timeout_s", "_timer", "_untaken")
 
@@ -35,7 +35,7 @@ class Pace:
 
     @property
     def watches(self) -> bool:
-        """Whether the client is behind."""
+        """True if the client is behind."""
         return self._timer is not None
 
     def behind(self, transport: asyncio.Transport) -> None:
@@ -46,7 +46,7 @@ class Pace:
         self._timer = self._loop.call_later(self._timeout_s, self.look, transport, self._untaken)
 
     def caught_up(self, transport: asyncio.Transport | None) -> None:
-        """Stop watching, but for what the client took meanwhile, which counts the next time."""
+        """Stop watching. The bytes that the client took meanwhile count the next time."""
         if self._timer is not None and transport is not None and self._is_late(transport):
             transport.abort()
         self.stop()
@@ -66,7 +66,7 @@ class Pace:
             self.behind(transport)
 
     def _is_late(self, transport: asyncio.Transport) -> bool:
-        """Count the time since the last look, and judge once it is long enough."""
+        """Count the time since the last look. Returns True if it is long enough, and too slow."""
         self._seconds += self._loop.time() - self._began
         self._bytes += max(0, self._untaken - untaken_bytes(transport))
         if self._seconds < self._timeout_s:
@@ -77,10 +77,10 @@ class Pace:
 
 
 def untaken_bytes(transport: asyncio.Transport) -> int:
-    """Return how much of what was written the client's side has not acknowledged yet.
+    """Return the number of written bytes that the client's side has not acknowledged yet.
 
-    Most of it is in the kernel, where megabytes may move before our own buffer shrinks: by
-    that alone a client on a slow line would seem to take nothing (tcp(7), SIOCOUTQ).
+    Most of them are in the kernel, which may send megabytes before our own buffer shrinks. By this
+    buffer alone, a client on a slow line would seem to take nothing (tcp(7), SIOCOUTQ).
     """
     unsent = transport.get_write_buffer_size()
     queued = bytearray(4)

@@ -121,7 +121,7 @@ async def run(request: web.Request, tenant: str = "") -> web.StreamResponse:
 
 
 async def respond(request: web.Request, wanted: RunRequest) -> web.StreamResponse:
-    """Run a snippet and answer as the client wants it: with events, or with one document."""
+    """Run a snippet and answer with events or with one document, as the client asks."""
     context, record = request.app[CONTEXT], request[RECORD]
     if wants_events(", ".join(request.headers.getall("Accept", ()))):
         run = partial(answer, context, record, wanted)

@@ -30,7 +30,7 @@ logger = logging.getLogger("pgexec.connection")
 
 BACKLOG = 1024
 WRITE_BUFFER_BYTES = 32 << 10
-"""What a client may have unsent before what answers it waits."""
+"""A handler waits while more bytes than this are unsent to its client."""
 LINGER_S = 2.0
 """A refused body is still read for so many seconds, so that its client sees the answer."""
 
@@ -94,7 +94,7 @@ class Connection(web.RequestHandler):
       reads it gets an error.
     - A client that takes nothing of its answer for `stall_timeout_s`, or too little for that
       long, is disconnected.
-    - Of more connections than `crowd` has places for, idle ones make way, or the new one goes.
+    - If `crowd` has no place for a new connection, an idle one makes way; else it is refused.
     - Each answer, even to bytes that are not HTTP, is JSON, and is reported to `answered`.
     """
 
@@ -138,10 +138,10 @@ class Connection(web.RequestHandler):
         self._pace = Pace(loop, stall_timeout_s)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for the first head, where there is a place for the connection."""
+        """Begin to wait for the first head, if there is a place for the connection."""
         stream = cast("asyncio.Transport", transport)
         if not self._crowd.enter(self):
-            self._force_close = True  # whatever it sends is not looked at
+            self._force_close = True  # the server ignores all that it sends
             self._crowd.refuse(stream, self._loop.call_later)
             return
         stream.set_write_buffer_limits(WRITE_BUFFER_BYTES)
@@ -201,7 +201,7 @@ class Connection(web.RequestHandler):
 
     @property
     def idle_since(self) -> float | None:
-        """When the last answer was sent, or the connection made; `None` while it is in use."""
+        """The time of the last answer, or of the connection's begin; `None` while it is in use."""
         if not self._idle() or self._some_head:
             return None
         return self._next_keepalive_close_time

@@ -165,8 +165,8 @@ class EventStream:
         """Stop writing, and drop the events that are left."""
         if self._writer is not None:
             self._writer.cancel()
-        # A writer that failed is kept by its own traceback until the collector comes, and would
-        # keep a document of megabytes.
+        # The traceback of a failed writer keeps the writer alive until the collector runs. Without
+        # this line it would keep a document of megabytes, too.
         self._unsent = Unsent()
 
     # --- writing ------------------------------------------------------------------------------
@@ -229,11 +229,11 @@ class Unsent:
 
     @property
     def held_bytes(self) -> int:
-        """What all of it takes in memory, nearly."""
+        """The bytes of all events in memory, nearly."""
         return self.output.held_bytes + self._told_bytes + self._last_bytes
 
     def tell(self, name: bytes, document: bytes) -> None:
-        """Add an event that comes before all output; the oldest go where there are too many."""
+        """Add an event of progress, which comes before all output. Drop the oldest of too many."""
         if name == b"queue" and self._told and self._told[-1][0] == name:
             self._forget(self._told.pop())  # out of date
         while len(self._told) == MAX_LINES or self._told_bytes > MAX_TOLD_BYTES:
@@ -242,7 +242,7 @@ class Unsent:
         self._told_bytes += len(document)
 
     def finish(self, name: bytes, document: tuple[bytes, ...]) -> None:
-        """Have this event follow all else; its document comes in parts."""
+        """Add the last event; its document comes in parts."""
         self._last = cut((b"event: %b\ndata: " % name, *document, b"\n\n"))
         self._last_bytes = held_bytes(document)
 

@@ -1,4 +1,4 @@
-"""The places for installations at the same time, for which tenants take turns."""
+"""The places for installations at the same time; tenants take turns for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """So many places, each for one installation.
+    """A number of places, each for one installation.
 
     A free place goes to the tenant with the fewest installations; among equals, to the one whose
     last turn is longest ago. A tenant with a name never has the last place: an installation takes
@@ -30,7 +30,7 @@ class Turns:
 
     @contextlib.asynccontextmanager
     async def of(self, tenant: str) -> AsyncIterator[None]:
-        """Wait for a place, and have it as long as the block lasts."""
+        """Wait for a place, and keep it until the block ends."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = tenant
         self._serve()

@@ -19,8 +19,8 @@ _PROBE_TIMEOUT_S = 1.0
 def find_engine(configured: str) -> str:
     """Return the engine's URL: the configured one, Docker's own settings', or a usual socket's.
 
-    If no engine listens, it is that of a socket which this user may not use, for the sentence that
-    follows, else the first usual one: the engine may come up later. Raises `ContextError`.
+    If no engine listens, it is a socket that exists but that this user may not use, so that the
+    error names it; else the first usual one: the engine may come up later. Raises `ContextError`.
     """
     if configured:
         return configured if "://" in configured else f"unix://{configured}"
@@ -38,9 +38,9 @@ def find_engine(configured: str) -> str:
 
 
 def why_not(url: str, error: BaseException) -> str:
-    """Say in a few words of ours why no connection to the engine at `url` came about.
+    """Return in a few words the reason why there is no connection to the engine at `url`.
 
-    Libraries wrap the system's error into each other's sentences; its number tells what it is.
+    Libraries wrap the system's error into sentences of their own; its number tells the reason.
     """
     number = _error_number(error)
     if number == errno.EACCES:
@@ -67,7 +67,7 @@ def connector_to(url: str, *, limit: int) -> tuple[aiohttp.BaseConnector, str]:
 
 
 def _trouble(path: str) -> int:
-    """Return the system's error number where nobody can be reached at a socket, else 0."""
+    """Return the system's error number if nobody answers at a socket, else 0."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_TIMEOUT_S)
         try:
@@ -78,7 +78,7 @@ def _trouble(path: str) -> int:
 
 
 def _group_of(path: str) -> str:
-    """Say which group may use a socket."""
+    """Return the name of the group that may use a socket."""
     try:
         number = os.stat(path).st_gid  # noqa: PTH116 - a path that may not even be searched
         return f"which is for the group {grp.getgrgid(number).gr_name}"
@@ -87,7 +87,7 @@ def _group_of(path: str) -> str:
 
 
 def _error_number(error: BaseException | None) -> int:
-    """Return the number of the system's error at the bottom of others, 0 where there is none."""
+    """Return the number of the system's error that is the cause of others, 0 if there is none."""
     number = 0
     while error is not None:
         inner = getattr(error, "os_error", None)  # of aiohttp, which has no number of its own

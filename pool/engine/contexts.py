@@ -1,7 +1,7 @@
-"""Where an engine is to be looked for: Docker's contexts, and the usual sockets.
+"""Find the address of an engine: Docker's contexts, and the usual sockets.
 
-`docker context use` is how Docker Desktop, Colima and a rootless set-up make themselves the engine
-that the command line speaks to. Source: `cli/context/store` of docker/cli.
+By `docker context use`, Docker Desktop, Colima and a rootless set-up make the command line speak to
+their engine. Source: `cli/context/store` of docker/cli.
 
 Standard library only, and nothing else of ours: `deploy/setup/engine_api.py` loads this file alone.
 """
@@ -18,11 +18,11 @@ _USABLE = ("unix://", "tcp://", "http://", "https://")
 
 
 class ContextError(ValueError):
-    """A context is chosen that cannot be followed; the sentence says why, and what helps."""
+    """The chosen context cannot be used; the text gives the reason and a remedy."""
 
 
 def usual_sockets() -> list[str]:
-    """List the sockets where engines listen that nobody has configured, best guess first."""
+    """List the default sockets of engines, the best guess first."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     home = Path.home()
     return [
@@ -38,7 +38,7 @@ def usual_sockets() -> list[str]:
 
 
 def configured_address() -> str:
-    """Return the engine's URL that the environment or the current context names, `""` if none does.
+    """Return the engine's URL in the environment or the current context, `""` if there is none.
 
     `DOCKER_HOST` comes before `DOCKER_CONTEXT`, and that before `docker context use`, as for the
     command line. Raises `ContextError`.
@@ -74,7 +74,7 @@ def _address_of(name: str, contexts: Path, whose: str) -> str:
 
 
 def _read(path: Path) -> dict[str, object]:
-    """Return a JSON object; an empty one stands for a file that is not there, or is none."""
+    """Return the JSON object in a file; an empty one if the file is missing, or not such JSON."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -33,7 +33,7 @@ _ABOUT_AN_IMAGE = frozenset({Operation.CREATE, Operation.INSPECT, Operation.PULL
 """If one of these operations gets a 404, the image is missing; else something else is."""
 _DOWN = frozenset({"created", "exited", "dead"})
 _RUNS_AS_WELL = frozenset({("386", "amd64"), ("arm", "arm64")})
-"""Of what architecture images run on what machine without emulation, besides its own."""
+"""Pairs of an image's architecture and another machine's, on which it runs without emulation."""
 _CREATE_TIMEOUT_S = 120.0
 """An engine that hangs for a while still creates the container afterwards: wait so many seconds
 for it, and remove it."""
@@ -180,9 +180,9 @@ class DockerEngine:
                 return ""
 
     async def foreign(self, name: str) -> str:
-        """Say in a sentence that a local image is for other processors than the engine's.
+        """Return a sentence if a local image is for other processors than the engine's, else `""`.
 
-        Returns `""` if it is not, or if either does not tell what it is for.
+        Also `""` if the image or the engine does not tell its architecture.
         """
         with self._call(Operation.INSPECT):
             its = str((await self.docker.images.inspect(name)).get("Architecture") or "")

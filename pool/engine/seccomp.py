@@ -119,8 +119,8 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 def profile(machine: str) -> str:
     """Return the profile as JSON, for the engine's `SecurityOpt: seccomp=`.
 
-    `machine` is the processor's name as Docker (`amd64`) or the kernel (`x86_64`) has it. It is
-    named in the profile because runc tells unknown calls from refused ones only where it is.
+    `machine` is the processor's name, of Docker (`amd64`) or of the kernel (`x86_64`). The profile
+    names it: without it, runc does not tell unknown calls from refused ones.
     """
     names = (_FILES, _MEMORY, _PROCESSES, _USERS, _TIME_AND_EVENTS, _SOCKETS, _WIDE)
     architecture = _ARCHITECTURES.get(_MACHINES.get(machine, machine))
@@ -144,10 +144,10 @@ def _calls_with_flags() -> list[_Rule]:
         _allow("clone", _masked(0, _CLONE_NEW_NAMESPACES, 0)),
         _allow("mmap mmap2", _masked(3, _MAP_HUGETLB, 0)),
         _allow("memfd_create", _masked(1, _MFD_HUGETLB, 0)),
-        # Without MS_SYNC it only says whether memory is mapped, as libunwind asks.
+        # Without MS_SYNC it only tells if memory is mapped; libunwind asks this.
         _allow("msync", _masked(2, _MS_SYNC, 0)),
         _fail("msync", 0, _masked(2, _MS_SYNC, _MS_SYNC)),
-        # A flag says to read only what is in the page cache.
+        # With a flag, it reads only from the page cache: this shows which files others use.
         _allow("preadv2", _equal(5, 0)),
         *(
             _allow("fcntl fcntl64", condition)
@@ -170,7 +170,7 @@ def _calls_on_sockets() -> list[_Rule]:
     return [
         _allow("socket", _equal(0, _AF_UNIX)),
         *(_allow("socket", _equal(0, family), _equal(2, kind)) for family, kind in sockets),
-        # Without a route, the kernel makes a neighbour of whatever address a packet is for.
+        # Without a route, the kernel takes any address for a neighbour's.
         _allow("sendto sendmmsg", _masked(3, _MSG_DONTROUTE, 0)),
         _allow("sendmsg", _masked(2, _MSG_DONTROUTE, 0)),
         *(_allow("setsockopt", _equal(1, level)) for level in (_TCP, _UDP, _NETLINK)),
@@ -179,7 +179,7 @@ def _calls_on_sockets() -> list[_Rule]:
             for level, options in denied.items()
             for condition in _other_than(options, index=2, end=_OPTIONS)
         ),
-        # Buffers stay as the sysctls have them; a request for others is only a wish.
+        # Buffers stay as the sysctls set them; a program must not rely on another size.
         *(
             _fail("setsockopt", 0, _equal(1, _SOCKET), _equal(2, option))
             for option in (_SO_SNDBUF, _SO_RCVBUF)
@@ -204,8 +204,8 @@ def _equal(index: int, value: int) -> _Condition:
 def _other_than(values: list[int], *, index: int, end: int) -> list[_Condition]:
     """Return conditions of which one holds for each number below `end` that is not in `values`.
 
-    `end` is a power of two. The operator "not equal" compares 64 bits, of which the kernel reads
-    but 32: it would take a forbidden number with something above it for another.
+    `end` is a power of two. The operator "not equal" compares 64 bits, but the kernel reads only 32
+    of them: a forbidden number with other high bits would pass.
     """
     found = []
     start = 0

@@ -74,7 +74,7 @@ class Child:
         return False
 
     def can_be_killed(self) -> bool:
-        """Whether this process may signal the child, as each reset must."""
+        """Return True if this process may signal the child, which each reset must do."""
         try:
             os.kill(self.pid, 0)
         except PermissionError:
@@ -115,10 +115,10 @@ class Child:
             self.exited = (status & 0xFF) << 8
 
     def exception_name(self) -> memoryview:
-        """Return what the child says of the exception that the script died of, or nothing.
+        """Return the child's name for the exception that ended the script; empty if there is none.
 
-        It stays in the page: it must not become an object of PID 1, of which the next child is a
-        copy. Release it before `close`.
+        It stays in the shared page: it must not become an object of PID 1, because the next child
+        is a copy of PID 1. Release it before `close`.
         """
         (size,) = NAME.unpack_from(self.farewell, FAREWELL.size)
         begin = FAREWELL.size + NAME.size

@@ -190,14 +190,14 @@ class Run:
         close(2)
 
     def name_exception(self) -> None:
-        """Tell PID 1 the class of the exception that the script died of.
+        """Tell PID 1 the class of the exception that ended the script.
 
-        Its message is not asked for: to make a text of it may run code of the snippet's, a second
-        time. The server finds it in what the interpreter has printed.
+        This does not ask for the message: to format it could run code of the snippet a second time.
+        The server finds the message in the interpreter's output.
         """
         trace: Any = sys.last_traceback
         if getpid() != self.pid or not (trace is None or self._is_script(trace.tb_frame)):
-            return  # forked by the script, or set by somebody else, as `code.interact` does
+            return  # a fork of the script, or not its exception: `code.interact` sets one, too
         kind: Any = sys.last_type
         module, name = _class_module(kind), _class_name(kind)
         if type(module) is str and type(name) is str:

@@ -64,9 +64,9 @@ class Exit(NamedTuple):
     """The end of a run.
 
     `status` is the exit code, or the negative number of the signal that ended the child.
-    `oom_killed` tells that the kernel has killed a process of the run for want of memory, be it the
-    child or another. `exception` is the name of the class of the exception that the script died of,
-    as far as the child knows; nothing else is in it that a snippet could not print.
+    `oom_killed` is true if the kernel has killed a process of the run for lack of memory, the child
+    or another one. `exception` is the class of the exception that ended the script, as the child
+    tells it: a snippet can forge it, as it can print anything.
     """
 
     run: int
