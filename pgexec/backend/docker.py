@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pgexec.backend.heartbeat import Heartbeat
 from pgexec.backend.laboratory import CANARY, Laboratory
@@ -27,6 +27,7 @@ from pgexec.backend.sweeper import Sweeper
 from pgexec.settings import SettingsError, profiles
 from pool.container import Container
 from pool.dependencies.requirements import normalise
+from pool.dependencies.stock import Stock
 from pool.engine.address import find_engine
 from pool.engine.docker import DockerEngine
 from pool.engine.ownership import instance_name
@@ -34,7 +35,7 @@ from pool.engine.spec import CA_BUNDLE, LABEL, LABEL_ROLE, create_document
 from pool.errors import EngineError, ImageMissing, PreimportRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from pgexec.settings import Profile, Settings
     from pool.dependencies.layer import Layer
@@ -68,13 +69,14 @@ class DockerBackend:
             trust=trust(CA_BUNDLE) if settings.ca_bundle else {},
             network=installer_network(settings),
         )
+        self._stocks: dict[str, Stock] = {}  # by language, once one of its containers has told
         self.dependencies = PooledLayers(
             self._engine,
             settings,
             installer,
             instance=self._instance,
             spec=self._spec,
-            shared=self._shared,
+            stock=self._stocks.get,
             labels=partial(self._labels, profiles.DEFAULT),
         )
         self._sweeper = Sweeper(
@@ -84,7 +86,6 @@ class DockerBackend:
             give_up_s=2 * settings.start_timeout_s,
         )
         self._layers: dict[str, Layer] = {}  # of profiles, by language
-        self._installed: dict[str, Sequence[str]] = {}  # in them
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by image
 
     def observe(self, engine: EngineObserver, layers: LayerObserver) -> None:
@@ -116,7 +117,7 @@ class DockerBackend:
             self._sweeper.start_failed()
             await self._check_prepared(preparation, spec)
             raise
-        self._installed[language] = cast("list[str]", container.runner.get("installed", []))
+        self._stocks[language] = Stock.of(container.runner)
         return container
 
     async def laboratory(self, language: str) -> Laboratory:
@@ -169,10 +170,6 @@ class DockerBackend:
 
     async def _spec(self, language: str) -> ContainerSpec:
         return await self._preparations[language].spec()
-
-    def _shared(self, language: str) -> Sequence[str]:
-        """Return the requirements that each container of a language has: by version, if known."""
-        return self._installed.get(language) or self._profiles[language].dependencies
 
     async def _check_layer(self, language: str) -> None:
         """Install a profile's layer again if it has changed."""

@@ -6,24 +6,25 @@ import asyncio
 import contextlib
 import json
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgexec.settings.profiles import DEFAULT
 from pool.dependencies.installer import Installer
-from pool.dependencies.layer import LayersConfig
+from pool.dependencies.layer import Layer, LayersConfig
 from pool.dependencies.requirements import normalise
 from pool.dependencies.store import LayerStore
 from pool.dependencies.volume import Volume
-from pool.errors import EngineError, LeaseTimeout, PoolError
+from pool.errors import EngineError, InstallError, LeaseTimeout, PoolError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from pgexec.settings import Settings
     from pool.dependencies.installer import InstallerConfig
-    from pool.dependencies.layer import Layer
     from pool.dependencies.pip_log import OnLine
     from pool.dependencies.requirements import Requirements
+    from pool.dependencies.stock import Stock
     from pool.engine.docker import DockerEngine
     from pool.engine.spec import ContainerSpec
 
@@ -37,7 +38,7 @@ class PooledLayers:
     """The layers for the containers of all pools, by language.
 
     `store` keeps the layers. `spec` returns the spec of a language's containers, which it may
-    prepare first. `shared` returns the requirements that all containers of a language have.
+    prepare first. `stock` returns what all containers of a language have, once one has told.
     """
 
     def __init__(
@@ -48,13 +49,13 @@ class PooledLayers:
         *,
         instance: str,
         spec: Callable[[str], Awaitable[ContainerSpec]],
-        shared: Callable[[str], Sequence[str]],
+        stock: Callable[[str], Stock | None],
         labels: Callable[[], Mapping[str, str]],
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._spec = spec
-        self._shared = shared
+        self._stock = stock
         self.store = LayerStore(
             Volume(engine, settings.dependency_volume, instance, labels),
             Installer(engine, installer),
@@ -73,13 +74,30 @@ class PooledLayers:
     ) -> AsyncIterator[Layer]:
         """Yield a layer, which is not evicted before the block ends; see `LayerStore.use`.
 
-        It also has the packages that all containers of the language have, in the same versions: a
-        run cannot replace a module that was imported before the fork.
+        What all containers of the language have is not installed again, and stays in the same
+        versions: a run cannot replace a module that was imported before the fork. If nothing is
+        left to install, the layer has no name.
         """
         spec = await self._prepared(language)
-        every = normalise((*requirements, *self._shared(language)))
-        async with self.store.use(every, spec, tenant=tenant, on_line=on_line) as layer:
+        stock = self._stock(language)
+        if stock is None:  # no container of the language has been ready yet
+            shared = self._settings.by_language[language].dependencies
+            requirements = normalise((*requirements, *shared))
+        else:
+            requirements = self._left(requirements, stock)
+            spec = replace(spec, installed=stock.pins)
+            if not requirements:
+                yield Layer("", "", 0, (), 0.0, 0.0)
+                return
+        async with self.store.use(requirements, spec, tenant=tenant, on_line=on_line) as layer:
             yield layer
+
+    def _left(self, requirements: Requirements, stock: Stock) -> Requirements:
+        try:
+            return stock.lacks(requirements)
+        except InstallError as error:
+            self.store.observer.failed(error.failure)
+            raise
 
     async def _prepared(self, language: str) -> ContainerSpec:
         wait_s = self._settings.lease_timeout_s

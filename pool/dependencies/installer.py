@@ -13,6 +13,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from pool.container import Container
 from pool.dependencies.archive import ArchiveError, Bounds, Inspector
 from pool.dependencies.pip_log import PipLog, classify
@@ -121,7 +124,7 @@ class Installer:
         try:
             try:
                 async with asyncio.timeout(config.timeout_s):
-                    await self._install(container, requirements, name, on_line)
+                    await self._install(container, spec, requirements, name, on_line)
             except TimeoutError as error:
                 sentence = f"{_wanted(requirements)} took over {config.timeout_s:g} s to install"
                 raise InstallError(sentence, InstallFailure.TOO_SLOW) from error
@@ -130,18 +133,28 @@ class Installer:
             await see_through(until_removed(container.id, container.destroy))
 
     async def _install(
-        self, container: Container, requirements: Requirements, name: str, on_line: OnLine
+        self,
+        container: Container,
+        spec: ContainerSpec,
+        requirements: Requirements,
+        name: str,
+        on_line: OnLine,
     ) -> None:
         log = PipLog(self.config.secrets, on_line)
+        denied = [f"{one}<0.dev0" for one in sorted(self.config.denied)]
         work = {
             "do": "install",
             "base": f"{LAYERS_DIR}/{name}",
             "requirements": requirements,
-            "constraints": [f"{one}<0.dev0" for one in sorted(self.config.denied)],
+            "constraints": [*denied, *spec.installed],
+            "profile": f"{LAYERS_DIR}/{spec.preload}",
+            "installed": _taken_as_installed(spec.installed, requirements),
         }
         status = await self._execute(container, work, log.add)
         if status != 0:
             failure, sentence = classify(log.text, status, self.config.denied)
+            if failure is InstallFailure.CONFLICT and spec.installed:
+                sentence = "it does not go with the versions that the language has"
             wanted = _wanted(requirements)
             raise InstallError(
                 f"could not install {wanted}: {sentence}", failure, log="\n".join(log.last)
@@ -225,6 +238,16 @@ class Installed:
             raise InstallError(
                 f"{wanted} took too long to store", InstallFailure.TOO_SLOW
             ) from error
+
+
+def _taken_as_installed(installed: Sequence[str], requirements: Requirements) -> list[str]:
+    """Return the packages of a profile that pip need not install again.
+
+    A package whose extras are asked for is installed, in the same version: pip has to read which
+    packages an extra needs.
+    """
+    asked = {canonicalize_name(Requirement(one).name) for one in requirements}
+    return [one for one in installed if one.partition("==")[0] not in asked]
 
 
 def _wanted(requirements: Requirements) -> str:

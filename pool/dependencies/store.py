@@ -160,7 +160,8 @@ class LayerStore:
 
     def key(self, requirements: Requirements, spec: ContainerSpec) -> str:
         """Return the key of a layer. The image's digest in it stands for Python and libc."""
-        return key_of(requirements, spec.base_id or spec.image, self.config.about)
+        profile = (spec.preload, *spec.installed) if spec.installed else ()
+        return key_of(requirements, spec.base_id or spec.image, self.config.about, *profile)
 
     # --- installing ---------------------------------------------------------------------------
 

@@ -119,6 +119,7 @@ class ContainerSpec:
     - `environment`: variables besides the image's own
     - `layers`: the volume of dependencies, mounted read-only; `preload`: the name of the layer
       that every run has
+    - `installed`: the packages of that layer, such as `numpy==2.1.0`
     - `install_bytes`: the size of a tmpfs in the volume's place, to install dependencies in
     - `seccomp`: true if our own profile replaces the engine's; `machine`: the processor of the
       engine's machine, for that profile
@@ -136,6 +137,7 @@ class ContainerSpec:
     environment: Mapping[str, str] | None = None
     layers: str = ""
     preload: str = ""
+    installed: Sequence[str] = ()
     install_bytes: int = 0
     bootstrap: Sequence[str] = ()
     guard: Mapping[str, object] | None = None

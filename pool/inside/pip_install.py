@@ -13,7 +13,8 @@ import shutil
 import stat
 import subprocess
 import sys
-from typing import BinaryIO, Iterator
+import sysconfig
+from typing import BinaryIO, Iterator, TypedDict
 
 from pool.inside.compiling import Compilers
 from pool.inside.layer_format import Entry, record
@@ -22,6 +23,22 @@ _KINDS = {stat.S_IFREG: Entry.FILE, stat.S_IFDIR: Entry.DIRECTORY, stat.S_IFLNK:
 _CHUNK = 1 << 18
 _CACHE = "__pycache__"
 
+
+class Work(TypedDict):
+    """What the server asks for, as JSON in an argument. A `send` has `do` and `base` only.
+
+    `profile` is the directory of the layer that the language's containers have anyway, and
+    `installed` are its packages, such as `six==1.0`.
+    """
+
+    do: str
+    base: str
+    requirements: list[str]
+    constraints: list[str]
+    profile: str
+    installed: list[str]
+
+
 PIP = (
     *("-m", "pip", "install", "--user", "--ignore-installed", "--no-compile", "--no-cache-dir"),
     *("--no-input", "--no-warn-script-location", "--disable-pip-version-check"),
@@ -29,19 +46,49 @@ PIP = (
 )
 
 
-def install(base: str, requirements: list[str], constraints: list[str]) -> int:
-    """Install `requirements` into the user site `base`; return the exit status of pip."""
+def install(base: str, work: Work) -> int:
+    """Install `work["requirements"]` into the user site `base`; return the exit status of pip."""
     environment = dict(os.environ, PYTHONUSERBASE=base)
     os.umask(0o022)
     os.makedirs(base)
-    if constraints:
+    if work["constraints"]:
         path = os.path.join(environment["TMPDIR"], "constraints.txt")
         with open(path, "w", encoding="utf-8") as file:
-            file.write("\n".join(constraints))
+            file.write("\n".join(work["constraints"]))
         environment["PIP_CONSTRAINT"] = path
-    command = [sys.executable, *PIP, "--", *requirements]
+    options = list(PIP)
+    if work["installed"]:
+        options.remove("--ignore-installed")
+        environment["PYTHONPATH"] = _pretended(environment["TMPDIR"], work["installed"])
+        _reach(work["profile"], base)
+    command = [sys.executable, *options, "--", *work["requirements"]]
     # pip must not compile: its bytecode holds the source file's time, which will be another one.
     return subprocess.call(command, env=environment, stdin=subprocess.DEVNULL)
+
+
+def _pretended(parent: str, installed: list[str]) -> str:
+    """Return a directory in which pip finds the packages that the profile has, such as `six==1.0`.
+
+    To pip they need nothing: what they need is in the profile, too.
+    """
+    directory = os.path.join(parent, "profile")
+    for one in installed:
+        name, _, version = one.partition("==")
+        about = os.path.join(directory, f"{name.replace('-', '_')}-{version}.dist-info")
+        os.makedirs(about)
+        with open(os.path.join(about, "METADATA"), "w", encoding="utf-8") as file:
+            file.write(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return directory
+
+
+def _reach(profile: str, base: str) -> None:
+    """Put the profile's layer on the path of each interpreter that uses the layer `base`."""
+    here, there = (
+        sysconfig.get_path("purelib", "posix_user", {"userbase": one}) for one in (base, profile)
+    )
+    os.makedirs(here)
+    with open(os.path.join(here, "pgexec-profile.pth"), "w", encoding="utf-8") as file:
+        file.write(f"import site, sys; {there!r} in sys.path or site.addsitedir({there!r})\n")
 
 
 def send(base: str) -> None:
@@ -93,14 +140,14 @@ def _send_entry(base: str, path: str, out: BinaryIO) -> Entry:
 
 def main() -> int:
     """Install or send, as the argument, a line of JSON, says. Returns the exit status."""
-    work: dict[str, object] = json.loads(sys.argv[1])
-    base = str(work["base"])
+    work: Work = json.loads(sys.argv[1])
+    base = work["base"]
     for name in ("PGEXEC_RUNNER", "PYTHONPATH"):
         os.environ.pop(name, None)
     if work["do"] == "send":
         send(base)
         return 0
-    return install(base, work["requirements"], work["constraints"])  # type: ignore[arg-type]
+    return install(base, work)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,7 @@ class Runner:
         ready = {
             "python": version,
             "implementation": sys.implementation.name,
+            "machine": os.uname().machine,
             "guard": guarded,
             "installed": self.installed,
         }

@@ -231,6 +231,7 @@ async def index(first_image: str) -> AsyncIterator[PackageIndex]:
         served.add(wheel("plain", version))
     served.add(wheel("needsone", requires=("plain<2",)))
     served.add(wheel("needsany", requires=("plain",)))
+    served.add(wheel("needstwo", requires=("plain>=2",)))
     yield served
     served.close()
 
@@ -287,6 +288,35 @@ async def test_what_a_run_asks_for_fits_the_versions_of_its_profile(
     refused = await server.run(code, language="plain", dependencies=["needsone"])
     assert (refused.status, refused.code) == (422, "install_failed")
     assert (await server.output(code, dependencies=["needsone", "needsany"])).startswith("1.0 ")
+
+
+async def test_what_a_profile_has_is_not_installed_again(
+    start: StartServer, index: PackageIndex, volume: str
+) -> None:
+    server = await start(**settings_of(index, volume, PLAIN))
+    index.asked.clear()
+    assert await server.output("import plain", language="plain", dependencies=["plain<2"]) == ""
+    refused = await server.run("pass", language="plain", dependencies=["needsany", "plain>1"])
+    assert (refused.status, refused.code) == (422, "install_failed")
+    assert refused.error.startswith("could not install plain>1: the language has plain 1.0")
+    nothing = ["needsany; python_version < '3'"]
+    assert await server.output("import plain", dependencies=nothing, language="plain") == ""
+    assert await server.output("print(1)", dependencies=nothing) == "1\n"
+    assert index.asked == []
+    code = """
+import subprocess, sys
+told = "import needsany, plain; print(plain.VERSION, needsany.__file__ != plain.__file__)"
+exec(told)
+print(subprocess.run([sys.executable, "-c", told], capture_output=True, text=True).stdout, end="")
+"""
+    answer = await server.output(code, language="plain", dependencies=["needsany"])
+    assert answer == "1.0 True\n1.0 True\n"
+    assert not [path for path in index.asked if path.startswith("/files/plain/")]
+    await server.sees("pgexec_dependency_sets", 2)
+    conflict = await server.run("pass", language="plain", dependencies=["needstwo"])
+    assert conflict.error.splitlines()[0] == (
+        "could not install needstwo: it does not go with the versions that the language has"
+    )
 
 
 async def test_callbacks_made_before_the_fork_keep_no_file(

@@ -15,12 +15,3 @@ async def test_no_two_containers_of_any_pools_have_the_same_number() -> None:
     numbers = [backend._sequence(number, one) for number in range(50) for one in languages]
     assert len(set(numbers)) == len(numbers)
     await backend.close()
-
-
-async def test_what_a_run_asks_for_comes_with_what_its_profile_has() -> None:
-    profiles = {"data": {"dependencies": ["numpy"]}}
-    backend = DockerBackend(Settings.of(docker_host=NOWHERE, profiles=profiles))
-    assert (backend._shared("python"), backend._shared("data")) == ((), ("numpy",))
-    backend._installed["data"] = ["numpy==2.1.0"]
-    assert backend._shared("data") == ["numpy==2.1.0"]
-    await backend.close()
