@@ -65,8 +65,13 @@ def _registries() -> set[int]:
         *at_fork.registered,
     ]
     holders = gc.get_referrers(*members)
-    # No namespace of a module: the interpreter clears those, even immortal ones.
-    return {id(one) for one in holders if type(one) in (list, dict) and "__name__" not in one}
+    # No namespace of a module: the interpreter clears those, even immortal ones. A list is not
+    # searched: that would compare the objects of a library that is pre-imported.
+    return {
+        id(one)
+        for one in holders
+        if type(one) is list or (type(one) is dict and "__name__" not in one)
+    }
 
 
 def _count_of_immortals() -> int:
