@@ -13,12 +13,12 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from pool.container import Container
 from pool.dependencies.archive import ArchiveError, Bounds, Inspector
-from pool.dependencies.pip_log import PipLog, classify
+from pool.dependencies.pip_log import PipLog, classify, missing_package, unfit_builds
 from pool.dependencies.throttle import Throttle
 from pool.engine.api import Engine
 from pool.engine.cleanup import see_through, until_removed
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _USER = "9999:9999"
 _STDOUT = 1
+_MAX_ANSWER_BYTES = 4096
 _TEMPORARY = "/tmp"  # noqa: S108 - the container's own
 
 
@@ -155,10 +156,27 @@ class Installer:
             failure, sentence = classify(log.text, status, self.config.denied)
             if failure is InstallFailure.CONFLICT and spec.installed:
                 sentence = "it does not go with the versions that the language has"
+            if failure is InstallFailure.NO_PACKAGE:
+                sentence = await self._unfit(container, log.text) or sentence
             wanted = _wanted(requirements)
             raise InstallError(
                 f"could not install {wanted}: {sentence}", failure, log="\n".join(log.last)
             )
+
+    async def _unfit(self, container: Container, text: str) -> str | None:
+        """Look whether a package that pip did not find has builds for other interpreters."""
+        package = missing_package(text)
+        try:
+            Requirement(package or "")
+        except InvalidRequirement:
+            return None
+        answer = bytearray()
+
+        async def hear(_stream: int, data: bytes) -> None:
+            answer.extend(data[: _MAX_ANSWER_BYTES - len(answer)])
+
+        await self._execute(container, {"do": "look", "base": "", "requirements": [package]}, hear)
+        return unfit_builds(str(package), bytes(answer))
 
     async def collect(
         self, container: Container, name: str, on_data: Callable[[bytes], Awaitable[None]]
@@ -190,7 +208,7 @@ class Installer:
 
         async def hear(stream: int, data: bytes) -> None:
             await on_output(stream, data)
-            if stream != _STDOUT or work["do"] == "install":  # a layer is bounded as a whole
+            if stream != _STDOUT or work["do"] != "send":  # a layer is bounded as a whole
                 await throttle.take(len(data))
 
         environment = {"HOME": _TEMPORARY, "TMPDIR": _TEMPORARY, "PYTHONPATH": ""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
 from typing import TYPE_CHECKING
@@ -57,6 +58,8 @@ class PipLog:
             self._on_line(text)
 
 
+_TOOLS = r"(?:cc|gcc|g\+\+|c\+\+|clang|gfortran|cargo|rustc|cmake|make|ninja|swig)"
+
 # The first that matches counts: to pip, a failed network looks like an index without packages.
 _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
     (
@@ -96,6 +99,26 @@ _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
     ),
     (
         InstallFailure.BUILD,
+        "no wheel of it fits this image, and a compiler or library to build it is missing there",
+        (
+            rf"command ['\"]?(?:\S*[/-])?{_TOOLS}['\"]? failed: No such file",
+            rf"(?:unable to execute|directory:) ['\"]?(?:\S*[/-])?{_TOOLS}\b",
+            *(r"[Uu]nknown compiler\(s\)", r"CMAKE_(?:C|CXX|Fortran)_COMPILER"),
+            *(
+                "[Nn]o [^\n]*compiler",
+                "[Cc]ompiler [^\n]*(?:not found|cannot be found|not installed)",
+            ),
+            *("(?:find|locate) [^\n]*compiler", "[Rr]ust (?:toolchain|compiler)", "rustup"),
+            rf"\b{_TOOLS}['\"]?: (?:command )?not found",
+            *("config (?:executable )?(?:is )?(?:not found|missing)", "development packages"),
+            *(
+                "fatal error: [^\n]*No such file or directory",
+                "[Hh]eaders? [^\n]*(?:not found|missing)",
+            ),
+        ),
+    ),
+    (
+        InstallFailure.BUILD,
         "it cannot be built",
         (
             *("subprocess-exited-with-error", "metadata-generation-failed", "Failed to build"),
@@ -105,6 +128,33 @@ _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
     ),
 )
 _KILLED = 128 + 9
+_MISSING = re.compile(r"No matching distribution found for (\S+)")
+
+
+def missing_package(text: str) -> str | None:
+    """Return the package of which pip found no build at all, from its output."""
+    found = _MISSING.search(text)
+    return found[1] if found else None
+
+
+def unfit_builds(package: str, answer: bytes) -> str | None:
+    """Return a sentence on builds that are for other interpreters, `None` if there are none.
+
+    `answer` is what `look` of `pool/inside/pip_install.py` printed. Foreign code may have a hand in
+    it, so it counts only if it has the right form.
+    """
+    try:
+        told = json.loads(answer)
+        builds, python, libc = int(told["builds"]), str(told["python"]), str(told["libc"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    if builds <= 0 or not re.fullmatch(r"\d\.\d+", python) or libc not in ("musl", "glibc"):
+        return None
+    helps = "with glibc, such as python:slim," if libc == "musl" else "with another Python"
+    return (
+        f"{package} exists, but none of its {builds} builds is for Python {python} on {libc}; "
+        f"an image {helps} may have one, as PGEXEC_IMAGE or that of a profile"
+    )
 
 
 def classify(

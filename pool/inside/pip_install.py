@@ -25,8 +25,9 @@ _CACHE = "__pycache__"
 
 
 class Work(TypedDict):
-    """What the server asks for, as JSON in an argument. A `send` has `do` and `base` only.
+    """What the server asks for, as JSON in an argument.
 
+    A `send` has `do` and `base` only, a `look` one requirement besides.
     `profile` is the directory of the layer that the language's containers have anyway, and
     `installed` are its packages, such as `six==1.0`.
     """
@@ -42,8 +43,10 @@ class Work(TypedDict):
 PIP = (
     *("-m", "pip", "install", "--user", "--ignore-installed", "--no-compile", "--no-cache-dir"),
     *("--no-input", "--no-warn-script-location", "--disable-pip-version-check"),
-    *("--progress-bar", "off"),
+    *("--progress-bar", "off", "--prefer-binary"),
 )
+LOOK = ("-m", "pip", "install", "-vv", "--dry-run", "--no-deps", "--ignore-installed", "--no-input")
+_UNFIT = (b"none of the wheel's tags", b"Link requires a different Python", b"No sources permitted")
 
 
 def install(base: str, work: Work) -> int:
@@ -64,6 +67,23 @@ def install(base: str, work: Work) -> int:
     command = [sys.executable, *options, "--", *work["requirements"]]
     # pip must not compile: its bytecode holds the source file's time, which will be another one.
     return subprocess.call(command, env=environment, stdin=subprocess.DEVNULL)
+
+
+def look(requirement: str) -> None:
+    """Print how many builds of a package there are that do not fit this interpreter, as JSON."""
+    options = (*LOOK, "--disable-pip-version-check", "--", requirement)
+    found = 0
+    with subprocess.Popen(
+        [sys.executable, *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as pip:
+        for line in pip.stdout or ():
+            found += any(sign in line for sign in _UNFIT)
+    libc = "musl" if "musl" in str(sysconfig.get_config_var("SOABI")) else "glibc"
+    python = ".".join(map(str, sys.version_info[:2]))
+    sys.stdout.write(json.dumps({"builds": found, "python": python, "libc": libc}))
 
 
 def _pretended(parent: str, installed: list[str]) -> str:
@@ -144,6 +164,9 @@ def main() -> int:
     base = work["base"]
     for name in ("PGEXEC_RUNNER", "PYTHONPATH"):
         os.environ.pop(name, None)
+    if work["do"] == "look":
+        look(work["requirements"][0])
+        return 0
     if work["do"] == "send":
         send(base)
         return 0

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
-from pool.dependencies.pip_log import LOG_LINES, PipLog, classify
+from pool.dependencies.pip_log import (
+    LOG_LINES,
+    PipLog,
+    classify,
+    missing_package,
+    unfit_builds,
+)
 from pool.dependencies.throttle import BYTES_PER_S, Throttle
 from pool.errors import InstallFailure
 
@@ -37,6 +44,50 @@ def test_the_reason_is_read_from_what_the_installer_printed(
     text: str, failure: InstallFailure
 ) -> None:
     assert classify(text, 1)[0] is failure
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "error: command 'gcc' failed: No such file or directory",
+        "error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory",
+        "unable to execute 'cc': No such file or directory",
+        "ERROR: Unknown compiler(s): [['cc'], ['gcc'], ['clang']]",
+        "CMake Error: CMAKE_CXX_COMPILER not set, after EnableLanguage",
+        "error: can't find Rust compiler",
+        "FileNotFoundError: [Errno 2] No such file or directory: 'cmake'",
+        "/bin/sh: make: not found",
+        "configure: error: no acceptable C compiler found in $PATH",
+        "Error: pg_config executable not found.",
+        "Error: Please make sure the libxml2 and libxslt development packages are installed.",
+        "src/x.c:1:10: fatal error: Python.h: No such file or directory",
+        "Cargo, the Rust package manager, is not installed. Get it by rustup",
+    ],
+)
+def test_a_compiler_that_is_missing_is_said(line: str) -> None:
+    failure, sentence = classify(f"{line}\nerror: subprocess-exited-with-error", 1)
+    assert failure is InstallFailure.BUILD
+    assert "no wheel of it fits this image, and a compiler" in sentence
+    assert "\n" not in sentence
+    there = "error: command '/usr/bin/gcc' failed with exit code 1\nsubprocess-exited-with-error"
+    assert classify(there, 1)[1] == "it cannot be built"
+
+
+def test_a_package_of_which_no_build_fits_is_told_from_one_that_there_is_not() -> None:
+    assert missing_package(NONE_FOUND) == "x"
+    told = {"builds": 987, "python": "3.13", "libc": "musl"}
+    sentence = unfit_builds("torch", json.dumps(told).encode()) or ""
+    assert sentence.startswith("torch exists, but none of its 987 builds is for Python 3.13")
+    answers: tuple[object, ...] = (
+        {**told, "builds": 0},
+        {**told, "python": "<b>"},
+        {},
+        [],
+        {**told, "libc": 1},
+    )
+    for answer in answers:
+        assert unfit_builds("torch", json.dumps(answer).encode()) is None
+    assert unfit_builds("torch", b"Traceback") is None
 
 
 def test_an_installer_that_was_killed_took_too_much() -> None:
