@@ -37,14 +37,23 @@ GUARD_CAPABILITIES = ("NET_ADMIN", "SETPCAP")
 """The runner has these while it boots; then `pool/inside/guard.py` drops them."""
 
 # A run could leave state for the next one in System V IPC or in message queues. A closed
-# connection in TIME_WAIT would keep its port, and show its peer, for a minute.
+# connection in TIME_WAIT would keep its port, and show its peer, for a minute. TCP would remember
+# how fast each peer was, and what cookie it gave. In cgroup version 1 the buffers of sockets are
+# outside the memory limit: they are small.
 SYSCTLS = {
     "net.ipv4.tcp_max_tw_buckets": "0",
+    "net.ipv4.tcp_no_metrics_save": "1",
+    "net.ipv4.tcp_fastopen": "0",
+    "net.ipv4.tcp_rmem": "4096 32768 131072",
+    "net.ipv4.tcp_wmem": "4096 16384 65536",
     "kernel.shmmni": "0",
     "kernel.msgmni": "0",
     "kernel.sem": "0 0 0 0",
     "fs.mqueue.queues_max": "0",
 }
+
+# An installer downloads much, for which small buffers are slow.
+INSTALLER_SYSCTLS = {name: value for name, value in SYSCTLS.items() if not name.endswith("mem")}
 
 # The engine's own list, and files that tell about the host and its other guests.
 MASKED_PATHS = (
@@ -342,7 +351,7 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
         ],
         "Tmpfs": tmpfs,
         **({"Mounts": [_volume_mount(spec.layers, read_only=True)]} if spec.layers else {}),
-        "Sysctls": SYSCTLS,
+        "Sysctls": INSTALLER_SYSCTLS if spec.install_bytes else SYSCTLS,
         "LogConfig": {"Type": "none", "Config": {}},
         **({"Runtime": spec.runtime} if spec.runtime else {}),
     }

@@ -11,6 +11,8 @@ import signal
 import stat
 import time
 
+from pool.inside.traces import Traces
+
 TIMEOUT_S = 4.0
 SETTLE_S = 0.2
 """Wait so many seconds for the kernel: it may free the resources of a dead process a little after
@@ -49,6 +51,7 @@ class Baseline:
             self._protocols = os.open("/proc/net/protocols", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:  # gVisor may have none
             self._protocols = -1
+        self._traces = Traces()
         self._state = self._measure()
 
     def restore(self, deadline: float) -> str:
@@ -72,15 +75,19 @@ class Baseline:
                 state = self._measure()
         except OSError as error:
             return f"{error.strerror}: {error.filename!r}"
-        names = ["descriptors", "sockets", *self._mounts]
+        names = ["descriptors", "sockets", "flow labels and neighbours", *self._mounts]
         for name, before, after in zip(names, self._state, state):
             if before != after:
                 return f"{name}: {after} where {before} was"
         return ""
 
     def _measure(self) -> list[tuple[int, ...]]:
-        """Count descriptors, sockets, and each mount's free blocks and inodes; note its owner."""
-        state: list[tuple[int, ...]] = [(len(os.listdir("/proc/self/fd")),), self._count_sockets()]
+        """Count descriptors, sockets, traces, each mount's free blocks and inodes; its owner."""
+        state: list[tuple[int, ...]] = [
+            (len(os.listdir("/proc/self/fd")),),
+            self._count_sockets(),
+            self._traces.count(),
+        ]
         for mount in self._mounts:
             free, root = os.statvfs(mount), os.stat(mount)
             state.append((free.f_bfree, free.f_ffree, root.st_mode, root.st_uid, root.st_gid))

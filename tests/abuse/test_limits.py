@@ -610,3 +610,26 @@ os._exit(0)
 """)
     assert outcome.status in (Status.OK, Status.ERROR)
     assert outcome.report.clean, outcome.report
+
+
+@pytest.mark.parametrize("grow", [False, True], ids=["as they are", "asked to grow"])
+async def test_what_tcp_holds_for_a_run_stays_small(sandbox: Sandbox, *, grow: bool) -> None:
+    """In cgroup version 1 it is outside the memory limit: 1000 sockets held 2.2 GiB of it."""
+    outcome = await sandbox.attack(f"""
+import socket
+held, kept = 0, []
+server = socket.socket(); server.bind(("127.0.0.1", 0)); server.listen(500)
+while len(kept) < 450:
+    ends = socket.create_connection(server.getsockname()), server.accept()[0]
+    kept.append(ends)
+    for end in ends:
+        if {grow}:
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF): end.setsockopt(socket.SOL_SOCKET, option, 1 << 24)
+        end.setblocking(False)
+        try:
+            while True: held += end.send(bytes(65536))
+        except BlockingIOError: pass
+print(held >> 20)
+""")
+    assert outcome.status in (Status.OK, Status.MEMORY_LIMIT), outcome.text
+    assert int(outcome.text or 0) < 128

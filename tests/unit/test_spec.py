@@ -63,6 +63,13 @@ def test_shared_memory_has_the_size_of_any_other_directory() -> None:
     assert config["Tmpfs"]["/dev/shm"] == config["Tmpfs"]["/tmp"].replace("exec", "noexec")
 
 
+def test_small_buffers_are_the_snippets_and_not_the_installers() -> None:
+    installer = installer_document(SPEC, Limits(), network="net", guard=None, labels={})
+    assert "net.ipv4.tcp_rmem" in host(create_document(SPEC, labels={}, sequence=0))["Sysctls"]
+    assert "net.ipv4.tcp_rmem" not in host(installer)["Sysctls"]
+    assert host(installer)["Sysctls"]["kernel.shmmni"] == "0"
+
+
 def test_an_installer_has_no_volume_and_its_own_network() -> None:
     document = installer_document(SPEC, Limits(), network="other", guard=None, labels={})
     assert "Mounts" not in host(document)
