@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv run check test pythons chaos lint lock bench fuzz clean
+.PHONY: help setup venv run check test pythons chaos ground lint lock bench fuzz clean
 
 BIN := .venv/bin
 
@@ -43,6 +43,9 @@ pythons: setup ## the tests that the interpreter's version matters to, on every 
 
 chaos: setup ## break engine and server in every way we know; PGEXEC_CHAOS_SOAK_MINUTES=30 for longer
 	@exec $(BIN)/pytest tests/chaos
+
+ground: setup ## try pgexec on another engine of Debian's next release: GROUND=podman, or docker
+	@exec tests/grounds/ground.sh $(or $(GROUND),podman)
 
 lint: venv ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check
