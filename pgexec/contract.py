@@ -13,6 +13,7 @@ from pool.job import Status
 
 MAX_DEPENDENCIES = 64
 MAX_REQUIREMENT_CHARS = 256
+MAX_USER_CHARS = 128
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -44,6 +45,13 @@ class RunRequest(BaseModel):
         bool,
         Field(description="Whether to use a container that nobody has used, and destroy it then."),
     ] = False
+    user: Annotated[
+        str | None,
+        Field(
+            description="On whose behalf the run is, in the words of the client; only with a key "
+            "that PGEXEC_TRUSTED_KEYS names. Each user is a tenant of his own."
+        ),
+    ] = None
 
 
 class RunResult(BaseModel):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-_MAY_BE_0 = frozenset({"min_idle", "autoscale", "tenant_max_running", "drain_timeout_s"})
+_MAY_BE_0 = frozenset(
+    {"min_idle", "autoscale", "tenant_max_running", "tenant_share", "drain_timeout_s"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +22,7 @@ class PoolConfig:
     autoscale: bool = True
     max_waiting: int = 256
     tenant_max_running: int = 0  # no limit
+    tenant_share: int = 0  # of the containers; no limit
     lease_timeout_s: float = 10.0
     max_uses: int = 1000
     max_age_s: float = 3600.0

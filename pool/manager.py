@@ -72,7 +72,7 @@ class PoolManager:
         self._observer = observer or Observer()
         self._now = clock
         self._fleet = Fleet(launcher, config, self._observer, self._settle, clock)
-        self._waiting = Queue(config.max_waiting)
+        self._waiting = Queue(config.max_waiting, config.tenant_share, self._fleet.leased)
         self._quota = Quota(config.tenant_max_running)
         self._meter = DemandMeter(config)
         self._forecast = Forecast(self._fleet, self._waiting, self._meter, config.max_containers)
@@ -205,7 +205,7 @@ class PoolManager:
         # The common path awaits nothing: another task between `pick` and `hold` could lease the
         # same container. Waiting leases come first: else new ones would overtake them for as long
         # as any come.
-        if not self._waiting:
+        if not self._waiting and self._waiting.may_lease(lease.tenant):
             index = planning.pick(fleet.idle, lease)
             if index is not None:
                 container = fleet.idle[index]
@@ -272,7 +272,7 @@ class PoolManager:
         # It was granted, shed or cancelled in the turn of the loop in which the timer fired.
         if future is None or future.done():
             return
-        message = f"no container came free within {lease.timeout_s:g} s"
+        message = self._waiting.late(lease)
         if reason is not None:
             message += f"; {reason}"
         if reason is not None and self._fleet.usable == 0:

@@ -7,16 +7,20 @@ fewer. So a tenant is refused only if it has `places // tenants` places or more,
 give up one of these. With one tenant this is a plain queue.
 
 Example: leases that came as a1 a2 a3 b1 c1 are served as a1 b1 c1 a2 a3.
+
+With a share, no tenant has more containers at once than that, and its further leases wait though
+containers are idle. So a tenant whose runs never end by themselves leaves some for the others.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from pool.container import Container
     from pool.lease import Lease
@@ -28,12 +32,18 @@ if TYPE_CHECKING:
 class Queue:
     """The leases that wait, each with the future that brings its container.
 
-    Iterates in the order of service. It skips a lease whose future is done: its task was just
-    cancelled, and has not yet had its turn to leave the queue.
+    Iterates in the order of service over the leases that may have a container now. It skips a
+    lease whose future is done: its task was just cancelled, and has not yet left the queue.
+
+    `share` is the number of containers that one tenant may have of those `leased`; 0 is no limit.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(
+        self, places: int, share: int = 0, leased: Collection[Container] = frozenset()
+    ) -> None:
         self.places = places
+        self._share = share
+        self._leased = leased
         self._waiting: dict[str, dict[Lease, Grant]] = {}  # by tenant, the next turn's first
         self._size = 0
         self._listeners = 0
@@ -42,14 +52,40 @@ class Queue:
         return self._size
 
     def __iter__(self) -> Iterator[Lease]:
-        turns = deque(iter(own.items()) for own in self._waiting.values())
+        if not self._share:
+            return self._in_turns({})
+        used = Counter(container.tenant for container in self._leased)
+        return self._in_turns({tenant: self._share - used[tenant] for tenant in self._waiting})
+
+    def _in_turns(self, most: dict[str, int]) -> Iterator[Lease]:
+        """Yield the leases in the order of service, of each tenant in `most` at most so many."""
+        turns = deque(
+            islice(
+                (lease for lease, grant in own.items() if not grant.done()),
+                max(0, most[tenant]) if most else None,
+            )
+            for tenant, own in self._waiting.items()
+        )
         while turns:
             own = turns.popleft()
-            for lease, grant in own:
-                if not grant.done():
-                    turns.append(own)
-                    yield lease
-                    break
+            if (lease := next(own, None)) is not None:
+                turns.append(own)
+                yield lease
+
+    def may_lease(self, tenant: str) -> bool:
+        """Return True if a tenant may have one more container."""
+        if not self._share:
+            return True
+        return sum(container.tenant == tenant for container in self._leased) < self._share
+
+    def late(self, lease: Lease) -> str:
+        """Return the text of the error for a lease that has waited for its `timeout_s`."""
+        if self.may_lease(lease.tenant):
+            return f"no container came free within {lease.timeout_s:g} s"
+        return (
+            f"this tenant has {self._share} containers in use, as many as it may, and none of "
+            f"those came free within {lease.timeout_s:g} s"
+        )
 
     def refuses(self, tenant: str) -> bool:
         """Return True if there is no place for a lease of `tenant`, and no other gives up one."""
@@ -106,7 +142,7 @@ class Queue:
         """Call the `on_queued` of each lease whose place in the queue has changed."""
         if not self._listeners:
             return
-        for position, lease in enumerate(self, 1):
+        for position, lease in enumerate(self._in_turns({}), 1):
             if lease.on_queued is not None and lease.position != position:
                 lease.position = position
                 lease.on_queued(position)

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 from pgexec.http.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from aiohttp import web
 
+    from pgexec.http.record import Record
     from pgexec.settings import Settings
     from pgexec.settings.keys import Keyring
 
@@ -68,6 +69,20 @@ def tenant_of(request: web.Request, keyring: Keyring) -> str:
             WWW_Authenticate="Bearer",
         )
     return tenant
+
+
+def name_user(record: Record, user: str, trusted: Collection[str]) -> None:
+    """Note for whom a request is; raise `RequestError` 403 where its key may not say that.
+
+    Else a tenant would have as many turns and runs as it can make up names.
+    """
+    if record.tenant not in trusted:
+        raise RequestError(
+            HTTPStatus.FORBIDDEN,
+            "untrusted_key",
+            "field 'user' may only be sent with an API key that PGEXEC_TRUSTED_KEYS names",
+        )
+    record.user = user
 
 
 def with_own_name(

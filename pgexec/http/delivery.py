@@ -32,7 +32,7 @@ async def deliver(
     record, response = request[RECORD], web.StreamResponse(headers=JSON_HEADERS)
     response.content_length = sum(map(len, document))
     record.sign(response)
-    with budget.hold(record.tenant, lambda: abort(request)) as held:
+    with budget.hold(record.holder, lambda: abort(request)) as held:
         held.resize(held_bytes(document))
         try:
             await response.prepare(request)

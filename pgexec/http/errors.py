@@ -83,6 +83,17 @@ POOL: tuple[tuple[type[pool.PoolError], int, str], ...] = (
 )
 """Child classes come before their parents: the first match counts."""
 
+_MORE = (
+    "a higher PGEXEC_POOL_MAX_CONTAINERS or a lower PGEXEC_RUN_TIMEOUT_S would help, and an API "
+    "key for each client keeps them apart"
+)
+HINTS: Mapping[str, str] = {
+    "too_many_runs": "PGEXEC_TENANT_MAX_RUNNING says how many",
+    "saturated": _MORE,
+    "lease_timeout": _MORE,
+}
+"""What an operator may change, by the code of an error of the pool."""
+
 HTTP: Mapping[int, tuple[str, str]] = {
     400: ("bad_request", "the request is not HTTP/1.1 as it should be"),
     404: ("not_found", "there is nothing here; POST /run runs code"),
@@ -115,6 +126,8 @@ def _pool_problem(error: pool.PoolError) -> Problem:
     sentence = str(error)
     if isinstance(error, pool.InstallError) and error.log:
         sentence = f"{sentence}\n{error.log}"
+    if code in HINTS and "; " not in sentence:  # else it has named another cause
+        sentence = f"{sentence}; {HINTS[code]}"
     headers = {}
     if status in COME_BACK:
         wait_s = error.retry_after_s if isinstance(error, pool.PoolSaturated) else 1.0

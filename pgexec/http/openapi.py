@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from pgexec.contract import (
     MAX_REQUIREMENT_CHARS,
+    MAX_USER_CHARS,
     InstallerLine,
     OutputText,
     QueuePlace,
@@ -58,6 +59,7 @@ _STREAM = "With Accept: text/event-stream, each event; the last one is result or
 _REFUSALS = {
     400: "The request is wrong: JSON, a field, or HTTP itself.",
     401: "There is no valid API key.",
+    403: "The API key is none that may name a user.",
     408: "The request did not arrive in time.",
     413: "The body, the code or the stdin is too large.",
     414: f"The request line is over {MAX_LINE_BYTES} bytes.",
@@ -167,6 +169,8 @@ def _schemas(limits: RequestLimits) -> Json:
     }
     number, _ = fields["timeout_s"]["anyOf"]
     number |= {"minimum": MIN_TIMEOUT_S, "maximum": limits.run_timeout_s}
+    text, _ = fields["user"]["anyOf"]
+    text |= {"minLength": 1, "maxLength": MAX_USER_CHARS, "pattern": "^[ -~]+$"}
     return schemas
 
 

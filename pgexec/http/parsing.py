@@ -11,7 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from pgexec.contract import MAX_DEPENDENCIES, MAX_REQUIREMENT_CHARS, RunRequest
+from pgexec.contract import MAX_DEPENDENCIES, MAX_REQUIREMENT_CHARS, MAX_USER_CHARS, RunRequest
 from pgexec.http.body import SMALL_BYTES, cut
 from pgexec.http.errors import RequestError
 from pgexec.settings.sizes import format_size
@@ -96,6 +96,7 @@ def parse_run(body: bytes | bytearray, limits: RequestLimits) -> RunRequest:
         _check_size("stdin", request.stdin, limits.stdin_limit_bytes)
     if request.timeout_s is not None:
         _check_timeout(request.timeout_s, limits)
+    _check_user(request.user)
     for item in request.dependencies:
         check_requirement(item)
         if (reason := limits.packages.refuses(item)) is not None:
@@ -127,6 +128,13 @@ def check_requirement(item: str) -> None:
             sentence = "is not a requirement such as 'requests' or 'numpy>=2,<3'"
     if sentence is not None:
         raise RequestError(BAD, "bad_requirement", f"dependency {_quote(item)} {sentence}")
+
+
+def _check_user(name: str | None) -> None:
+    if name is None or (0 < len(name) <= MAX_USER_CHARS and name.isascii() and name.isprintable()):
+        return
+    sentence = f"field 'user' must have 1 to {MAX_USER_CHARS} printable ASCII characters"
+    raise RequestError(BAD, "invalid_field", sentence)
 
 
 def _is_archive(name: str) -> bool:
@@ -169,6 +177,7 @@ _EXPECTED = {
     "stdin": "a string",
     "timeout_s": "a finite number above 0",
     "fresh": "true or false",
+    "user": "a string",
 }
 _JSON_TYPES = {
     type(None): "null",

@@ -43,12 +43,21 @@ class Record:
 
     id: str
     tenant: str = ""
+    user: str = ""
     language: str = ""
     timings: Timings | None = None
     result: Result | None = None
     code: str | None = None
     status: int | None = None
     began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def holder(self) -> str:
+        """The tenant in the pool's books: the key's name, and behind `/` its user, if it has one.
+
+        The name of a key has no `/` in it, so that no two are the same.
+        """
+        return f"{self.tenant}/{self.user}" if self.user else self.tenant
 
     def sign(self, response: web.StreamResponse) -> None:
         """Put the request's id, and the times of its steps until now, on an answer."""

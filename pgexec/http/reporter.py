@@ -97,6 +97,8 @@ class Reporter:
             fields["ms" if name == "total" else f"{name}_ms"] = round(part_s * 1000, 3)
         if record.tenant:
             fields["tenant"] = record.tenant
+        if record.user:
+            fields["user"] = record.user
         if record.code is not None:
             fields["code"] = record.code
         if record.result is not None:

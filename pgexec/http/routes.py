@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import HttpVersion11, web
 
 from pgexec.contract import ServerStatus
-from pgexec.http.access import Access, check_host, with_key, with_own_name
+from pgexec.http.access import Access, check_host, name_user, with_key, with_own_name
 from pgexec.http.answers import describe, render_result, without_output
 from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.budget import Budget
@@ -123,6 +123,8 @@ async def run(request: web.Request, tenant: str = "") -> web.StreamResponse:
 async def respond(request: web.Request, wanted: RunRequest) -> web.StreamResponse:
     """Run a snippet and answer with events or with one document, as the client asks."""
     context, record = request.app[CONTEXT], request[RECORD]
+    if wanted.user is not None:
+        name_user(record, wanted.user, context.settings.trusted_keys)
     if wants_events(", ".join(request.headers.getall("Accept", ()))):
         run = partial(answer, context, record, wanted)
         return await answer_with_events(request, run, context.answers)
@@ -140,7 +142,7 @@ async def answer(
     record.timings = timings
     limits = context.limits_of[wanted.language]
     timeout_s = limits.timeout_s(wanted)
-    result = await context.service.run(wanted, timeout_s, record.tenant, timings, progress)
+    result = await context.service.run(wanted, timeout_s, record.holder, timings, progress)
     record.result = without_output(result)
     return render_result(result, describe(result, timeout_s, limits))
 
@@ -217,7 +219,9 @@ ROUTES = (
         "POST",
         "/run",
         run,
-        RouteDescription("Run a snippet", RUN_ANSWER, (413, 415, 421, 422, 429, 503), RUN_BODY),
+        RouteDescription(
+            "Run a snippet", RUN_ANSWER, (403, 413, 415, 421, 422, 429, 503), RUN_BODY
+        ),
         Access.KEY,
         expect,
     ),

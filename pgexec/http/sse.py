@@ -87,7 +87,7 @@ async def answer_with_events(
     The events that are still to be sent count in `budget`. An error before the first event is
     raised as it is; a later error is the last event.
     """
-    with budget.hold(request[RECORD].tenant, lambda: abort(request)) as held:
+    with budget.hold(request[RECORD].holder, lambda: abort(request)) as held:
         stream = EventStream(request, held)
         try:
             try:

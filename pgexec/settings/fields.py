@@ -107,6 +107,13 @@ def to_hosts(value: object) -> object:
     return names
 
 
+def to_names(value: object) -> object:
+    """Read names of API keys, with commas."""
+    if not isinstance(value, str):
+        return value
+    return tuple(filter(None, (name.strip() for name in value.split(","))))
+
+
 def to_keyring(value: object) -> object:
     """Read API keys."""
     return parse_keyring(value) if isinstance(value, str) else value
@@ -160,6 +167,12 @@ Hosts = Annotated[
     BeforeValidator(to_hosts),
     Field(description="a list of host names without ports, with commas"),
 ]
+Names = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(to_names),
+    Field(description="empty or names of API keys with commas"),
+]
 Modules = Annotated[
     tuple[str, ...],
     NoDecode,
@@ -198,6 +211,11 @@ Starts = Annotated[
     Annotated[int, Field(ge=1, le=1024)] | None,
     BeforeValidator(to_starts),
     Field(description="empty or a whole number from 1 to 1024"),
+]
+Runs = Annotated[
+    Annotated[int, Field(ge=0, le=10**6)] | None,
+    BeforeValidator(to_starts),
+    Field(description="empty or a whole number from 0 to 1000000"),
 ]
 Profiles = Annotated[
     dict[str, profiles.Fields],

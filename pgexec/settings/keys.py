@@ -29,6 +29,11 @@ class Keyring:
     def __bool__(self) -> bool:
         return bool(self.entries)
 
+    @property
+    def tenants(self) -> frozenset[str]:
+        """The names of all tenants."""
+        return frozenset(name for name, _ in self.entries)
+
     def tenant(self, authorization: str | None) -> str | None:
         """Return the tenant whose key an `Authorization: Bearer` header carries, else `None`.
 

@@ -24,10 +24,12 @@ from pgexec.settings.fields import (
     Hosts,
     Keys,
     Modules,
+    Names,
     Network,
     Networks,
     Packages,
     Profiles,
+    Runs,
     Seconds,
     Sets,
     Size,
@@ -75,6 +77,7 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(min_length=1, description="an address or a host's name")] = "0.0.0.0"
     port: Annotated[int, Field(ge=0, le=65535, description="a whole number from 0 to 65535")] = 8080
     api_keys: Keys = Keyring()
+    trusted_keys: Names = ()
     metrics_open: Flag = True
     request_timeout_s: Seconds = 10
     keepalive_timeout_s: Seconds = 75
@@ -221,9 +224,7 @@ class Settings(BaseSettings):
     pool_autoscale: Flag = True
     pool_max_waiting: Count = 256
     lease_timeout_s: Seconds = 10
-    tenant_max_running: Annotated[
-        int, Field(ge=0, le=10**6, description="a whole number from 0 to 1000000")
-    ] = 0
+    tenant_max_running: Runs = None
     max_uses: Annotated[
         int, Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
     ] = 1000
@@ -304,6 +305,11 @@ class Settings(BaseSettings):
                 f"PGEXEC_CODE_LIMIT is {format_size(self.code_limit)}, but must be at most "
                 f"PGEXEC_DISK_LIMIT, which is {format_size(self.disk_limit)}"
             )
+        for name in self.trusted_keys:
+            if name not in self.api_keys.tenants:
+                raise ValueError(
+                    f"PGEXEC_TRUSTED_KEYS names {name!r}, but PGEXEC_API_KEYS does not"
+                )
         _ = self.by_language  # raises if a field of a profile is wrong
         return self
 

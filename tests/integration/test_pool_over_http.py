@@ -7,6 +7,8 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.integration.server import GATE, run_request, until
 
 if TYPE_CHECKING:
@@ -78,7 +80,8 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(start: St
     for refusal in refusals:
         assert (refusal.status, refusal.code) == (503, "saturated")
         assert int(refusal.headers["Retry-After"]) >= 1
-        assert refusal.error == "2 runs are already waiting for a container"
+        assert refusal.error.startswith("2 runs are already waiting for a container; ")
+        assert "PGEXEC_POOL_MAX_CONTAINERS" in refusal.error
     assert (await server.get("/readyz")).status == 503
     assert (await server.get("/healthz")).status == 200
     await server.open_gates()
@@ -93,7 +96,8 @@ async def test_who_waits_too_long_is_refused(start: StartServer) -> None:
     await server.sees(LEASED, 1)
     refusal = await server.run("pass")
     assert (refusal.status, refusal.code) == (503, "lease_timeout")
-    assert refusal.error == "no container came free within 0.2 s"
+    assert refusal.error.startswith("no container came free within 0.2 s; ")
+    assert "PGEXEC_POOL_MAX_CONTAINERS" in refusal.error
     assert int(refusal.headers["Retry-After"]) >= 1
     await server.open_gates()
     await first
@@ -181,6 +185,42 @@ async def test_a_container_never_crosses_from_one_tenant_to_another(start: Start
     assert len({first, other, back}) == 3
     await server.at_rest()
     assert (await server.metrics())["pgexec_container_destroyed_total{reason=evicted}"] == 2
+
+
+async def test_a_container_never_crosses_from_one_user_of_a_key_to_another(
+    start: StartServer,
+) -> None:
+    server = await start(**ONE, API_KEYS="a:key-of-a", TRUSTED_KEYS="a")
+    containers = []
+    for user in ({"user": "u1"}, {"user": "u1"}, {"user": "u2"}, {}, {"user": "u1"}):
+        answer = await server.run("pass", key="key-of-a", **user)
+        assert answer.status == 200
+        containers.append(await server.container_of(answer))
+    assert containers[0] == containers[1]
+    assert len(set(containers)) == 4
+
+
+@pytest.mark.parametrize("apart", ["keys", "users"])
+async def test_the_endless_runs_of_one_tenant_leave_containers_to_another(
+    start: StartServer, apart: str
+) -> None:
+    keys = {"API_KEYS": "a:1,b:2"} if apart == "keys" else {"API_KEYS": "a:1", "TRUSTED_KEYS": "a"}
+    hostile: dict[str, str] = {"key": "1"} if apart == "keys" else {"key": "1", "user": "h"}
+    other: dict[str, str] = {"key": "2"} if apart == "keys" else {"key": "1", "user": "o"}
+    server = await start(
+        POOL_MIN_IDLE=4, POOL_MAX_CONTAINERS=4, RUN_TIMEOUT_S=20, LEASE_TIMEOUT_S=5, **keys
+    )
+    loops = [
+        asyncio.create_task(server.run("import time\ntime.sleep(60)", **hostile)) for _ in range(12)
+    ]
+    await server.sees("pgexec_containers{state=leased}", 3)
+    for _ in range(10):
+        answer = await server.run("print(1)", **other)
+        assert (answer.status, answer.json["data"]) == (200, "1\n")
+    late = [answer for answer in await asyncio.gather(*loops) if answer.status == 503]
+    assert len(late) == 9
+    for answer in late:
+        assert answer.error.startswith("this tenant has 3 containers in use, as many as it may")
 
 
 async def test_tenants_at_the_same_time_have_containers_of_their_own(start: StartServer) -> None:

@@ -13,6 +13,7 @@ import pytest
 from dotenv import dotenv_values
 
 from pgexec.settings import Settings, SettingsError, load_settings
+from pgexec.settings.pool import pool_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +59,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (settings.pool_min_idle, settings.pool_max_containers) == (4, 16)
     assert (settings.pool_max_waiting, settings.lease_timeout_s) == (256, 10)
     assert settings.pool_autoscale
-    assert settings.tenant_max_running == 0
+    assert settings.tenant_max_running is None
     assert settings.canary_interval_s == 900
     assert (settings.max_uses, settings.max_age_s, settings.idle_timeout_s) == (1000, 3600, 300)
     assert settings.starts_at_once == len(os.sched_getaffinity(0))
@@ -480,3 +481,31 @@ def test_a_wrong_profile_stops_the_start_with_its_name_and_field(
     monkeypatch: pytest.MonkeyPatch, value: str, sentence: str
 ) -> None:
     assert refusal("PGEXEC_PROFILES", value, monkeypatch).startswith(f"PGEXEC_PROFILES: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("share", "changes"),
+    [
+        (0, {}),
+        (0, {"api_keys": "a:1"}),
+        (12, {"api_keys": "a:1,b:2"}),
+        (12, {"api_keys": "a:1", "trusted_keys": "a"}),
+        (0, {"api_keys": "a:1,a:2"}),
+        (0, {"api_keys": "a:1,b:2", "tenant_max_running": 0}),
+        (0, {"api_keys": "a:1,b:2", "tenant_max_running": 5}),
+        (0, {"api_keys": "a:1,b:2", "pool_max_containers": 1, "pool_min_idle": 1}),
+        (1, {"api_keys": "a:1,b:2", "pool_max_containers": 2, "pool_min_idle": 1}),
+    ],
+)
+def test_one_of_several_tenants_has_three_quarters_of_the_containers(
+    share: int, changes: dict[str, Any]
+) -> None:
+    settings = Settings.of(**changes)
+    assert pool_config(settings).tenant_share == share
+    assert pool_config(settings).tenant_max_running == (settings.tenant_max_running or 0)
+
+
+def test_a_trusted_key_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGEXEC_API_KEYS", "front:one")
+    sentence = refusal("PGEXEC_TRUSTED_KEYS", "frnot", monkeypatch)
+    assert "'frnot'" in sentence

@@ -293,6 +293,37 @@ async def test_who_has_its_share_gets_what_another_has_left_idle_for_a_while() -
         assert pool.seen.destroys == {Reason.EVICTED: 1}
 
 
+# --- the share ---------------------------------------------------------------------------------
+
+
+@pytest.mark.clock
+async def test_a_tenant_with_its_share_of_containers_waits_and_others_do_not() -> None:
+    async with rig(min_idle=4, max_containers=4, tenant_share=3) as pool:
+        running = [await pool.client(b"hang", tenant="a") for _ in range(3)]
+        waiting = [await pool.client(b"hang", tenant="a") for _ in range(3)]
+        assert (pool.now.leased, pool.now.idle, pool.now.waiting) == (3, 1, 3)
+        for _ in range(5):
+            assert (await pool.run(tenant="b"))[1].status is Status.OK
+        busy = [one for one in pool.engine.containers.values() if one.busy]
+        busy[0].finish()
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0.1)
+        assert (pool.now.leased, pool.now.waiting) == (3, 2)
+        for task in (*running, *waiting):
+            task.cancel()
+        await asyncio.gather(*running, *waiting, return_exceptions=True)
+
+
+@pytest.mark.clock
+async def test_the_wait_for_ones_own_share_ends_with_a_sentence_about_it() -> None:
+    async with rig(min_idle=2, max_containers=2, tenant_share=1) as pool:
+        running = await pool.client(b"hang", tenant="a")
+        with pytest.raises(LeaseTimeout, match="this tenant has 1 containers in use"):
+            await pool.run(tenant="a")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 # --- the limit ----------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgexec.http import sse as events
+from pgexec.http.errors import HINTS
 from pgexec.http.sse import wants_events
 from pool import errors as pool
 from pool.inside.protocol import Kind
@@ -225,7 +226,7 @@ async def test_a_bad_request_for_a_stream_is_an_ordinary_error(serve: Serve) -> 
             pool.LeaseTimeout("no container came free", retry_after_s=2.2),
             {
                 "data": None,
-                "error": "no container came free",
+                "error": f"no container came free; {HINTS['lease_timeout']}",
                 "code": "lease_timeout",
                 "status": 503,
                 "retry_after_s": 3,
