@@ -13,7 +13,7 @@ from pool.engine.spec import RUNNER_DIR
 from pool.language import PYTHON
 
 _ROOM = files("pool.inside")
-_SHARED = ("layer_format", "manifest", "compiling")
+_SHARED = ("fonts", "layer_format", "manifest", "compiling")
 """Programs may import these modules. Each stands after those that it imports itself."""
 _PROGRAM = """\
 import sys, types

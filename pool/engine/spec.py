@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pool.engine import seccomp
+from pool.inside import fonts
 from pool.language import PYTHON
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ def create_document(
     environment = {
         **dict.fromkeys(("USER", "LOGNAME"), USER),
         **processor_counts(spec.limits.cpus),
+        "MPLCONFIGDIR": fonts.DIRECTORY,
         **(spec.environment or {}),
         "HOME": spec.root_dir,
         "PYTHONPATH": RUNNER_DIR,

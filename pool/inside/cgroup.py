@@ -15,6 +15,8 @@ from typing import Sequence
 
 _ROOT = "/sys/fs/cgroup"
 _READ_BYTES = 4096
+_TIME_BYTES = 64
+"""Room for the first line of cpu.stat, or for all of cpuacct.usage."""
 
 
 class OomCounter:
@@ -81,7 +83,7 @@ class CpuMeter:
         if self._fd is None:
             ended = resource.getrusage(resource.RUSAGE_CHILDREN)
             return int((ended.ru_utime + ended.ru_stime) * 1e6)
-        text = os.pread(self._fd, _READ_BYTES, 0)
+        text = os.pread(self._fd, _TIME_BYTES, 0)
         if text.startswith(b"usage_usec "):
             return int(text[11 : text.index(b"\n")]) - own_ns // 1000
         return (int(text) - own_ns) // 1000

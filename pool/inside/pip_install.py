@@ -7,6 +7,8 @@ trust the files (`pool/dependencies/archive.py`).
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
 import shutil
@@ -17,11 +19,13 @@ import sysconfig
 from typing import BinaryIO, Iterator, TypedDict
 
 from pool.inside.compiling import Compilers
+from pool.inside.fonts import LISTS
 from pool.inside.layer_format import Entry, record
 
 _KINDS = {stat.S_IFREG: Entry.FILE, stat.S_IFDIR: Entry.DIRECTORY, stat.S_IFLNK: Entry.LINK}
 _CHUNK = 1 << 18
 _CACHE = "__pycache__"
+_FONTS_TIMEOUT_S = 60
 
 
 class Work(TypedDict):
@@ -66,7 +70,47 @@ def install(base: str, work: Work) -> int:
         _reach(work["profile"], base)
     command = [sys.executable, *options, "--", *work["requirements"]]
     # pip must not compile: its bytecode holds the source file's time, which will be another one.
-    return subprocess.call(command, env=environment, stdin=subprocess.DEVNULL)
+    status = subprocess.call(command, env=environment, stdin=subprocess.DEVNULL)
+    # To import a package is to run its code, which with PGEXEC_DEPENDENCY_BINARY_ONLY nothing does.
+    if status == 0 and "PIP_ONLY_BINARY" not in environment:
+        list_fonts(base)
+    return status
+
+
+def list_fonts(base: str) -> None:
+    """Let matplotlib, if it is there, make its list of fonts, for `fonts.offer`. Never raises."""
+    if not glob.glob(f"{glob.escape(base)}/lib/python*/site-packages/matplotlib/font_manager.py"):
+        return
+    lists = os.path.join(base, LISTS)
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": os.environ.get("TMPDIR", base),
+        "PYTHONUSERBASE": base,
+        "PYTHONDONTWRITEBYTECODE": "1",  # as with pip
+        "MPLCONFIGDIR": lists,
+    }
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            [sys.executable, "-c", "import matplotlib.font_manager"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_FONTS_TIMEOUT_S,
+            check=False,
+        )
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(lists)):
+            if not (entry.name.startswith("fontlist-") and entry.is_file(follow_symlinks=False)):
+                _remove(entry.path)
+        os.rmdir(lists)  # refused where there is a list
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        os.unlink(path)
 
 
 def look(requirement: str) -> None:

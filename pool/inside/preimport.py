@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Any, Iterable, Iterator
 
-from pool.inside import fast_exit, reseed, user_site
+from pool.inside import fast_exit, fonts, reseed, user_site
 
 SETTLE_S = 0.2
 """A thread, or anything else that an import leaves behind, may take so many seconds to end."""
@@ -36,6 +36,7 @@ def use_layer(directory: str) -> list[str]:
     if not os.path.isdir(directory):
         raise PreimportError("the layer of dependencies is not there")
     user_site.put_on_path(directory)
+    fonts.offer(directory)
     return user_site.installed()
 
 

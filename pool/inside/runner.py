@@ -254,7 +254,7 @@ class Runner:
         self.child = Child()
         if self.child.fork():
             snippet.become(self.users[self.forks % len(self.users)], self.child)
-            snippet.await_job(self.child, self.script, self.layers)
+            snippet.await_job(self.child, self.script, self.layers, self.preload)
             return True
         self.forks += 1
         return False

@@ -23,7 +23,7 @@ from os import fstat
 from time import monotonic, sleep
 from typing import Any
 
-from pool.inside import at_fork, fast_exit, reseed
+from pool.inside import at_fork, fast_exit, fonts, reseed
 from pool.inside.child import FAREWELL, JOB, NO_LAYER, Child
 from pool.inside.user_site import put_on_path
 
@@ -166,7 +166,7 @@ def become(uid: int, child: Child) -> None:
     gc.enable()
 
 
-def await_job(child: Child, script: str, layers: str) -> None:
+def await_job(child: Child, script: str, layers: str, preload: str) -> None:
     """Wait for the job, write its script, and remove the runner's own modules.
 
     Ends the process if PID 1 closes the job's pipe too early, or if the job's layer is missing.
@@ -175,6 +175,8 @@ def await_job(child: Child, script: str, layers: str) -> None:
     waiting.register(child.job_r, select.POLLIN)
     if not waiting.poll(_BUSY_MS):
         _warm_up()
+    if preload:
+        fonts.offer(os.path.join(layers, preload))
     run = fast_exit.begin(script)
     run.farewell = child.farewell
     layer_size, code_size = JOB.unpack(os.read(child.job_r, JOB.size))
@@ -197,6 +199,7 @@ def await_job(child: Child, script: str, layers: str) -> None:
             FAREWELL.pack_into(child.farewell, 0, NO_LAYER, 0, 0)
             os._exit(0)
         put_on_path(where)
+        fonts.offer(where)
     for name in _own_modules:
         del sys.modules[name]
     run.read(code)
