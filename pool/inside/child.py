@@ -127,7 +127,7 @@ class Child:
     def misses_its_layer(self) -> bool:
         """Return True if the child says that its layer was missing, so that no snippet ran.
 
-        A snippet can feign this. The server therefore checks the layer before it believes it.
+        A snippet can feign this. PID 1 therefore looks for the layer before it believes it.
         """
         return bool(FAREWELL.unpack_from(self.farewell)[0] == NO_LAYER)
 

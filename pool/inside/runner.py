@@ -299,7 +299,8 @@ class Runner:
         killed = os.WIFSIGNALED(wait_status)
         status = -os.WTERMSIG(wait_status) if killed else os.WEXITSTATUS(wait_status)
         oom_killed = status != 0 and self.oom.risen()
-        if header.layer_size and child.misses_its_layer():
+        layer = self.job[job_at : job_at + header.layer_size]
+        if layer and child.misses_its_layer() and not self.has_layer(layer):
             ending = Ending.NO_LAYER
         elif ending is Ending.EXITED and status != 0:
             if oom_killed:
@@ -316,6 +317,13 @@ class Runner:
             child.peak_kib * 1024,
             oom_killed,
         )
+
+    def has_layer(self, name: memoryview) -> bool:
+        """Return True if the layer is there after all, so that it was the snippet that spoke.
+
+        Only after such words does the name become an object of PID 1.
+        """
+        return os.path.isdir(os.path.join(os.fsencode(self.layers), bytes(name)))
 
     def reset(self) -> str:
         """Bring the container back to its baseline. Returns `""`, or what differs from it."""

@@ -330,6 +330,22 @@ def test_says_that_a_layer_is_missing_before_anything_runs(runner: Runner) -> No
     assert runner.run("print('ran')").stdout == b"ran\n"
 
 
+def test_a_snippet_that_says_so_does_not_make_its_layer_missing(runner: Runner) -> None:
+    (runner.layers / "there").mkdir(parents=True, exist_ok=True)
+    code = """
+import ctypes, os, struct
+for line in open("/proc/self/maps"):
+    where, access, *_ = line.split()
+    if access == "rw-s":
+        begin = int(where.split("-")[0], 16)
+        ctypes.memmove(begin, struct.pack("=iiQ", 2, 0, 0), 16)
+print("ran", flush=True)
+os.close(1); os.close(2); os._exit(0)
+"""
+    ran = runner.run(code, layer="there")
+    assert (ran.ending.ending, ran.stdout, ran.report) == (Ending.EXITED, b"ran\n", Kind.CLEAN)
+
+
 def test_shows_a_subinterpreters_output_as_it_comes(runner: Runner) -> None:
     ran = runner.run(
         "try: import _interpreters as interpreters\n"
