@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+REMEMBERED = 1000
+"""The greatest number of tenants whose last turn is remembered."""
+
 
 class Turns:
     """A number of places, each for one installation.
@@ -50,6 +53,8 @@ class Turns:
     def _give_back(self, tenant: str) -> None:
         self._free += 1
         self._running[tenant] -= 1
+        if not self._running[tenant]:
+            del self._running[tenant]
         self._serve()
 
     def _serve(self) -> None:
@@ -62,7 +67,11 @@ class Turns:
             self._free -= 1
             self._running[tenant] += 1
             self._turns += 1
+            self._last_turn.pop(tenant, None)
             self._last_turn[tenant] = self._turns
+            if len(self._last_turn) > REMEMBERED:
+                # The users of a trusted key may be very many; those of long ago come first anyway.
+                del self._last_turn[next(iter(self._last_turn))]
             if not turn.done():
                 turn.set_result(None)
 

@@ -11,7 +11,7 @@ import pytest
 
 from pool.dependencies.layer import Layer, LayersConfig
 from pool.dependencies.store import LayerStore
-from pool.dependencies.turns import Turns
+from pool.dependencies.turns import REMEMBERED, Turns
 from pool.engine.spec import ContainerSpec
 from pool.errors import (
     ContainerLost,
@@ -449,3 +449,12 @@ async def test_closing_ends_what_goes_on_and_notes_what_was_used() -> None:
     assert bench.installer.now == 0
     assert set(bench.volume.used) == {name}
     assert not bench.volume.up
+
+
+async def test_turns_of_ever_new_tenants_are_not_remembered_for_ever() -> None:
+    turns = Turns(2)
+    for number in range(REMEMBERED + 10):
+        async with turns.of(f"front/{number}"):
+            pass
+    assert len(turns._last_turn) == REMEMBERED
+    assert not turns._running
