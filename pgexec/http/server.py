@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgexec.connection")
 
 BACKLOG = 1024
+MAX_HEAD_BYTES = 64 << 10
+"""aiohttp has a limit on each line and on their number, which together allow 1 MiB."""
 WRITE_BUFFER_BYTES = 32 << 10
 """A handler waits while more bytes than this are unsent to its client."""
 LINGER_S = 2.0
@@ -101,6 +103,7 @@ class Connection(web.RequestHandler):
     __slots__ = (
         "_answered",
         "_crowd",
+        "_head_bytes",
         "_head_timeout_s",
         "_head_timer",
         "_last_content",
@@ -133,6 +136,7 @@ class Connection(web.RequestHandler):
         self._head_timeout_s = request_timeout_s
         self._head_timer: asyncio.TimerHandle | None = None
         self._some_head = False
+        self._head_bytes = 0
         self._last_content = EMPTY_PAYLOAD
         self._crowd = crowd
         self._pace = Pace(loop, stall_timeout_s)
@@ -157,14 +161,21 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and limit the time of a head that comes in pieces."""
-        seen = self._request_count
+        seen, in_head = self._request_count, self._last_content.is_eof()
         super().data_received(data)
         if self._request_count != seen:
             self._stop_waiting()
+            self._head_bytes = 0
             if self._messages:
                 self._last_content = self._messages[-1][1]
             self._hand_over_body_error()
-        elif data and (self._head_timer is not None or self._idle()):
+            return
+        if in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_head(LineTooLong("the head", str(MAX_HEAD_BYTES)))
+                return
+        if data and (self._head_timer is not None or self._idle()):
             self._some_head = True
             if self._head_timer is None:
                 self._head_timer = self._loop.call_later(self._head_timeout_s, self._head_is_late)
@@ -224,12 +235,21 @@ class Connection(web.RequestHandler):
             # No request has begun, so there is nothing to answer.
             self.force_close()
             return
-        error = HttpProcessingError(
-            code=HTTPStatus.REQUEST_TIMEOUT, message="the head did not arrive in time"
+        self._refuse_head(
+            HttpProcessingError(
+                code=HTTPStatus.REQUEST_TIMEOUT, message="the head did not arrive in time"
+            )
         )
-        late = _ErrInfo(status=HTTPStatus.REQUEST_TIMEOUT, exc=error, message=error.message)
+
+    def _refuse_head(self, error: HttpProcessingError) -> None:
+        """Answer a head that is not complete, and read no further."""
+        self._close = True
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return  # a request before it is being answered; then the connection ends
+        refused = _ErrInfo(status=error.code, exc=error, message=error.message)
         self._request_count += 1
-        self._messages.append((late, EMPTY_PAYLOAD))
+        self._messages.append((refused, EMPTY_PAYLOAD))
         waiter.set_result(None)
 
     def _hand_over_body_error(self) -> None:

@@ -142,6 +142,38 @@ async def test_a_second_head_that_dribbles_in_is_a_408(serve: Serve) -> None:
     assert await until_closed(reader) == b""
 
 
+@pytest.mark.parametrize("behind_a_run", [False, True])
+async def test_a_head_that_never_ends_is_not_kept(server: Running, *, behind_a_run: bool) -> None:
+    reader, writer = await server.connect()
+    if behind_a_run:
+        server.service.gate = asyncio.Event()
+        writer.write(WHOLE)
+        await server.service.entered.wait()
+    writer.write(b"GET /ping HTTP/1.1\r\nHost: x\r\n")
+    for number in range(9):
+        writer.write(b"A%d: %b\r\n" % (number, b"a" * 8000))
+        await writer.drain()
+        await server.get("/ping")
+    if server.service.gate is not None:
+        server.service.gate.set()
+        assert (await read_answer(reader)).status == 200
+    else:
+        answer = await read_answer(reader)
+        assert (answer.status, answer.json["code"]) == (431, "header_too_large")
+    assert await until_closed(reader) == b""
+
+
+async def test_a_large_body_before_a_head_is_not_taken_for_one(server: Running) -> None:
+    text = json.dumps({"language": "python", "code": "x" * (500 << 10)}).encode()
+    request = HEAD + b"Content-Length: %d\r\n\r\n" % len(text) + text
+    reader, writer = await server.connect()
+    writer.write(request + request[:20])
+    await writer.drain()
+    assert (await read_answer(reader)).status == 200
+    writer.write(request[20:])
+    assert (await read_answer(reader)).status == 200
+
+
 async def test_dribbling_on_does_not_buy_time(serve: Serve) -> None:
     server = await serve(**SLOW)
     reader, writer = await server.connect()
