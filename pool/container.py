@@ -52,13 +52,17 @@ class State(Enum):
 
 
 class Container:
-    """A container whose runner is connected. The pool owns `state`, `tenant` and `uses`."""
+    """A container whose runner is connected.
+
+    The pool owns `state`, `tenant`, `uses` and `outdated`.
+    """
 
     def __init__(self, engine: Engine, container_id: str, stream: Stream, ceiling: Ceiling) -> None:
         self.id = container_id
         self.state = State.STARTING
         self.tenant: str | None = None
         self.uses = 0
+        self.outdated = False
         self.started_at = self.idle_since = 0.0  # of the pool's clock
         self.start_s = 0.0
         self.on_lost: Callable[[Container], None] | None = None

@@ -70,6 +70,7 @@ class Fleet:
         self._now = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._sequence = 0
+        self._renewals = 0
 
     @property
     def usable(self) -> int:
@@ -127,9 +128,12 @@ class Fleet:
         self.leased.add(container)
 
     def put_back(self, container: Container) -> None:
-        """Make a container idle; destroy it if it is lost or the pool is closing."""
+        """Make a container idle; destroy it if it is lost, outdated, or the pool is closing."""
         if self.closing or container.lost:
             self.destroy(container, Reason.DRAINED if self.closing else Reason.LOST)
+            return
+        if container.outdated:
+            self.destroy(container, Reason.EVICTED)
             return
         self._strike(container)
         if container.uses == 0:
@@ -157,6 +161,14 @@ class Fleet:
         container.on_lost = None
         self.destroying.add(container)
         self._spawn(self._remove(container, reason), f"remove {container.id[:12]}")
+
+    def renew(self) -> None:
+        """Destroy what is idle now, and all else that has begun to start when it would be idle."""
+        self._renewals += 1
+        for container in (*self.leased, *self.resetting):
+            container.outdated = True
+        for container in tuple(self.idle):
+            self.destroy(container, Reason.EVICTED)
 
     def start(self) -> None:
         """Start a container of the pool's own kind."""
@@ -203,7 +215,7 @@ class Fleet:
     # --- the slow parts -----------------------------------------------------------------------
 
     async def _start(self, number: int) -> None:
-        began = self._now()
+        began, renewals = self._now(), self._renewals
         task = self._launch(number)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
@@ -224,6 +236,7 @@ class Fleet:
         else:
             self._adopt(container)
             container.start_s = self._now() - began
+            container.outdated = renewals != self._renewals
             self._started(container.start_s)
             self.put_back(container)
         finally:

@@ -172,6 +172,11 @@ class PoolManager:
                 fleet.destroy(container, Reason.LOST)
         self._settle()
 
+    def renew(self) -> None:
+        """Use no container again that has begun to start before now; runs in them go on."""
+        self._fleet.renew()
+        self._settle()
+
     async def close(self) -> None:
         """Destroy all containers now, the leased ones, too."""
         await self.drain(0)
@@ -310,6 +315,8 @@ class PoolManager:
         def judge(report: ResetReport) -> None:
             self._observer.reset(self._now() - began, report)
             reason = verdict(self._use(lease, container), self.config, report)
+            if container.outdated:
+                reason = reason or Reason.EVICTED
             if reason is None:
                 self._fleet.put_back(container)
                 self._observer.recycled()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pgexec.backend.addresses import Addresses
 from pgexec.backend.heartbeat import Heartbeat
 from pgexec.backend.laboratory import CANARY, Laboratory
 from pgexec.backend.layers import PooledLayers
@@ -60,6 +61,7 @@ class DockerBackend:
             sentence = f"the certificates for {url} in DOCKER_CERT_PATH cannot be used: {error}"
             raise SettingsError(sentence) from error
         self._instance = instance_name()
+        self._addresses = Addresses({name: one.settings for name, one in self._profiles.items()})
         self._preparations = {
             name: Preparation(described(one), partial(self._prepare, one))
             for name, one in self._profiles.items()
@@ -100,7 +102,7 @@ class DockerBackend:
     async def launch(self, number: int, language: str = profiles.DEFAULT) -> Container:
         """Prepare image and network, if need be, and start a warm container for a language."""
         preparation = self._preparations[language]
-        spec = await preparation.spec()
+        spec = await self._spec(language)
         document = create_document(
             spec, labels=self._labels(language), sequence=self._sequence(number, language)
         )
@@ -146,6 +148,7 @@ class DockerBackend:
                 group.create_task(keeping, name=f"keep the image of {language} prepared")
             group.create_task(self._sweeper.attend(), name="look after the engine")
             group.create_task(heartbeat.listen(), name="listen to the engine's heart")
+            group.create_task(self._addresses.attend(pools), name="watch the addresses")
             group.create_task(self.dependencies.attend(), name="look after the dependencies")
 
     async def close(self) -> None:
@@ -169,7 +172,7 @@ class DockerBackend:
         return spec
 
     async def _spec(self, language: str) -> ContainerSpec:
-        return await self._preparations[language].spec()
+        return self._addresses.guarded(await self._preparations[language].spec(), language)
 
     async def _check_layer(self, language: str) -> None:
         """Install a profile's layer again if it has changed."""

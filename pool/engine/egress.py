@@ -18,25 +18,38 @@ if TYPE_CHECKING:
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # IANA's special-purpose registries: private, shared, link-local (cloud metadata), benchmarking,
-# multicast and reserved; for IPv6 also what carries IPv4 addresses within.
+# documentation, multicast, reserved and given up; for IPv6 also what carries IPv4 addresses within.
+# And the address at which Azure serves its machines, which is public by its number alone.
 NOT_PUBLIC = (
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
+    "168.63.129.16/32",
     "169.254.0.0/16",
     "172.16.0.0/12",
     "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
     "192.168.0.0/16",
     "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
     "224.0.0.0/4",
     "240.0.0.0/4",
     "64:ff9b::/96",
     "64:ff9b:1::/48",
+    "100::/64",
+    "100:0:0:1::/64",
+    "2001::/23",
+    "2001:db8::/32",
     "2002::/16",
+    "3fff::/20",
+    "5f00::/16",
     "fc00::/7",
     "fe80::/65",
     "fe80:0:0:0:8000::/65",
     "fe80::/10",
+    "fec0::/10",
     "ff00::/8",
 )
 
@@ -69,7 +82,11 @@ def make_rules(
     reaches the whole of that network, and still not 192.168.0.0/16.
     """
     exceptions = [ipaddress.ip_network(text, strict=False) for text in allowed]
-    networks = [ipaddress.ip_network(text) for text in (*NOT_PUBLIC, *addresses)]
+    special = [ipaddress.ip_network(text) for text in NOT_PUBLIC]
+    own = [ipaddress.ip_network(text) for text in addresses]
+    # Those within a special range are closed with it, and need not be told to any snippet.
+    own = [one for one in own if not any(_covers(network, one) for network in special)]
+    networks = [*special, *own]
     blocked = [
         str(network)
         for network in dict.fromkeys(networks)

@@ -636,6 +636,31 @@ async def test_containers_that_the_engine_has_stopped_are_replaced_and_their_run
         assert pool.now.idle == 1
 
 
+async def test_a_renewed_pool_replaces_what_is_idle_and_recycles_nothing_from_before() -> None:
+    async with rig(min_idle=2, max_containers=2) as pool:
+        before = set(pool.engine.containers)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(0)
+        pool.pool.renew()
+        await running
+        await quiet()
+        assert before.isdisjoint(pool.engine.containers)
+        assert pool.now.idle == 2
+        assert pool.seen.destroys == {Reason.EVICTED: 2}
+
+
+async def test_a_container_that_was_starting_when_its_pool_was_renewed_is_not_used() -> None:
+    engine = FakeEngine()
+    engine.start_gate = asyncio.Event()
+    async with rig(engine, min_idle=1, max_containers=1) as pool:
+        await asyncio.sleep(0.01)
+        pool.pool.renew()
+        engine.start_gate.set()
+        await quiet()
+        assert pool.seen.destroys == {Reason.EVICTED: 1}
+        assert pool.now.idle == 1
+
+
 async def test_a_pool_that_has_had_nothing_for_long_says_so() -> None:
     engine = FakeEngine()
     async with rig(engine, max_containers=1) as pool:
