@@ -358,8 +358,7 @@ class DockerEngine:
             return ""
         async with self._publishing:  # without it, each of a hundred starts would do so at once
             if profile not in self._profiles:
-                path = await podman.publish(self.docker, profile, image=str(document["Image"]))
-                self._profiles[profile] = path
+                self._profiles[profile] = await podman.publish(self.docker, profile, document)
             return self._profiles[profile]
 
     async def _recognise(

@@ -18,6 +18,8 @@ import io
 import tarfile
 from typing import TYPE_CHECKING, Any
 
+from pool.engine.spec import LABEL
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -61,20 +63,23 @@ def translated(document: CreateDocument, profile_path: str) -> CreateDocument:
     return {**document, "HostConfig": host}
 
 
-async def publish(docker: Docker, profile: str, *, image: str) -> str:
+async def publish(docker: Docker, profile: str, document: CreateDocument) -> str:
     """Put a seccomp profile on the engine's machine; return its path there.
 
-    A container of `image` carries the file into the volume: it is created, and never started.
+    A container with the image and the labels of `document` carries the file into the volume: it is
+    created, and never started. By its labels the sweep finds it should the server die meanwhile.
     Two servers that do this at once write the same bytes under the same name.
     """
     name = f"{hashlib.sha256(profile.encode()).hexdigest()[:24]}.json"
     volume = await docker._query_json(  # noqa: SLF001 - aiodocker's `create` is untyped
-        "volumes/create", "POST", data={"Name": VOLUME}
+        "volumes/create", "POST", data={"Name": VOLUME, "Labels": {LABEL: ""}}
     )
+    of: Mapping[str, Any] = document
     mount = {"Type": "volume", "Source": VOLUME, "Target": _PROFILES_DIR}
     porter = await docker.containers.create(
         {
-            "Image": image,
+            "Image": of["Image"],
+            "Labels": of.get("Labels", {}),
             "Cmd": ["/never-started"],
             "HostConfig": {"NetworkMode": "none", "Mounts": [mount]},
         }

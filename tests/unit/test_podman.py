@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-DOCUMENT = create_document(ContainerSpec("python", prepared=True), labels={}, sequence=0)
+LABELS = {"pgexec.instance": "ours"}
+DOCUMENT = create_document(ContainerSpec("python", prepared=True), labels=LABELS, sequence=0)
 MOUNTPOINT = "/var/lib/containers/storage/volumes/pgexec-seccomp/_data"
 
 
@@ -118,6 +119,7 @@ async def test_the_seccomp_profile_reaches_the_engines_machine_before_the_first_
         True
     ] * 2
     assert "Tmpfs" not in porter["HostConfig"]
+    assert porter["Labels"] == LABELS
     assert fake.removed == ["1"]
 
 
