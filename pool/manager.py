@@ -40,7 +40,6 @@ from pool.waiting import Queue, Quota
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from types import TracebackType
 
     from pool.config import PoolConfig
     from pool.container import Container
@@ -86,12 +85,7 @@ class PoolManager:
         self.start()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def start(self) -> None:
