@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 UNCAUGHT: Final = 1
 """The exit status of an interpreter after an exception that nothing has caught."""
+MANY_TURNS: Final = 5_000
+"""From so many on, the decoding of streams that are no UTF-8 takes milliseconds, up to a second for
+a million: it belongs in a thread, or all other requests would wait."""
 _SEARCHED_BYTES: Final = 16 << 10
 _SHOWN_CHARS: Final = 300
 LONG_BYTES = 8 << 10

@@ -17,7 +17,7 @@ from aiohttp import HttpVersion11, web
 
 from pgexec.contract import ServerStatus
 from pgexec.http.access import Access, check_host, name_user, with_key, with_own_name
-from pgexec.http.answers import describe, render_result, without_output
+from pgexec.http.answers import MANY_TURNS, describe, render_result, without_output
 from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.budget import Budget
 from pgexec.http.delivery import deliver
@@ -144,7 +144,10 @@ async def answer(
     timeout_s = limits.timeout_s(wanted)
     result = await context.service.run(wanted, timeout_s, record.holder, timings, progress)
     record.result = without_output(result)
-    return render_result(result, describe(result, timeout_s, limits))
+    sentence = describe(result, timeout_s, limits)
+    if len(result.turns) > MANY_TURNS:
+        return await asyncio.to_thread(render_result, result, sentence)
+    return render_result(result, sentence)
 
 
 async def ping(_request: web.Request) -> web.Response:
