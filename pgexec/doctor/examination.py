@@ -50,6 +50,9 @@ OF_THE_ENGINE: Sequence[Check[EngineReport]] = (
     Check("kernel", machine.kernel),
     Check("cgroup", machine.cgroup),
     Check("memory", machine.memory),
+    Check("socket buffers", machine.sockets),
+    Check("terminals", machine.terminals),
+    Check("neighbours", machine.neighbours),
 )
 OF_A_CONTAINER: Sequence[Check[Sandbox]] = (
     Check("seccomp", trials.seccomp),

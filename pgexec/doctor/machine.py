@@ -20,6 +20,7 @@ from pgexec.doctor.versions import (
     parse,
 )
 from pgexec.telemetry.log import FILE_BYTES, FILES_KEPT
+from pool.engine.spec import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 OLDEST_KERNEL = (5, 10)
 """The oldest branch that kernel.org still maintains: https://kernel.org/category/releases.html."""
+OPEN_FILES = Limits().open_files
+_MOST_PTYS = 1 << 20  # no kernel has more
+_PTY = "/proc/sys/kernel/pty/max"
+_NEIGHBOURS = "/proc/sys/net/ipv4/neigh/default/gc_thresh3"
 SLOW_STORAGE = ("vfs", "devicemapper")
 
 
@@ -199,6 +204,45 @@ async def memory(report: EngineReport) -> Observation:
         f"{finding}: enough of them at their limit leave it none",
         "lower PGEXEC_MEMORY_LIMIT or PGEXEC_POOL_MAX_CONTAINERS (a profile's are its own)",
     )
+
+
+async def sockets(report: EngineReport) -> Observation:
+    """Warn where the kernel does not count the buffers of sockets as their container's memory."""
+    if report.info.cgroup_version == "2":
+        return ok("cgroup version 2 counts the buffers of sockets in the memory limit")
+    return warn(
+        "in cgroup version 1 the buffers of sockets are outside the memory limit: TCP's are kept "
+        "small, those of UDP are not",
+        "boot with cgroup version 2 (systemd.unified_cgroup_hierarchy=1)",
+    )
+
+
+async def terminals(report: EngineReport) -> Observation:
+    """Compare the pseudo-terminals of this machine with what all containers could open."""
+    profiles = [profile.settings for profile in report.settings.by_language.values()]
+    most = sum(one.pool_max_containers * (one.pids_limit + 1) for one in profiles) * OPEN_FILES
+    consequence = "a run can take them from all others"
+    name = "kernel.pty.max"
+    return await _enough("pseudo-terminals", name, _PTY, min(most, _MOST_PTYS), consequence)
+
+
+async def neighbours(report: EngineReport) -> Observation:
+    """Compare the table of neighbours with the containers: each takes an entry at both ends."""
+    profiles = [profile.settings for profile in report.settings.by_language.values()]
+    most = 2 * sum(one.pool_max_containers for one in profiles)
+    name = "net.ipv4.neigh.default.gc_thresh3"
+    return await _enough("neighbours", name, _NEIGHBOURS, most, "some could not be reached")
+
+
+async def _enough(what: str, name: str, path: str, most: int, consequence: str) -> Observation:
+    try:
+        has = int(await asyncio.to_thread(Path(path).read_text))
+    except (OSError, ValueError):
+        return ok(f"this machine does not tell how many {what} it has")
+    finding = f"this machine has {has} {what}, and containers may take {most}"
+    if has >= most:
+        return ok(finding)
+    return warn(f"{finding}: {consequence}", f"sysctl -w {name}={most}")
 
 
 def _mebibytes(size: int) -> str:

@@ -243,6 +243,31 @@ async def test_containers_that_may_take_more_than_the_machine_has_are_a_warning(
     assert (await machine.memory(has(0))).status is CheckStatus.OK
 
 
+async def test_it_warns_where_the_buffers_of_sockets_are_not_counted() -> None:
+    assert (await machine.sockets(report(CgroupVersion="2"))).status is CheckStatus.OK
+    found = await machine.sockets(report(CgroupVersion="1"))
+    assert (found.status, "UDP" in found.finding) == (CheckStatus.WARN, True)
+
+
+async def test_it_compares_what_the_machine_has_once_for_all_with_the_containers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "table"
+    monkeypatch.setattr(machine, "_PTY", str(table))
+    monkeypatch.setattr(machine, "_NEIGHBOURS", str(table))
+    assert (await machine.terminals(report())).status is CheckStatus.OK, "it cannot be known"
+    table.write_text("31\n")
+    for check, name in (
+        (machine.terminals, "kernel.pty.max="),
+        (machine.neighbours, "gc_thresh3="),
+    ):
+        found = await check(report())
+        assert (found.status, name in found.remedy) == (CheckStatus.WARN, True)
+    table.write_text(f"{1 << 20}\n")
+    for check in (machine.terminals, machine.neighbours):
+        assert (await check(report())).status is CheckStatus.OK
+
+
 async def test_a_drain_that_is_shorter_than_a_run_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

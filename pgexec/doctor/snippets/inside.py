@@ -47,6 +47,25 @@ def report(sysctls: List[str], masked: List[str]) -> None:
     print(json.dumps(document))
 
 
+def hold_in_sockets(connections: int) -> None:
+    """Print how many bytes connections hold that nobody reads from, at both ends."""
+    held, kept = 0, []
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen(connections)
+    for _ in range(connections):
+        ends = socket.create_connection(server.getsockname()), server.accept()[0]
+        kept.append(ends)
+        for end in ends:
+            end.setblocking(False)  # noqa: FBT003 - its only form
+            try:
+                while True:
+                    held += end.send(bytes(1 << 16))
+            except BlockingIOError:
+                pass
+    print(held)
+
+
 def leave_behind(path: str) -> None:
     """Leave a file and a process for the next run to find."""
     with open(path, "w") as file:
