@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import pytest
 
 from pool.engine.egress import make_rules, own_addresses
 from tests.abuse.sandbox import Sandbox
+from tests.abuse.syscalls import PRELUDE
+from tests.integration.server import EngineClient
 
 if TYPE_CHECKING:
     from pool.engine.image import Image
@@ -101,3 +104,46 @@ for top in ("/proc", "/sys"):
     finally:
         await sandbox.close()
     assert outcome.text == ""
+
+
+WATCH = (
+    PRELUDE
+    + """
+import fcntl, struct
+NUMBERS |= {"inotify_init1": (294, 26), "inotify_add_watch": (254, 27), "preadv2": (327, 286), "mincore": (27, 232), "cachestat": (451, 451), "fanotify_mark": (301, 263), "fcntl": (72, 25)}
+shared = "/opt/layers/layer"
+file = os.open(shared + "/shared.py", os.O_RDONLY)
+folder = os.open(shared, os.O_RDONLY)
+buffer = address(bytes(4096))
+for call in (
+    ("inotify_init1", 0), ("inotify_add_watch", 0, address(shared.encode()), 0xfff), ("fanotify_init", 0, 0),
+    ("fanotify_mark", 0, 1, 0x20, -100, address(shared.encode())), ("fcntl", folder, 1026, 0x8000003f),
+    ("preadv2", file, address(struct.pack("PN", buffer, 64)), 1, 0, 0, 8), ("mincore", buffer & ~4095, 4096, buffer),
+    ("cachestat", file, buffer, buffer, 0),
+):
+    print(call[0], attempt(syscall, *call))
+before = os.stat(shared + "/shared.py").st_atime_ns
+print(before)
+"""
+)
+
+
+async def test_a_tenant_does_not_see_what_another_reads_of_a_shared_layer(image: Image) -> None:
+    volume, client = f"pgexec-abuse-{uuid.uuid4().hex[:12]}", EngineClient()
+    fill = "mkdir /volume/layer; echo 'x = 7' >/volume/layer/shared.py; touch -a -d 2001-01-01 /volume/layer/*"
+    await client.output("python:alpine", ["sh", "-c", fill], volume)
+    one, other = Sandbox(image, layers=volume), Sandbox(image, layers=volume)
+    try:
+        first = await one.run(WATCH)
+        used = await other.run(
+            "import sys; sys.path.append('/opt/layers/layer'); import shared; print(shared.x)"
+        )
+        second = await one.run(WATCH)
+    finally:
+        await one.close()
+        await other.close()
+        await client.call("DELETE", f"/volumes/{volume}")
+    assert used.text == "7\n"
+    assert second.text == first.text, "the time of its last use, too"
+    assert "SUCCEEDED" not in first.text
+    assert len(first.text.splitlines()) == 9, first.text
