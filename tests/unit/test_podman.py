@@ -150,7 +150,9 @@ async def test_podman_is_told_of_masks_and_of_places_that_it_would_leave_writabl
     await engine.image_id("python")
     await create(engine)
     host = fake.created[-1]["HostConfig"]
-    assert f"mask={':'.join(MASKED_PATHS)}" in host["SecurityOpt"]
+    (mask,) = [one for one in host["SecurityOpt"] if one.startswith("mask=")]
+    told = mask.removeprefix("mask=").split(":")
+    assert told == [path for path in MASKED_PATHS if ":" not in path]
     assert [host["Tmpfs"][path].split(",")[0] for path in ("/run", "/var/tmp")] == ["ro", "ro"]
     assert host["Tmpfs"]["/tmp"].startswith("rw,")
 
