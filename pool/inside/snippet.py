@@ -25,7 +25,7 @@ from typing import Any
 
 from pool.inside import at_fork, fast_exit, fonts, reseed
 from pool.inside.child import FAREWELL, JOB, NO_LAYER, Child
-from pool.inside.user_site import put_on_path
+from pool.inside.user_site import open_home, put_on_path, watch
 
 # `_Turn.write` below runs in the midst of the snippet, which may have replaced builtins, and
 # also after the interpreter has torn down its modules. So it uses a copy of them.
@@ -119,6 +119,7 @@ def prepare(warm_ups: int) -> None:
     # Listed here: if each child searched `sys.modules`, it would write to (and so copy) the
     # page of every module's name.
     _own_modules.extend(name for name in sys.modules if name.partition(".")[0] == "pool")
+    watch()
     fast_exit.prepare()
     gc.freeze()  # else each round would look at every object of the interpreter
     for _ in range(warm_ups):
@@ -200,6 +201,7 @@ def await_job(child: Child, script: str, layers: str, preload: str) -> None:
             os._exit(0)
         put_on_path(where)
         fonts.offer(where)
+    open_home()
     for name in _own_modules:
         del sys.modules[name]
     run.read(code)

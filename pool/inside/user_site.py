@@ -5,9 +5,14 @@ Runs inside the container: standard library only, any CPython since 3.8.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import site
 import sys
+from importlib.machinery import FileFinder, PathFinder
+from typing import Any
+
+_layers: list[str] = []
 
 
 def put_on_path(layer: str) -> None:
@@ -23,6 +28,78 @@ def put_on_path(layer: str) -> None:
     before = set(sys.path)
     packages = site.getsitepackages()
     site.addsitedir(site.getusersitepackages())
+    _layers.append(site.getusersitepackages())
+    _before_the_images_own(before, packages)
+
+
+def open_home() -> None:
+    """Let the snippet install packages of its own, on top of the layers on the path.
+
+    A layer is read-only. So the user's site directory is one in the snippet's home, which the reset
+    wipes; a `.pth` file in it names the layers to every interpreter that the snippet starts. Does
+    nothing without a layer: `watch` is enough then.
+    """
+    home = os.environ.get("HOME")
+    if not _layers or not home:
+        return
+    layer = os.environ["PYTHONUSERBASE"]
+    base = f"{home}/.local"
+    own = site.getusersitepackages().replace(layer, base, 1)
+    try:
+        os.makedirs(own)
+        with open(f"{own}/pgexec-layers.pth", "w", encoding="utf-8") as file:
+            file.writelines(
+                f"import site, sys; {one!r} in sys.path or site.addsitedir({one!r})\n"
+                for one in reversed(_layers)
+            )
+    except OSError:
+        return
+    os.environ["PYTHONUSERBASE"] = base
+    os.environ["PATH"] = f"{base}/bin:{os.environ['PATH']}"
+    site.USER_BASE, site.USER_SITE = base, own
+    sys.path.insert(sys.path.index(_layers[-1]), own)
+
+
+def watch() -> None:
+    """Find the packages that a snippet installs for itself, although there were none at its start.
+
+    An interpreter has the user's site directory on `sys.path` only if it exists at the start, so a
+    snippet that runs `pip install` would not find what that installed. Here the last directory of
+    the path looks there when it has not found a module. Until then nothing is different.
+    """
+    for path in reversed(sys.path):
+        finder: Any = sys.path_importer_cache.get(path)
+        if type(finder) is FileFinder:
+            finder.__class__ = _Finder
+            return
+
+
+class _Finder(FileFinder):
+    def find_spec(self, fullname: str, target: Any = None) -> Any:  # noqa: ANN401 - as its base
+        spec = super().find_spec(fullname, target)
+        if spec is None and _found_user_site():
+            return PathFinder.find_spec(fullname, [site.getusersitepackages()], target)
+        return spec
+
+
+_Finder.__name__ = _Finder.__qualname__ = FileFinder.__name__
+_Finder.__module__ = FileFinder.__module__
+
+
+def _found_user_site() -> bool:
+    """Put the user's site directory on the path; return False if it is there, or does not exist."""
+    with contextlib.suppress(OSError):
+        where = site.getusersitepackages()
+        if site.ENABLE_USER_SITE and where not in sys.path and os.path.isdir(where):
+            before = set(sys.path)
+            site.addsitedir(where)
+            _before_the_images_own(before, site.getsitepackages())
+            return True
+    return False
+
+
+def _before_the_images_own(before: set[str], packages: list[str]) -> None:
+    """Move what was added to the path since `before` to its place before the image's packages."""
     first = next((at for at, path in enumerate(sys.path) if path in packages), len(sys.path))
     sys.path[first:] = sorted(sys.path[first:], key=before.__contains__)  # stable: new ones first
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import uuid
@@ -238,6 +239,31 @@ async def test_what_is_to_be_preloaded_is_there_before_anybody_asks(
     before = (await server.metrics())[found]
     await server.output("import plain, withpth", dependencies=["withpth", "Plain <2, >=1.0"])
     assert (await server.metrics())[found] == before + 1
+
+
+# --- installed by the snippet itself -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dependencies", [[], ["plain==1.0"]])
+async def test_what_a_snippet_installs_with_pip_is_there_for_that_run(
+    mill: Server, dependencies: list[str]
+) -> None:
+    name, content = wheel("brought", files={"brought_more.py": "X = 1"})
+    code = f"""
+import base64, subprocess, sys
+with open("/tmp/{name}", "wb") as file:
+    file.write(base64.b64decode({base64.b64encode(content)!r}))
+install = [sys.executable, "-m", "pip", "install", "--no-index", "--break-system-packages"]
+subprocess.run([*install, "/tmp/{name}"], check=True, stdout=subprocess.DEVNULL)
+import brought, brought_more
+print(brought.VERSION, {"__import__('plain').VERSION" if dependencies else "'1.0'"})
+tell = "import brought{", plain" if dependencies else ""}; print(brought.VERSION)"
+print(subprocess.run([sys.executable, "-c", tell], capture_output=True, text=True).stdout)
+"""
+    answer = await mill.run(code, key=A, dependencies=dependencies)
+    assert answer.json["stdout"] == "1.0 1.0\n1.0\n\n", answer.json
+    again = await mill.run("import brought", key=A, dependencies=dependencies)
+    assert "No module named 'brought'" in again.json["stderr"]
 
 
 # --- what fails ----------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ class Runner:
             stdout=subprocess.PIPE,
             env={
                 "PATH": os.defpath,
+                "HOME": str(code),
                 "PYTHONPATH": str(home),
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PGEXEC_RUNNER": json.dumps(config),
@@ -275,6 +276,39 @@ def test_puts_a_layer_where_site_puts_the_users_own_packages(runner: Runner) -> 
         b"",
     )
     assert runner.run("import inside").ending.status == 1
+
+
+INSTALLS = """
+import os, site, subprocess, sys
+try:
+    import fresh
+except ImportError:
+    pass
+before = list(sys.path)
+where = subprocess.check_output(
+    [sys.executable, "-c", "import site; print(site.getusersitepackages())"], text=True).strip()
+os.makedirs(where, exist_ok=True)
+with open(where + "/fresh.py", "w") as file:
+    file.write("WORD = 'installed'")
+import fresh
+tell = "import fresh, sys; print(fresh.WORD)"
+print(fresh.WORD, len(sys.path) - len(before), where in sys.path)
+print(subprocess.check_output([sys.executable, "-c", tell], text=True))
+"""
+
+
+@pytest.mark.parametrize("layer", ["", "two"])
+def test_what_a_snippet_installs_for_itself_is_found_in_that_run_only(
+    runner: Runner, layer: str
+) -> None:
+    if layer:
+        version = ".".join(json.loads(runner.first[1])["python"].split(".")[:2])
+        packages = runner.layers / "two" / "lib" / f"python{version}" / "site-packages"
+        packages.mkdir(parents=True, exist_ok=True)
+    ran = runner.run(INSTALLS, layer=layer)
+    more = b"0" if layer else b"1"
+    assert (ran.stdout.split(), ran.stderr) == ([b"installed", more, b"True", b"installed"], b"")
+    assert runner.run("import fresh").ending.status == 1
 
 
 FORKER = """
