@@ -53,8 +53,8 @@ def translated(document: CreateDocument, profile_path: str) -> CreateDocument:
     options = [one for one in host.get("SecurityOpt", ()) if not one.startswith(_SECCOMP + "{")]
     if profile_path:
         options.append(_SECCOMP + profile_path)
-    # A colon parts the paths, and nothing escapes it: one that has a colon stays unmasked, which the
-    # doctor says.
+    # A colon parts the paths, and nothing escapes it: one that has a colon stays unmasked, which
+    # the doctor says.
     if masked := [path for path in host.pop("MaskedPaths", ()) if ":" not in path]:
         options.append(f"mask={':'.join(masked)}")
     host["SecurityOpt"] = options
