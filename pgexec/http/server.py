@@ -24,13 +24,16 @@ from pgexec.http.record import RECORD, Record, request_id
 from pgexec.http.sse import STALL_S
 
 if TYPE_CHECKING:
+    from aiohttp.streams import StreamReader
+
     from pgexec.http.record import Answered
 
 logger = logging.getLogger("pgexec.connection")
 
 BACKLOG = 1024
 MAX_HEAD_BYTES = 64 << 10
-"""aiohttp has a limit on each line and on their number, which together allow 1 MiB."""
+"""aiohttp limits the lines of a head and their number, which together allow 1 MiB. The number of
+trailers, which may follow a chunked body, it does not limit."""
 WRITE_BUFFER_BYTES = 32 << 10
 """A handler waits while more bytes than this are unsent to its client."""
 LINGER_S = 2.0
@@ -160,8 +163,9 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and limit the time of a head that comes in pieces."""
-        seen, in_head = self._request_count, self._last_content.is_eof()
+        """Parse, and limit the time and size of a head that comes in pieces."""
+        seen, content = self._request_count, self._last_content
+        in_head, before = content.is_eof(), content.total_bytes
         super().data_received(data)
         if self._request_count != seen:
             self._stop_waiting()
@@ -170,10 +174,15 @@ class Connection(web.RequestHandler):
                 self._last_content = self._messages[-1][1]
             self._hand_over_body_error()
             return
-        if in_head:
+        if content.total_bytes > before or content.is_eof() > in_head:
+            self._head_bytes = 0
+        else:  # a part of a head, or of the trailers that may follow a chunked body
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse_head(LineTooLong("the head", str(MAX_HEAD_BYTES)))
+                if in_head:
+                    self._refuse_head(LineTooLong("the head", str(MAX_HEAD_BYTES)))
+                else:
+                    self._break_off(content, "what follows the body is over 64 KiB")
                 return
         if data and (self._head_timer is not None or self._idle()):
             self._some_head = True
@@ -194,9 +203,7 @@ class Connection(web.RequestHandler):
             return False
         if request is not None and request.content is not content:
             return False  # one request is being answered, and the next one's body is incomplete
-        content.set_exception(RequestPayloadError("the body ended before it was complete"))
-        content.feed_eof()
-        self.close()
+        self._break_off(content, "the body ended before it was complete")
         return True
 
     def pause_writing(self) -> None:
@@ -262,11 +269,13 @@ class Connection(web.RequestHandler):
             return
         if isinstance(self._messages[-1][0], _ErrInfo):
             self._messages.pop()
-            request.content.set_exception(
-                RequestPayloadError("the body is not framed as HTTP has it")
-            )
-            request.content.feed_eof()
-            self.close()
+            self._break_off(request.content, "the body is not framed as HTTP has it")
+
+    def _break_off(self, content: StreamReader, reason: str) -> None:
+        """End a body by an error in its reader, and read no further."""
+        content.set_exception(RequestPayloadError(reason))
+        content.feed_eof()
+        self.close()
 
     def log_exception(self, *args: object, **options: object) -> None:
         """Log an error, except that a refused body ended early: this is the client's fault."""

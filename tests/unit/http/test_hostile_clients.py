@@ -163,6 +163,30 @@ async def test_a_head_that_never_ends_is_not_kept(server: Running, *, behind_a_r
     assert await until_closed(reader) == b""
 
 
+async def test_trailers_that_never_end_are_not_kept(server: Running) -> None:
+    reader, writer = await server.connect()
+    writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n")
+    for number in range(10):
+        writer.write(b"A%d: %b\r\n" % (number, b"a" * 8000))
+        await writer.drain()
+        await server.get("/ping")
+    answer = await read_answer(reader)
+    assert (answer.status, answer.json["code"]) == (400, "bad_request")
+    assert "over 64 KiB" in answer.json["error"]
+    assert await until_closed(reader) == b""
+
+
+async def test_a_body_of_many_small_chunks_is_not_taken_for_trailers(server: Running) -> None:
+    reader, writer = await server.connect()
+    text = json.dumps({"language": "python", "code": "x" * (200 << 10)}).encode()
+    writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    for at in range(0, len(text), 8):
+        writer.write(b"%x\r\n%b\r\n" % (len(text[at : at + 8]), text[at : at + 8]))
+    writer.write(b"0\r\nA: b\r\n\r\n" + WHOLE)
+    assert (await read_answer(reader)).status == 200
+    assert (await read_answer(reader)).status == 200
+
+
 async def test_a_large_body_before_a_head_is_not_taken_for_one(server: Running) -> None:
     text = json.dumps({"language": "python", "code": "x" * (500 << 10)}).encode()
     request = HEAD + b"Content-Length: %d\r\n\r\n" % len(text) + text
