@@ -11,10 +11,11 @@ BIN := .venv/bin
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: venv ## virtual environment, container engine, image, CA bundle; quick when nothing is missing
+setup: venv ## virtual environment, container engine, image, CA bundle, index; quick when nothing is missing
 	@deploy/setup/engine.sh
 	@deploy/setup/image.sh
 	@deploy/setup/ca.sh
+	@deploy/setup/index.sh
 
 venv:
 	@deploy/setup/venv.sh
