@@ -16,8 +16,8 @@ from typing import Any
 
 from pool.inside.callbacks import ctypes
 
-# Not an object of `socket`: it has a finaliser, and each child inherits it. No end of a snippet would
-# be certain any more (`fast_exit.Teardown`), and each run would take 5 ms longer.
+# Not an object of `socket`: it has a finaliser, and each child inherits it. No end of a snippet
+# would be certain any more (`fast_exit.Teardown`), and each run would take 5 ms longer.
 _open_socket: Any = ctypes.CDLL(None).socket if ctypes is not None else None
 _NETLINK, _RAW, _ROUTE = 16, 3 | os.O_CLOEXEC, 0
 _GET_NEIGHBOURS, _ERROR, _DONE = 30, 2, 3
