@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
@@ -34,6 +34,10 @@ BACKLOG = 1024
 MAX_HEAD_BYTES = 64 << 10
 """aiohttp limits the lines of a head and their number, which together allow 1 MiB. The number of
 trailers, which may follow a chunked body, it does not limit."""
+MAX_PIPELINED = 2
+"""So many requests of a connection wait behind the one that is answered; further ones stay unread.
+aiohttp's own 32, with bodies of many tiny chunks, would take 7 MB of each connection."""
+web_protocol.MAX_MSG_QUEUE_SIZE = MAX_PIPELINED
 WRITE_BUFFER_BYTES = 32 << 10
 """A handler waits while more bytes than this are unsent to its client."""
 LINGER_S = 2.0

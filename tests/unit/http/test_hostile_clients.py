@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgexec.http.pace import LEAST_BYTES_PER_S, Pace, untaken_bytes
-from pgexec.http.server import Connection
+from pgexec.http.server import MAX_PIPELINED, Connection
 from tests.unit.http.rig import make_result, read_answer
 
 if TYPE_CHECKING:
@@ -174,6 +174,23 @@ async def test_trailers_that_never_end_are_not_kept(server: Running) -> None:
     assert (answer.status, answer.json["code"]) == (400, "bad_request")
     assert "over 64 KiB" in answer.json["error"]
     assert await until_closed(reader) == b""
+
+
+async def test_requests_behind_a_run_stay_unread(server: Running) -> None:
+    server.service.gate = asyncio.Event()
+    reader, writer = await server.connect()
+    writer.write(WHOLE)
+    await server.service.entered.wait()
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 900 + b"0\r\n\r\n"
+    writer.write(chunked * 20)
+    await writer.drain()
+    await server.get("/ping")
+    (busy,) = (one for one in connections_of(server) if one._messages)
+    assert len(busy._messages) == MAX_PIPELINED
+    server.service.gate.set()
+    assert (await read_answer(reader)).status == 200
+    for _ in range(20):
+        assert (await read_answer(reader)).status == 400
 
 
 async def test_a_body_of_many_small_chunks_is_not_taken_for_trailers(server: Running) -> None:
