@@ -169,8 +169,11 @@ def _schemas(limits: RequestLimits) -> Json:
     }
     number, _ = fields["timeout_s"]["anyOf"]
     number |= {"minimum": MIN_TIMEOUT_S, "maximum": limits.run_timeout_s}
-    text, _ = fields["user"]["anyOf"]
-    text |= {"minLength": 1, "maxLength": MAX_USER_CHARS, "pattern": "^[ -~]+$"}
+    if limits.users:
+        text, _ = fields["user"]["anyOf"]
+        text |= {"minLength": 1, "maxLength": MAX_USER_CHARS, "pattern": "^[ -~]+$"}
+    else:
+        del fields["user"]  # no key may send it
     return schemas
 
 

@@ -51,6 +51,8 @@ class RequestLimits:
     output_limit_bytes: int
     packages: PackageList = EVERY_PACKAGE
     disk_limit_bytes: int = 64 << 20
+    users: bool = False
+    """True if some key may name the end user of a request."""
 
     @classmethod
     def of(cls, settings: Settings) -> RequestLimits:
@@ -63,6 +65,7 @@ class RequestLimits:
             memory_limit_bytes=settings.memory_limit,
             output_limit_bytes=settings.output_limit,
             packages=PackageList(settings.dependency_allow, settings.dependency_deny),
+            users=bool(settings.trusted_keys),
             disk_limit_bytes=settings.disk_limit,
         )
 

@@ -47,11 +47,19 @@ async def test_its_request_is_the_model_with_the_servers_limits(serve: Serve) ->
     document = (await server.get("/openapi.json")).json
     schema = document["components"]["schemas"]["RunRequest"]
     fields = schema["properties"]
-    assert list(fields) == list(RunRequest.model_fields)
+    assert [*fields, "user"] == list(RunRequest.model_fields)
     assert (schema["required"], schema["additionalProperties"]) == (["language", "code"], False)
     assert fields["language"]["enum"] == [DEFAULT]
     assert (fields["code"]["maxLength"], fields["stdin"]["maxLength"]) == (2048, 1024)
     assert fields["timeout_s"]["anyOf"][0]["maximum"] == 5
+
+
+async def test_a_request_may_name_a_user_where_some_key_is_trusted(serve: Serve) -> None:
+    server = await serve(api_keys="alice:one,bob:two", trusted_keys="alice")
+    document = (await server.get("/openapi.json")).json
+    fields = document["components"]["schemas"]["RunRequest"]["properties"]
+    assert list(fields) == list(RunRequest.model_fields)
+    assert fields["user"]["anyOf"][0]["minLength"] == 1
 
 
 async def test_every_status_of_the_tables_is_there(document: Any) -> None:
