@@ -187,6 +187,7 @@ async def test_requests_behind_a_run_stay_unread(server: Running) -> None:
     await server.get("/ping")
     (busy,) = (one for one in connections_of(server) if one._messages)
     assert len(busy._messages) == MAX_PIPELINED
+    assert {tuple(content._buffer) for _, content in busy._messages} == {(b"x" * 900,)}
     server.service.gate.set()
     assert (await read_answer(reader)).status == 200
     for _ in range(20):
