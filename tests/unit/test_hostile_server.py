@@ -78,6 +78,7 @@ def ended(runner: Runner) -> int:
     return runner.process.wait(DEADLINE_S)
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(lies, max_size=3))
 def test_any_bytes_end_it_at_the_latest_with_its_stdin(pieces: list[bytes]) -> None:

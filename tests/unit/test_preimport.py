@@ -14,13 +14,15 @@ import pytest
 from pool.inside.protocol import Ending, Kind
 from tests.unit.pythons import interpreters
 from tests.unit.test_runner_versions import Runner
-from tests.unit.test_runner_versions import pytestmark as pytestmark  # noqa: PLC0414
+from tests.unit.test_runner_versions import pytestmark as needs_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     Start = Callable[..., AbstractContextManager[Runner]]
+
+pytestmark = [needs_namespaces, pytest.mark.slow]  # each starts a runner or two
 
 REFUSED = {
     "missing_one": ("import no_such_module", "No module named 'no_such_module'"),

@@ -158,6 +158,7 @@ async def test_a_layer_that_a_dead_server_was_killed_over_is_not_taken_over(
     assert await names(engine.volume("heir")) == ["fine"]
 
 
+@pytest.mark.slow
 async def test_who_stops_waiting_for_a_check_costs_nobody_the_layer(engine: ProcessEngine) -> None:
     volume = engine.volume()
     engine.before = SLOW

@@ -256,6 +256,7 @@ async def test_a_waiter_that_is_cancelled_when_it_must_make_way_costs_nothing() 
         assert (await other)[1].status is Status.OK
 
 
+@pytest.mark.slow
 @pytest.mark.clock
 async def test_a_tenant_beside_a_flood_keeps_its_container_and_starts_are_few() -> None:
     engine = FakeEngine(start_s=0.3)
