@@ -28,7 +28,7 @@ make_root() {
   local mirror
   mirror=$(sed -nE 's/^URIs: //p' /etc/apt/sources.list.d/debian.sources | head -n 1)
   mmdebstrap --mode=root --variant=minbase --aptopt='APT::Install-Recommends "false"' \
-    --include=$packages forky "$root" "deb ${mirror:-https://deb.debian.org/debian} forky main"
+    --include=$packages forky "$root" "deb ${mirror:?apt names no Debian mirror here} forky main"
 }
 
 # Runs as process 1 of the engine's namespaces, and becomes the engine.
