@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 DISK_BYTES = 1 << 30
 CGROUP = "pgexec-tests"
 STOP_S = 60.0
+OK = 200
+STUCK_S = 30.0
+"""Longer than Docker takes to give up on a container that outlives its kill, twice 10 s."""
 SOCKET_PATH_BYTES = 107
 _HOLD = """
 import signal, sys
@@ -143,6 +146,23 @@ class PrivateEngine:
                 return (await self.client.call("GET", "/version"))[0] == 200
         except (OSError, ClientError, TimeoutError, ValueError):
             return False
+
+    async def stuck(self) -> bool:
+        """Tell whether the engine is wrong for half a minute about a container that has ended."""
+        try:
+            async with asyncio.timeout(STUCK_S):
+                while not await self._is_right():
+                    await asyncio.sleep(0.5)
+        except TimeoutError:
+            return True
+        return False
+
+    async def _is_right(self) -> bool:
+        _, listed = await self.client.call("GET", "/containers/json")
+        tops = [await self.client.call("GET", f"/containers/{one['Id']}/top") for one in listed]
+        _, then = await self.client.call("GET", "/containers/json")
+        ended = {one["Id"] for one, (status, _) in zip(listed, tops, strict=True) if status != OK}
+        return not ended & {one["Id"] for one in then}
 
     def close(self) -> None:
         """End all that is in the namespaces, and with them the mounts."""

@@ -141,7 +141,7 @@ class DockerEngine:
         return container.id, stream
 
     async def remove(self, container_id: str) -> None:
-        """Kill and remove a container; one that is gone, or being removed, is a success."""
+        """Kill and remove a container, and see it gone; one that is gone already is a success."""
         try:
             with self._call(Operation.REMOVE):
                 async with asyncio.timeout(_REMOVE_TIMEOUT_S):
@@ -324,11 +324,16 @@ class DockerEngine:
             self.observer.called(operation, time.perf_counter() - began, failure)
 
     async def _remove(self, container_id: str) -> None:
-        try:
-            await self.docker.containers.container(container_id).delete(force=True, v=True)
-        except DockerError as error:
-            if error.status not in (_NOT_FOUND, _CONFLICT):
-                raise
+        while True:
+            try:
+                await self.docker.containers.container(container_id).delete(force=True, v=True)
+            except DockerError as error:
+                if error.status == _CONFLICT:  # the engine removes it already, and may yet fail
+                    await asyncio.sleep(0.02)
+                    continue
+                if error.status != _NOT_FOUND:
+                    raise
+            return
 
     async def _create(self, document: CreateDocument) -> DockerContainer:
         known = self._is_podman

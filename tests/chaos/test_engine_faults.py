@@ -86,6 +86,9 @@ async def a_shim_is_killed(bed: Bed) -> None:
             bed.injected()
             bed.engine.send_to(random.choice(pids), signal.SIGKILL)
         await asyncio.sleep(0.3)
+    if await bed.engine.stuck():
+        # Seen once: Docker 20.10 held a container's lock for ever after. Its operator restarts it.
+        await dockerd_ends(bed, signal.SIGKILL)
 
 
 async def befall(bed: Bed, happens: Callable[[str], Awaitable[object]]) -> None:

@@ -263,7 +263,10 @@ class Server:
         async def is_ready() -> bool:
             return (await self.get("/readyz")).status == 200
 
-        await until(is_ready, f"ready, after\n{self.stderr}", within_s=within_s)
+        try:
+            await until(is_ready, "ready", within_s=within_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}, after\n{self.stderr}") from None
 
     # --- as a client --------------------------------------------------------------------------
 

@@ -282,6 +282,25 @@ async def test_an_engine_that_does_not_remove_is_away_in_one_sentence(
     assert scripted.calls.seen == [(Operation.REMOVE, Failure.UNAVAILABLE)]
 
 
+async def test_a_container_that_the_engine_removes_already_is_gone_when_it_is_gone(
+    scripted: Scripted, engine: DockerEngine
+) -> None:
+    under_way = (409, b'{"message": "removal of container c0ffee is already in progress"}')
+    scripted.answers += [under_way, under_way, (404, b'{"message": "no such container"}')]
+    await engine.remove("c0ffee")
+    assert scripted.answers == []
+    assert scripted.calls.seen == [(Operation.REMOVE, None)]
+
+
+async def test_a_removal_that_never_ends_is_no_success(
+    scripted: Scripted, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.engine.docker._REMOVE_TIMEOUT_S", 0.05)
+    scripted.answers += [(409, b'{"message": "removal is already in progress"}')] * 100
+    with pytest.raises(EngineUnavailable, match=r"^remove: no answer in 0\.05 s$"):
+        await engine.remove("c0ffee")
+
+
 async def test_the_bytes_of_a_stream_are_added_up_both_ways() -> None:
     said = [SimpleNamespace(stream=1, data=b"frame")]
 
