@@ -117,13 +117,24 @@ class Container:
 
         Raises `ContainerLost` if the container ends meanwhile, `LayerMissing` if the job's layer
         is not there, `RunnerProtocolError` if the runner breaks the protocol or is silent for
-        `GRACE_S` past the snippet's time limit. After an error or a cancellation the caller must
+        `GRACE_S` past the snippet's time limit. `begun` is true in all of these but `LayerMissing`,
+        unless the container was lost before. After an error or a cancellation the caller must
         destroy the container: the snippet may still be running.
         """
         if self._failure is not None:
             raise self._failure
         if self._answer is not None:
             raise RuntimeError("a container runs one job at a time")
+        try:
+            return await self._attempt(job, on_output)
+        except LayerMissing:
+            raise
+        except PoolError as error:
+            # Not only once the job is written: a write that fails may have sent all of it.
+            error.begun = True
+            raise
+
+    async def _attempt(self, job: Job, on_output: OnOutput | None) -> Result:
         self._run += 1
         output = self._output = Output() if on_output is None else HeardOutput(on_output)
         self._room = job.output_limit_bytes

@@ -6,7 +6,12 @@ from enum import StrEnum
 
 
 class PoolError(Exception):
-    """Base of everything that the pool raises on purpose."""
+    """Base of everything that the pool raises on purpose.
+
+    `begun` is true if the snippet had begun to run, or may have: a second try could run it twice.
+    """
+
+    begun = False
 
 
 class PoolClosed(PoolError):

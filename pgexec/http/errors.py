@@ -24,7 +24,8 @@ MAX_FIELD_BYTES = MAX_LINE_BYTES + 1
 CLOSING = frozenset({408, 413, 414, 431})
 """After these the connection is closed: the next bytes on it may not be a request."""
 COME_BACK = frozenset({429, 503})
-"""Answers with these have `Retry-After`."""
+"""Answers with these have `Retry-After`: nothing has run, so that a client, or a proxy, may ask
+again. What has begun and was lost is a 502."""
 NEUTRAL = "something went wrong inside pgexec; its log knows more under this request's id"
 
 
@@ -81,7 +82,8 @@ POOL: tuple[tuple[type[pool.PoolError], int, str], ...] = (
     (pool.PreimportRefused, 503, "preimport_refused"),
     (pool.RunnerProtocolError, 503, "runner_error"),
 )
-"""Child classes come before their parents: the first match counts."""
+"""Child classes come before their parents: the first match counts. If the snippet had begun, the
+status is 502."""
 
 _MORE = (
     "a higher PGEXEC_POOL_MAX_CONTAINERS or a lower PGEXEC_RUN_TIMEOUT_S would help, and an API "
@@ -123,6 +125,8 @@ def problem_of(error: BaseException) -> Problem:
 def _pool_problem(error: pool.PoolError) -> Problem:
     known = ((status, code) for kind, status, code in POOL if isinstance(error, kind))
     status, code = next(known, (500, "internal"))
+    if error.begun and status in COME_BACK:
+        status = HTTPStatus.BAD_GATEWAY
     sentence = str(error)
     if isinstance(error, pool.InstallError) and error.log:
         sentence = f"{sentence}\n{error.log}"

@@ -70,7 +70,8 @@ _REFUSALS = {
     429: "The tenant has as many runs in progress or waiting as it may have.",
     431: "The headers are too large or too many.",
     500: "A bug; the log knows more under the request's id.",
-    503: "Not now: pool or server have as much as they may, are draining, or the engine is away.",
+    502: "The snippet had begun, or may have, and was lost: its container, the engine or a drain.",
+    503: "Nothing ran: pool or server have as much as they may, are draining, or have no engine.",
 }
 _ANYWHERE = (400, 408, 414, 417, 431, 500)
 """Any request may get one of these, by HTTP itself or by a bug."""

@@ -223,7 +223,7 @@ ROUTES = (
         "/run",
         run,
         RouteDescription(
-            "Run a snippet", RUN_ANSWER, (403, 413, 415, 421, 422, 429, 503), RUN_BODY
+            "Run a snippet", RUN_ANSWER, (403, 413, 415, 421, 422, 429, 502, 503), RUN_BODY
         ),
         Access.KEY,
         expect,

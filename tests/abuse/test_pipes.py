@@ -1,7 +1,7 @@
 """Whatever a snippet and its children do to the pipes that PID 1 reads and feeds, answers come.
 
 A container whose runner does not answer within `GRACE_S` of the limit raises
-`RunnerProtocolError`, which is a 503 to a client: so each run below is a test by itself.
+`RunnerProtocolError`, which is a 502 to a client: so each run below is a test by itself.
 """
 
 from __future__ import annotations

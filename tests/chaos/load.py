@@ -157,7 +157,8 @@ def judge(answer: Answer, token: str) -> tuple[Fate, str]:
         return Fate.CROSSED, detail
     if answer.status != 200:
         clean = set(answer.json) == {"data", "error", "code"} and answer.json["data"] is None
-        clean = clean and answer.status == 503 and int(answer.headers["Retry-After"]) >= 1
+        may_retry = "Retry-After" in answer.headers
+        clean = clean and (answer.status, may_retry) in ((502, False), (503, True))
         return (Fate.REFUSED if clean else Fate.WRONG), detail
     data, whole = answer.json["data"], f"{token}\n{token}\n"
     if answer.json["status"] == "ok":

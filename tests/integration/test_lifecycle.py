@@ -126,7 +126,7 @@ async def test_what_runs_longer_than_the_drain_may_take_is_ended(start: StartSer
     await server.sees(LEASED, 1)
     server.process.send_signal(signal.SIGTERM)
     answer = await running
-    assert answer.status == 503
+    assert (answer.status, "Retry-After" in answer.headers) == (502, False)
     assert set(answer.json) == {"data", "error", "code"}
     assert await server.ended() == 0
 
@@ -316,10 +316,10 @@ async def test_connections_to_the_engine_that_break_under_load_lose_nothing(
         await served(results, more=15)
     for answer in results:
         assert not isinstance(answer, Exception)
-        assert answer.status in (200, 503), answer.body
-        if answer.status == 503:
+        assert answer.status in (200, 502, 503), answer.body
+        if answer.status != 200:
             assert set(answer.json) == {"data", "error", "code"}
-            assert int(answer.headers["Retry-After"]) >= 1
+        assert ("Retry-After" in answer.headers) == (answer.status == 503)
     await server.ready()
     await server.at_rest()
     await server.works()
@@ -341,7 +341,7 @@ async def test_an_engine_that_is_away_for_a_while_under_load_comes_back(
         await until(notices, "/readyz says that the engine is away")
         await proxy.up()
         await served(results, more=10)
-    assert {getattr(one, "status", one) for one in results} <= {200, 503}
+    assert {getattr(one, "status", one) for one in results} <= {200, 502, 503}
     await server.ready()
     await server.at_rest()
 

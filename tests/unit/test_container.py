@@ -158,8 +158,9 @@ async def test_a_runner_that_fails_is_an_error_and_the_container_lost(
     container, _, engine = await started()
     lost: list[Container] = []
     container.on_lost = lost.append
-    with pytest.raises(error):
+    with pytest.raises(error) as raised:
         await container.run(Job(code))
+    assert raised.value.begun
     assert container.lost
     assert lost == [container]
     with pytest.raises(error):
@@ -171,8 +172,9 @@ async def test_a_runner_that_fails_is_an_error_and_the_container_lost(
 async def test_a_runner_that_says_nothing_is_given_up_past_the_snippets_own_limit() -> None:
     container, _, _ = await started()
     began = asyncio.get_running_loop().time()
-    with pytest.raises(RunnerProtocolError, match="within 7 s"):
+    with pytest.raises(RunnerProtocolError, match="within 7 s") as raised:
         await container.run(Job(b"hang", timeout_s=2))
+    assert raised.value.begun
     assert asyncio.get_running_loop().time() - began == pytest.approx(7)
     await container.destroy()
 

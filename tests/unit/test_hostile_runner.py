@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 
 from pgexec.advise.clock import ClockLoop
 from pool.container import GRACE_S, Container
-from pool.errors import ContainerLost, EngineUnavailable, PoolError, RunnerProtocolError
+from pool.errors import (
+    ContainerLost,
+    EngineUnavailable,
+    LayerMissing,
+    PoolError,
+    RunnerProtocolError,
+)
 from pool.inside.protocol import HEADER, Ending, Exit, Kind, encode, encode_exit
 from pool.job import Job, Result
 
@@ -229,13 +235,20 @@ async def test_output_after_the_end_of_the_run_is_not_part_of_it(kind: Kind) -> 
 
 
 @pytest.mark.clock
-async def test_a_layer_that_nobody_asked_for_cannot_be_missing() -> None:
+@pytest.mark.parametrize(
+    ("layer", "error", "begun"),
+    [("", RunnerProtocolError, True), ("a-layer", LayerMissing, False)],
+)
+async def test_a_layer_that_nobody_asked_for_cannot_be_missing(
+    layer: str, error: type[PoolError], *, begun: bool
+) -> None:
     ending = Exit(
         1, Ending.NO_LAYER, 0, truncated=False, duration_us=1, cpu_us=1, peak_memory_bytes=1
     )
     container, _ = await started(encode_exit(ending), 1000)
-    with pytest.raises(RunnerProtocolError):
-        await container.run(JOB)
+    with pytest.raises(error) as raised:
+        await container.run(replace(JOB, layer=layer))
+    assert raised.value.begun is begun
     await container.destroy()
 
 

@@ -222,6 +222,18 @@ async def test_a_wait_in_vain_is_the_last_event(app: App) -> None:
     assert problem["retry_after_s"] >= 1
 
 
+async def test_a_run_that_is_lost_with_its_container_is_a_502(app: App) -> None:
+    await app.until_ready()
+    body = {"language": "python", "code": "die"}
+    async with app.session.post(app.url + "/run", json=body) as response:
+        assert (response.status, (await response.json())["code"]) == (502, "container_lost")
+        assert "Retry-After" not in response.headers
+    async with app.session.post(app.url + "/run", json=body, headers=sse.ASK) as response:
+        name, problem = list(sse.parse(await response.read()))[-1]
+    assert (name, problem["code"], problem["status"]) == ("error", "container_lost", 502)
+    assert "retry_after_s" not in problem
+
+
 async def test_dependencies_get_a_container_of_their_own(app: App) -> None:
     await app.until_ready()
     assert (await app.post(dependencies=["requests"]))[0] == 200

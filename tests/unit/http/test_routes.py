@@ -13,6 +13,7 @@ import pytest
 
 from pgexec.http import routes
 from pgexec.http.answers import MANY_TURNS, render_result
+from pgexec.http.errors import POOL
 from pool import errors as pool
 from pool.job import Status
 from tests.unit.http.rig import make_result, read_answer
@@ -155,6 +156,19 @@ async def test_each_error_of_the_pool_has_its_answer(
     assert ("Retry-After" in answer.headers) == (status in {429, 503})
     if status in {429, 503}:
         assert int(answer.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize(("kind", "status", "code"), POOL)
+async def test_a_503_means_that_nothing_ran_and_what_was_lost_is_a_502(
+    server: Running, kind: type[pool.PoolError], status: int, code: str
+) -> None:
+    waits = {"retry_after_s": 2.2} if issubclass(kind, pool.PoolSaturated) else {}
+    server.service.error = error = kind("it is so", **waits)
+    for begun, expected in ((False, status), (True, 502 if status in {429, 503} else status)):
+        error.begun = begun
+        answer = await server.post(CODE)
+        assert (answer.status, answer.json["code"]) == (expected, code)
+        assert ("Retry-After" in answer.headers) == (expected in {429, 503})
 
 
 async def test_retry_after_is_rounded_up(server: Running) -> None:
