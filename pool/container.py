@@ -101,7 +101,7 @@ class Container:
                     raise
         except TimeoutError as error:
             message = f"the container was not ready within {timeout_s:g} s"
-            raise ContainerLost(message) from error
+            raise ContainerLost(f"{message}; PGEXEC_START_TIMEOUT_S gives it more") from error
         return container
 
     @property

@@ -226,7 +226,8 @@ class Fleet:
             self._start_failed(_kind(error), str(error) or type(error).__name__)
         except TimeoutError:
             self._abandon(task)
-            self._start_failed("timeout", f"not ready within {self._config.start_timeout_s:g} s")
+            late = f"not ready within {self._config.start_timeout_s:g} s"
+            self._start_failed("timeout", f"{late}; PGEXEC_START_TIMEOUT_S gives them more")
         except asyncio.CancelledError:
             self._abandon(task)
             raise

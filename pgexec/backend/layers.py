@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pgexec")
 
+_ONCE = "this happens once, takes minutes on a slow machine, and /readyz tells when it is done"
 RETRY_S = 30.0
 CLOSE_S = 5.0
 
@@ -57,7 +58,13 @@ class PooledLayers:
         self._spec = spec
         self._stock = stock
         self.store = LayerStore(
-            Volume(engine, settings.dependency_volume, instance, labels),
+            Volume(
+                engine,
+                settings.dependency_volume,
+                instance,
+                labels,
+                start_timeout_s=settings.start_timeout_s,
+            ),
             Installer(engine, installer),
             layers_config(settings, installer),
             labels,
@@ -105,7 +112,7 @@ class PooledLayers:
             async with asyncio.timeout(wait_s):
                 return await self._spec(language)
         except TimeoutError as error:
-            message = f"the image was not prepared within {wait_s:g} s"
+            message = f"the image is not prepared yet; {_ONCE}"
             raise LeaseTimeout(message, retry_after_s=wait_s) from error
 
     async def is_damaged(self, layer: Layer) -> bool:
@@ -148,10 +155,14 @@ class PooledLayers:
 
 
 def layers_config(settings: Settings, installer: InstallerConfig) -> LayersConfig:
-    """Return the settings for layers. All that an installer is told is part of a layer's key."""
+    """Return the settings for layers. All that an installer is told is part of a layer's key.
+
+    A request waits for as long as the volume's and the installer's containers may take to start,
+    and the installation itself: where a start takes long, the first one must not be given up.
+    """
     return LayersConfig(
         limit_bytes=settings.dependency_cache_limit,
         about=json.dumps([dict(installer.environment), sorted(installer.denied)], sort_keys=True),
         failure_ttl_s=settings.dependency_failure_ttl_s,
-        wait_s=settings.install_timeout_s + settings.lease_timeout_s,
+        wait_s=settings.install_timeout_s + settings.lease_timeout_s + 2 * settings.start_timeout_s,
     )

@@ -80,22 +80,31 @@ class Canary:
             laboratory = await self._laboratory(profile)
             async with laboratory.container() as container:
                 sandbox = await Sandbox.of(laboratory, container)
-                made = [await self._make(profile, check, sandbox) for check in self._of_a_container]
+                made = [
+                    await self._make(profile, check, sandbox, laboratory)
+                    for check in self._of_a_container
+                ]
         except (PoolError, ProbeError, OSError) as error:
             logger.warning("the canary of %s found no container to probe: %s", profile, error)
             for name in self._names:
                 self._metrics.found(profile, name, holds=None)
             return False
-        made += [await self._make(profile, check, laboratory) for check in self._of_more_containers]
+        made += [
+            await self._make(profile, check, laboratory, laboratory)
+            for check in self._of_more_containers
+        ]
         return all(made)
 
-    async def _make(self, profile: str, check: Check[T], subject: T) -> bool:
+    async def _make(
+        self, profile: str, check: Check[T], subject: T, laboratory: Laboratory
+    ) -> bool:
         """Make a check and report it. Returns False if it could not be made."""
+        limit_s = check.limit_s(laboratory.settings.start_timeout_s)
         try:
-            async with asyncio.timeout(check.timeout_s):
+            async with asyncio.timeout(limit_s):
                 observation = await check.look(subject)
         except (PoolError, TimeoutError) as error:
-            reason = str(error) or f"no result within {check.timeout_s:g} s"
+            reason = str(error) or f"no result within {limit_s:g} s"
             logger.warning(
                 "the canary of %s cannot tell of the %s: %s", profile, check.name, reason
             )

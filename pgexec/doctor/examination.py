@@ -18,6 +18,7 @@ from pgexec.doctor.machine import EngineReport, Machine
 from pgexec.doctor.sandbox import Sandbox
 from pool.engine.address import find_engine
 from pool.engine.docker import DockerEngine
+from pool.engine.image import PREPARE_TIMEOUT_S
 from pool.engine.ownership import instance_name
 from pool.errors import EngineUnavailable
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PREPARE_TIMEOUT_S = 90.0
-"""Only for the image, and only the first time: its preparation takes 4 to 60 seconds."""
 STREAMS = 4
 
 
@@ -87,6 +86,7 @@ class _Examination:
     ) -> None:
         self.findings: list[Finding] = []
         self._settings = settings
+        self._start_s = settings.start_timeout_s
         self._machine = Machine(settings, warnings, find_engine(settings.docker_host))
         self._tell = tell
 
@@ -96,12 +96,15 @@ class _Examination:
         async with _connected(self._machine.url) as engine:
             report = await self._stage("engine", self._report(engine), TIMEOUT_S)
             await self._make(OF_THE_ENGINE, report)
-            spec = await self._stage("image", self._spec(engine, report), PREPARE_TIMEOUT_S)
+            # As much time as the server gives it. With less, the half-made image would be thrown
+            # away each time, and a slow machine would never get one.
+            preparing = self._spec(engine, report)
+            spec = await self._stage("image", preparing, PREPARE_TIMEOUT_S + TIMEOUT_S)
             labels = partial(container_labels, instance_name(), self._settings)
             laboratory = Laboratory(engine, self._settings, spec, labels) if spec else None
             async with contextlib.AsyncExitStack() as stack:
                 start = self._sandbox(laboratory, stack)
-                sandbox = await self._stage("container", start, 2 * TIMEOUT_S)
+                sandbox = await self._stage("container", start, self._start_s + TIMEOUT_S)
                 await self._make(OF_A_CONTAINER, sandbox)
             await self._make(isolation.OF_MORE_CONTAINERS, laboratory)
 
@@ -110,7 +113,8 @@ class _Examination:
             if subject is None:
                 observation = _nothing_there()
             else:
-                observation, _ = await _attempt(_alone(check.look(subject)), check.timeout_s)
+                limit_s = check.limit_s(self._start_s)
+                observation, _ = await _attempt(_alone(check.look(subject)), limit_s)
             self._note(check.name, observation)
 
     async def _stage(self, name: str, look: Stage[T], timeout_s: float) -> T | None:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 OF_A_CONTAINER: Sequence[Check[Sandbox]] = (
     Check("read-only root", trials.read_only_root),
     Check("masks", trials.masks),
-    Check("network guard", trials.guard),
-    Check("metadata", trials.metadata),
+    Check("network guard", trials.guard, starts=True),
+    Check("metadata", trials.metadata, starts=True),
 )
 OF_MORE_CONTAINERS: Sequence[Check[Laboratory]] = (
-    Check("memory limit", trials.memory),
-    Check("pids limit", trials.pids),
+    Check("memory limit", trials.memory, starts=True),
+    Check("pids limit", trials.pids, starts=True),
 )

@@ -127,7 +127,10 @@ class Installer:
                 async with asyncio.timeout(config.timeout_s):
                     await self._install(container, spec, requirements, name, on_line)
             except TimeoutError as error:
-                sentence = f"{_wanted(requirements)} took over {config.timeout_s:g} s to install"
+                sentence = (
+                    f"{_wanted(requirements)} took over {config.timeout_s:g} s to install; "
+                    "PGEXEC_INSTALL_TIMEOUT_S gives it more"
+                )
                 raise InstallError(sentence, InstallFailure.TOO_SLOW) from error
             yield Installed(self, container, name, requirements, on_line)
         finally:

@@ -125,7 +125,10 @@ class Installs:
         wait_s = self._config.wait_s
         done, _ = await asyncio.wait([install.task], timeout=wait_s)
         if not done:
-            message = f"{', '.join(requirements)} could not be installed within {wait_s:g} s"
+            message = (
+                f"{', '.join(requirements)} could not be installed within {wait_s:g} s; an "
+                "installation that has begun goes on, and a later request finds it done"
+            )
             raise LeaseTimeout(message, retry_after_s=wait_s / 4)
         if install.task.cancelled():
             raise PoolClosed("the pool was closed")
@@ -144,7 +147,10 @@ class Installs:
             len(self._installs) >= self._config.max_pending
             or of_tenant >= self._config.tenant_max_pending
         ):
-            message = f"{of_tenant or len(self._installs)} installations are waiting already"
+            message = (
+                f"{of_tenant or len(self._installs)} installations are waiting already; "
+                "PGEXEC_DEPENDENCY_PRELOAD has sets installed at the start"
+            )
             raise PoolSaturated(message, retry_after_s=5.0)
         install = Install(tenant)
         install.task = asyncio.create_task(

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_START_TIMEOUT_S = 30.0
 _ABORT_TIMEOUT_S = 10.0
 _LAST_ANSWER_S = 3.0
 _MAX_DEATHS = 3
@@ -46,11 +45,18 @@ class Volume:
     """The layers of one server on the volume. Every method may raise `EngineError`.
 
     `owner` is the name of this server's process: its layers are kept apart from the layers of
-    others. `labels` returns the labels for a container that starts now.
+    others. `labels` returns the labels for a container that starts now, which may take
+    `start_timeout_s` seconds.
     """
 
     def __init__(
-        self, engine: Engine, volume: str, owner: str, labels: Callable[[], Mapping[str, str]]
+        self,
+        engine: Engine,
+        volume: str,
+        owner: str,
+        labels: Callable[[], Mapping[str, str]],
+        *,
+        start_timeout_s: float = 30.0,
     ) -> None:
         self._engine = engine
         self._volume = volume
@@ -58,6 +64,7 @@ class Volume:
         name = hashlib.sha256(owner.encode()).hexdigest()[:32]
         self._command = PYTHON.run_text(source, LAYERS_DIR, name, options=PYTHON.isolated)
         self._labels = labels
+        self._start_timeout_s = start_timeout_s
         self._lock = asyncio.Lock()
         self._container: tuple[str, Stream] | None = None
         self._loaded = False
@@ -148,10 +155,11 @@ class Volume:
         command, labels = self._command, self._labels()
         document = volume_document(spec, self._volume, command=command, labels=labels)
         try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
+            async with asyncio.timeout(self._start_timeout_s):
                 self._container = await self._engine.start(document)
         except TimeoutError as error:
-            raise ContainerLost("the container of dependencies does not start") from error
+            message = f"the container of dependencies did not start in {self._start_timeout_s:g} s"
+            raise ContainerLost(f"{message}; PGEXEC_START_TIMEOUT_S gives it more") from error
         self._received = b""
 
     async def _stop(self) -> None:

@@ -305,7 +305,8 @@ async def test_what_takes_too_long_is_a_422(
 ) -> None:
     server = await start(INSTALL_TIMEOUT_S=3, **settings_of(index, volume))
     answer = await server.run("pass", dependencies=["slow"])
-    assert (answer.status, answer.error) == (422, "slow took over 3 s to install")
+    assert answer.status == 422
+    assert answer.error.startswith("slow took over 3 s to install; PGEXEC_INSTALL_TIMEOUT_S")
     await server.at_rest()
 
 

@@ -37,7 +37,7 @@ PIDS = {"profile": "python", "check": "pids_limit"}
 class Watched:
     """A canary on a fake engine, whose only check does as it is told."""
 
-    def __init__(self, look: Look, *, interval_s: float = 900, timeout_s: float = 15) -> None:
+    def __init__(self, look: Look, *, interval_s: float = 900, starts: bool = False) -> None:
         self.engine = FakeEngine()
         self.away = False
         self.rounds = 0
@@ -49,7 +49,7 @@ class Watched:
             interval_s,
             ("python",),
             of_a_container=(),
-            of_more_containers=(Check("pids limit", self._count, timeout_s),),
+            of_more_containers=(Check("pids limit", self._count, starts=starts),),
         )
 
     async def _laboratory(self, language: str) -> Laboratory:
@@ -168,6 +168,16 @@ async def test_a_check_that_takes_too_long_tells_nothing() -> None:
     watched = Watched(look)
     await watched.canary.probe()
     assert math.isnan(watched.value("ok", **PIDS))
+
+
+async def test_a_check_that_starts_a_container_has_the_time_of_a_start_on_top() -> None:
+    async def look(laboratory: Laboratory) -> Observation:
+        await asyncio.sleep(15 + laboratory.settings.start_timeout_s / 2)
+        return ok("held")
+
+    watched = Watched(look, starts=True)
+    await watched.canary.probe()
+    assert watched.value("ok", **PIDS) == 1
 
 
 async def test_without_an_engine_nothing_is_known_until_it_is_back() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
 
-from pgexec.backend.layers import layers_config
+import pytest
+
+from pgexec.backend.layers import PooledLayers, layers_config
 from pgexec.backend.pip import installer_config
 from pgexec.settings import Settings
+from pool.errors import LeaseTimeout
 
 if TYPE_CHECKING:
     from pool.dependencies.installer import InstallerConfig
+    from pool.engine.docker import DockerEngine
+    from pool.engine.spec import ContainerSpec
 
 
 def config_of(**settings: object) -> InstallerConfig:
@@ -51,3 +57,28 @@ def test_a_layer_depends_on_all_that_its_installer_is_told() -> None:
     ]
     abouts = {layers_config(Settings.of(**kind), config_of(**kind)).about for kind in kinds}
     assert len(abouts) == len(kinds)
+
+
+def test_a_request_waits_while_the_containers_of_an_installation_start() -> None:
+    settings = Settings.of(start_timeout_s=200, install_timeout_s=100)
+    assert layers_config(settings, config_of()).wait_s > 200 + 200 + 100
+
+
+@pytest.mark.clock
+async def test_an_image_that_is_still_prepared_is_said_to_be_so() -> None:
+    async def prepare(language: str) -> ContainerSpec:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    layers = PooledLayers(
+        cast("DockerEngine", None),
+        Settings.of(),
+        config_of(),
+        instance="me",
+        spec=prepare,
+        stock=lambda _: None,
+        labels=dict,
+    )
+    with pytest.raises(LeaseTimeout, match=r"is not prepared yet; .* /readyz tells"):
+        async with layers.use(("six",), language="python", tenant="me"):
+            raise AssertionError

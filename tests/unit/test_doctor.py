@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,11 @@ from pgexec.doctor.findings import (
 from pgexec.doctor.machine import EngineReport, Machine
 from pgexec.doctor.versions import CONTAINERD_FIXES, RUNC_FIXES, open_escapes, parse
 from pgexec.settings import Settings, load_settings
+from pool.engine.spec import ContainerSpec
 from pool.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 LEAK = "CVE-2024-21626"
@@ -285,6 +288,43 @@ async def test_a_check_that_raises_fails_with_its_sentence() -> None:
     observation, _ = await examination._attempt(broken(), 1)
     finding = observation.of("check")
     assert (finding.status, finding.finding) == (CheckStatus.FAIL, "the engine is upset")
+
+
+@pytest.mark.clock
+async def test_an_image_that_takes_minutes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        url = NOWHERE
+
+        async def version(self) -> dict[str, object]:
+            return {}
+
+        info = version
+
+        async def image_id(self, name: str) -> str:
+            return "sha256:1"
+
+        async def foreign(self, name: str) -> str:
+            return ""
+
+        async def start(self, document: object) -> tuple[str, Any]:
+            await asyncio.sleep(100)
+            raise EngineError("it started at last")
+
+    @contextlib.asynccontextmanager
+    async def connected(url: str) -> AsyncIterator[Slow]:
+        yield Slow()
+
+    async def prepare_spec(engine: Slow, settings: Settings) -> ContainerSpec:
+        await asyncio.sleep(500)
+        return ContainerSpec("fake", prepared=True)
+
+    monkeypatch.setattr(examination, "_connected", connected)
+    monkeypatch.setattr(examination, "prepare_spec", prepare_spec)
+    assert (await found("image")).status is CheckStatus.OK
+    finding = await found("container", start_timeout_s=200)
+    assert finding.finding == "it started at last", "a start has the time of the settings"
+    finding = await found("container", start_timeout_s=50)
+    assert "PGEXEC_START_TIMEOUT_S" in finding.finding
 
 
 async def test_a_check_that_takes_too_long_fails() -> None:

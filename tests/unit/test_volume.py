@@ -121,6 +121,19 @@ async def test_what_is_published_is_found_by_the_next_server(engine: ProcessEngi
     assert await second.check("one")
 
 
+async def test_a_container_that_starts_too_slowly_is_said_with_the_setting(
+    engine: ProcessEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(document: Mapping[str, Any]) -> tuple[str, ProcessStream]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(engine, "start", hang)
+    volume = Volume(engine, "volume", "me", dict, start_timeout_s=0.02)
+    with pytest.raises(ContainerLost, match=r"in 0\.02 s; PGEXEC_START_TIMEOUT_S"):
+        await volume.load(SPEC)
+
+
 async def test_a_layer_that_kills_its_server_is_dropped_by_name_and_the_others_stay(
     engine: ProcessEngine,
 ) -> None:
