@@ -318,6 +318,9 @@ async def test_an_image_that_takes_minutes_is_waited_for(monkeypatch: pytest.Mon
         await asyncio.sleep(500)
         return ContainerSpec("fake", prepared=True)
 
+    # These read files in threads, for which a virtual clock does not wait.
+    monkeypatch.setattr(examination, "OF_THE_MACHINE", ())
+    monkeypatch.setattr(examination, "OF_THE_ENGINE", ())
     monkeypatch.setattr(examination, "_connected", connected)
     monkeypatch.setattr(examination, "prepare_spec", prepare_spec)
     assert (await found("image")).status is CheckStatus.OK
