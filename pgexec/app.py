@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from pgexec.doctor.canary import Canary
+from pgexec.http.record import SENDER
 from pgexec.http.routes import CONTEXT, PATHS, make_app
 from pgexec.http.server import HttpServer
 from pgexec.process.limits import freeze_garbage_collector
@@ -127,6 +128,9 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
                 for pool in pools.values():
                     pool.start()
                 await _first(stop, attendant)
+                app[SENDER].leaving = True
+                event(logger, logging.INFO, "leaving", {"delay_s": settings.drain_delay_s})
+                await _delay(settings.drain_delay_s, attendant)
             finally:
                 event(logger, logging.INFO, "draining", {"timeout_s": settings.drain_timeout_s})
                 server.stop_listening()
@@ -205,6 +209,13 @@ def _tracer() -> Tracer | None:
         logger.warning("%s is set, but there are no traces without pgexec[otel]: %s", asked, error)
         return None
     return Tracer(PATHS)
+
+
+async def _delay(seconds: float, attendant: asyncio.Task[None]) -> None:
+    """Go on to serve until balancers have noticed that `/readyz` says no."""
+    await asyncio.wait([attendant], timeout=seconds)
+    if attendant.done():
+        attendant.result()
 
 
 async def _first(stop: asyncio.Event, attendant: asyncio.Task[None]) -> None:

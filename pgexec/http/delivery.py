@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from pgexec.http.errors import JSON_HEADERS
-from pgexec.http.record import GONE, RECORD
+from pgexec.http.record import GONE, RECORD, SENDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ async def deliver(
     """
     record, response = request[RECORD], web.StreamResponse(headers=JSON_HEADERS)
     response.content_length = sum(map(len, document))
-    record.sign(response)
+    record.sign(response, request.app[SENDER])
     with budget.hold(record.holder, lambda: abort(request)) as held:
         held.resize(held_bytes(document))
         try:

@@ -34,6 +34,16 @@ _numbers = itertools.count(1)
 
 
 @dataclass(slots=True)
+class Sender:
+    """The server as its answers show it; from the signal to stop on, `leaving` is true."""
+
+    leaving: bool = False
+
+
+SENDER = web.AppKey("sender", Sender)
+
+
+@dataclass(slots=True)
 class Record:
     """A request's id and, once they are known, its tenant, its run and its error's code.
 
@@ -59,9 +69,15 @@ class Record:
         """
         return f"{self.tenant}/{self.user}" if self.user else self.tenant
 
-    def sign(self, response: web.StreamResponse) -> None:
-        """Put the request's id, and the times of its steps until now, on an answer."""
+    def sign(self, response: web.StreamResponse, sender: Sender) -> None:
+        """Put the request's id, and the times of its steps until now, on an answer.
+
+        Its connection ends with it if the server is leaving.
+        """
         headers = response.headers
+        if sender.leaving:
+            response.force_close()
+            headers["Connection"] = "close"  # aiohttp leaves it out of HTTP/1.0
         headers["X-Request-ID"] = self.id
         headers["Server-Timing"] = ", ".join(
             f"{name};dur={seconds * 1000:.3f}"

@@ -35,7 +35,7 @@ from pgexec.http.openapi import (
 from pgexec.http.page import Page, make_page, render_status
 from pgexec.http.parsing import RequestLimits, parse_run
 from pgexec.http.recent import Recent
-from pgexec.http.record import RECORD, Record, request_id
+from pgexec.http.record import RECORD, SENDER, Record, Sender, request_id
 from pgexec.http.reporter import Reporter
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.service import Timings
@@ -53,6 +53,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PONG = b'{"message": "pong"}'
 HEALTHY = b'{"status": "ok"}'
 READY = b'{"status": "ready"}'
+LEAVING = "the server is about to stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             # The client may still send the body, or not: the next request could begin anywhere.
             response.force_close()
     if not response.prepared:
-        record.sign(response)
+        record.sign(response, request.app[SENDER])
     return response
 
 
@@ -162,10 +163,17 @@ async def healthz(_request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """Answer if a run would be served now, and if not, the reason."""
-    if (reason := request.app[CONTEXT].service.unready()) is not None:
+    if (reason := unready(request)) is not None:
         unavailable = HTTPStatus.SERVICE_UNAVAILABLE
         raise RequestError(unavailable, "not_ready", reason, Retry_After="1")
     return web.Response(body=READY, headers=JSON_HEADERS)
+
+
+def unready(request: web.Request) -> str | None:
+    """Return the reason why a balancer should send no runs here now, or `None`."""
+    if request.app[SENDER].leaving:
+        return LEAVING
+    return request.app[CONTEXT].service.unready()
 
 
 async def openapi_json(request: web.Request) -> web.Response:
@@ -188,7 +196,9 @@ async def page_html(request: web.Request) -> web.Response:
 async def status(request: web.Request, tenant: str = "") -> web.Response:
     """Return the state of the pools, and the last runs of the caller."""
     context = request.app[CONTEXT]
-    body = render_status(context.service, context.recent, tenant, context.limits.languages)
+    body = render_status(
+        unready(request), context.service, context.recent, tenant, context.limits.languages
+    )
     return web.Response(body=body, headers={**JSON_HEADERS, "Cache-Control": "no-store"})
 
 
@@ -300,6 +310,7 @@ def make_app(
     routes = [route for route in ROUTES if settings.page or not route.page]
     limits = RequestLimits.of(settings)
     recent = Recent()
+    app[SENDER] = Sender()
     app[CONTEXT] = Context(
         settings=settings,
         limits=limits,

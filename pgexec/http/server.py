@@ -20,13 +20,13 @@ from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 from pgexec.http.crowd import Crowd
 from pgexec.http.errors import MAX_FIELD_BYTES, MAX_LINE_BYTES, problem_of
 from pgexec.http.pace import Pace
-from pgexec.http.record import RECORD, Record, request_id
+from pgexec.http.record import RECORD, SENDER, Record, request_id
 from pgexec.http.sse import STALL_S
 
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
-    from pgexec.http.record import Answered
+    from pgexec.http.record import Answered, Sender
 
 logger = logging.getLogger("pgexec.connection")
 
@@ -64,6 +64,7 @@ class HttpServer:
         self._connection = partial(
             Connection,
             answered=answered,
+            sender=app[SENDER],
             crowd=Crowd(max_connections),
             request_timeout_s=request_timeout_s,
             keepalive_timeout_s=keepalive_timeout_s,
@@ -104,7 +105,8 @@ class Connection(web.RequestHandler):
     - A client that takes nothing of its answer for `stall_timeout_s`, or too little for that
       long, is disconnected.
     - If `crowd` has no place for a new connection, an idle one makes way; else it is refused.
-    - Each answer, even to bytes that are not HTTP, is JSON, and is reported to `answered`.
+    - Each answer, even to bytes that are not HTTP, is JSON, and is reported to `answered`. If
+      `sender` is leaving, the connection ends with it.
     """
 
     __slots__ = (
@@ -115,6 +117,7 @@ class Connection(web.RequestHandler):
         "_head_timer",
         "_last_content",
         "_pace",
+        "_sender",
         "_some_head",
     )
 
@@ -124,6 +127,7 @@ class Connection(web.RequestHandler):
         *,
         loop: asyncio.AbstractEventLoop,
         answered: Answered,
+        sender: Sender,
         crowd: Crowd,
         request_timeout_s: float,
         keepalive_timeout_s: float,
@@ -140,6 +144,7 @@ class Connection(web.RequestHandler):
             logger=logger,
         )
         self._answered = answered
+        self._sender = sender
         self._head_timeout_s = request_timeout_s
         self._head_timer: asyncio.TimerHandle | None = None
         self._some_head = False
@@ -312,10 +317,13 @@ class Connection(web.RequestHandler):
                 # aiohttp raised it before our middleware saw the request.
                 sent = request.headers.get("X-Request-ID")
                 record = request[RECORD] = Record(request_id(sent), code=problem.code)
-                record.sign(resp)
+                record.sign(resp, self._sender)
             if not request.content.is_eof():
                 resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+        finished = await super().finish_response(request, resp, start_time)
+        if self._sender.leaving:  # a stream whose head was sent before ends its connection, too
+            finished[0].force_close()
+        return finished
 
     def handle_error(
         self,
@@ -330,7 +338,7 @@ class Connection(web.RequestHandler):
         record = request[RECORD] = Record(request_id(None))
         error = exc if exc is not None else RuntimeError("no cause given")
         response = record.fail(error).response()
-        record.sign(response)
+        record.sign(response, self._sender)
         response.force_close()
         return response
 

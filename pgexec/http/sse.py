@@ -18,7 +18,7 @@ from aiohttp import HttpVersion11, web
 from pydantic_core import to_json
 
 from pgexec.http.delivery import CHUNK_BYTES, abort, cut, held_bytes
-from pgexec.http.record import GONE, RECORD
+from pgexec.http.record import GONE, RECORD, SENDER
 from pool.inside.protocol import Kind
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class EventStream:
     async def _write(self) -> None:
         response = self.response
         try:
-            self._request[RECORD].sign(response)
+            self._request[RECORD].sign(response, self._request.app[SENDER])
             await response.prepare(self._request)
             data = self._take() or _BEGIN
             while data:

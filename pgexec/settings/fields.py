@@ -147,6 +147,10 @@ Seconds = Annotated[
         description="a number of seconds above 0 and at most 1000000",
     ),
 ]
+Delay = Annotated[
+    float,
+    Field(ge=0, le=10**6, allow_inf_nan=False, description="a number of seconds from 0 to 1000000"),
+]
 Count = Annotated[int, Field(ge=1, le=10**6, description="a whole number from 1 to 1000000")]
 Size = Annotated[
     int,

@@ -20,6 +20,7 @@ from pgexec.settings import profiles
 from pgexec.settings.fields import (
     Certificates,
     Count,
+    Delay,
     Flag,
     Hosts,
     Keys,
@@ -236,19 +237,12 @@ class Settings(BaseSettings):
     ] = 300
     start_concurrency: Starts = None
     start_timeout_s: Seconds = 30
+    drain_delay_s: Delay = 0
     drain_timeout_s: Seconds = 30
 
     profiles: Profiles = {}
 
-    canary_interval_s: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=10**6,
-            allow_inf_nan=False,
-            description="a number of seconds from 0 to 1000000",
-        ),
-    ] = 900
+    canary_interval_s: Delay = 900
 
     generate_log_file: Flag = True
     log_file: Text = "logs.txt"

@@ -67,9 +67,10 @@ def make_page(*, keyed: bool, playground: bool) -> Page:
     return Page(html.encode(), headers)
 
 
-def render_status(service: Service, recent: Recent, tenant: str, languages: Sequence[str]) -> bytes:
+def render_status(
+    unready: str | None, service: Service, recent: Recent, tenant: str, languages: Sequence[str]
+) -> bytes:
     """Return the JSON document of `/status`: all pools, but only the tenant's own runs."""
-    unready = service.unready()
     pools = {
         name: {state: getattr(now, state) for state in _STATES}
         for name, now in service.pools().items()
