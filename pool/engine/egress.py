@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # IANA's special-purpose registries: private, shared, link-local (cloud metadata), benchmarking,
-# documentation, multicast, reserved and given up; for IPv6 also what carries IPv4 addresses within.
-# And the address at which Azure serves its machines, which is public by its number alone.
+# documentation, multicast, reserved and given up, and those for which whoever is near may answer
+# (AS112, AMT). Of IPv6 also what carries IPv4 addresses within, and from 100:: on all that is not
+# in 2000::/3, since nothing else is given out. Loopback is missing: it is the container's own.
+# Besides, the address at which Azure serves its machines, which is public by its number alone.
 NOT_PUBLIC = (
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -29,23 +31,37 @@ NOT_PUBLIC = (
     "172.16.0.0/12",
     "192.0.0.0/24",
     "192.0.2.0/24",
+    "192.31.196.0/24",
+    "192.52.193.0/24",
     "192.88.99.0/24",
     "192.168.0.0/16",
+    "192.175.48.0/24",
     "198.18.0.0/15",
     "198.51.100.0/24",
     "203.0.113.0/24",
     "224.0.0.0/4",
     "240.0.0.0/4",
+    "::ffff:0:0/96",
     "64:ff9b::/96",
     "64:ff9b:1::/48",
-    "100::/64",
-    "100:0:0:1::/64",
+    "100::/8",
+    "200::/7",
+    "400::/6",
+    "800::/5",
+    "1000::/4",
     "2001::/23",
     "2001:db8::/32",
     "2002::/16",
+    "2620:4f:8000::/48",
     "3fff::/20",
-    "5f00::/16",
+    "4000::/2",
+    "8000::/2",
+    "c000::/3",
+    "e000::/4",
+    "f000::/5",
+    "f800::/6",
     "fc00::/7",
+    "fe00::/9",
     "fe80::/65",
     "fe80:0:0:0:8000::/65",
     "fe80::/10",
