@@ -28,6 +28,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _ROUTER = 0x80
 _DESTINATION = 1
 _ANSWER_BYTES = 1 << 16
+_GROUP = b"\xff\x02"
 
 
 class Traces:
@@ -40,22 +41,31 @@ class Traces:
             self._labels = os.open("/proc/net/ip6_flowlabel", os.O_RDONLY | os.O_CLOEXEC)
         if _open_socket is not None:  # -1 where it is refused: gVisor has but a part of netlink
             self._kernel = _open_socket(_NETLINK, _RAW, _ROUTE)
-        self._gateways = _gateways()
+        self._usual = _usual_neighbours()
+        self._first = self._neighbours()
 
     def count(self) -> tuple[int, int]:
-        """Return the number of flow labels, and of neighbours that are no gateway."""
+        """Return the number of flow labels, and of neighbours that a run has chosen.
+
+        Neighbours that were there at first do not count: one of them may go, and the number would
+        stay the same although a run has left another.
+        """
         labels = 0
         if self._labels >= 0:
             labels = os.pread(self._labels, 4096, 0).count(b"\n")
-        return labels, self._count_neighbours()
+        chosen = self._neighbours() - self._usual - self._first
+        if chosen:  # an address or a router that the network has given to the container meanwhile
+            self._usual = _usual_neighbours()
+        return labels, len(chosen - self._usual)
 
-    def _count_neighbours(self) -> int:
+    def _neighbours(self) -> set[bytes]:
+        """Return the addresses of all neighbours that do not call themselves routers."""
+        found: set[bytes] = set()
         if self._kernel < 0:
-            return 0
+            return found
         body = _NEIGHBOUR.pack(0, 0, 0, 0, 0, 0, 0)
         size = _HEADER.size + len(body)
         os.write(self._kernel, _HEADER.pack(size, _GET_NEIGHBOURS, _REQUEST | _DUMP, 0, 0) + body)
-        found = 0
         while True:
             answer = os.read(self._kernel, _ANSWER_BYTES)
             at = 0
@@ -63,37 +73,40 @@ class Traces:
                 size, kind, *_ = _HEADER.unpack_from(answer, at)
                 if kind in (_DONE, _ERROR):
                     return found
-                found += self._is_a_trace(answer[at + _HEADER.size : at + size])
+                found.update(_address(answer[at + _HEADER.size : at + size]))
                 at += (size + 3) & ~3
 
-    def _is_a_trace(self, entry: bytes) -> bool:
-        """Whether a neighbour is there because a run chose to send something to it."""
-        flags = _NEIGHBOUR.unpack_from(entry)[-2]
-        at = _NEIGHBOUR.size
-        while at + _ATTRIBUTE.size <= len(entry):
-            size, kind = _ATTRIBUTE.unpack_from(entry, at)
-            if kind == _DESTINATION:
-                address = entry[at + _ATTRIBUTE.size : at + size]
-                return not (flags & _ROUTER or address in self._gateways or _is_usual(address))
-            at += max(_ATTRIBUTE.size, (size + 3) & ~3)
-        return False
+
+def _address(entry: bytes) -> list[bytes]:
+    """Return a neighbour's address, or nothing for a router."""
+    flags = _NEIGHBOUR.unpack_from(entry)[-2]
+    at = _NEIGHBOUR.size
+    while at + _ATTRIBUTE.size <= len(entry) and not flags & _ROUTER:
+        size, kind = _ATTRIBUTE.unpack_from(entry, at)
+        if kind == _DESTINATION:
+            return [entry[at + _ATTRIBUTE.size : at + size]]
+        at += max(_ATTRIBUTE.size, (size + 3) & ~3)
+    return []
 
 
-def _gateways() -> set[bytes]:
-    """Return the addresses of the IPv4 gateways, in the order of the network."""
-    try:
-        with open("/proc/net/route", encoding="ascii") as table:
-            return {struct.pack("=I", int(line.split()[2], 16)) for line in table.readlines()[1:]}
-    except OSError:
-        return set()
+def _usual_neighbours() -> set[bytes]:
+    """Return the addresses of which the kernel makes neighbours by itself.
 
-
-def _is_usual(address: bytes) -> bool:
-    """Whether the kernel makes a neighbour of an address by itself.
-
-    Those are the loopback's, and the groups by which IPv6 finds routers and neighbours.
+    Those are loopback, the gateways, and the groups by which IPv6 finds routers and neighbours. Of
+    the groups that follow from an address, only those of the container and its gateways count:
+    with any other, a run could leave three bytes of its choice.
     """
-    if not any(address[:-1]) and (len(address) == 16 or not address[-1]):  # noqa: PLR2004
-        return True
-    groups = (b"\xff\x02" + bytes(13) + bytes([last]) for last in (1, 2, 0x16))
-    return address in groups or address.startswith(b"\xff\x02" + bytes(9) + b"\x01\xff")
+    gateways = {struct.pack("=I", int(row[2], 16)) for row in _table("/proc/net/route")[1:]}
+    routers = {bytes.fromhex(row[4]) for row in _table("/proc/net/ipv6_route")}
+    own = {bytes.fromhex(row[0]) for row in _table("/proc/net/if_inet6")}
+    groups = {_GROUP + bytes(13) + bytes([last]) for last in (1, 2, 0x16)}
+    solicited = {_GROUP + bytes(9) + b"\x01\xff" + one[-3:] for one in own | routers}
+    return {bytes(4), bytes(16), bytes(15) + b"\1"} | gateways | routers | groups | solicited
+
+
+def _table(path: str) -> list[list[str]]:
+    try:
+        with open(path, encoding="ascii") as table:
+            return [line.split() for line in table]
+    except OSError:
+        return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import uuid
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from pool.engine.egress import make_rules, own_addresses, own_resolvers
 from pool.engine.spec import LABEL
 from pool.job import Status
 from tests.abuse.sandbox import Sandbox
+from tests.integration.server import EngineClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,6 +101,19 @@ ACCOUNTED = {
 
 
 @pytest.fixture
+async def bridge6() -> AsyncIterator[str]:
+    name = f"pgexec-abuse-{uuid.uuid4().hex[:12]}"
+    subnet = f"fd00:77:{secrets.randbits(16):x}::/64"
+    await EngineClient().call(
+        "POST",
+        "/networks/create",
+        {"Name": name, "EnableIPv6": True, "IPAM": {"Config": [{"Subnet": subnet}]}},
+    )
+    yield name
+    await EngineClient().call("DELETE", f"/networks/{name}")
+
+
+@pytest.fixture
 async def bridge() -> AsyncIterator[str]:
     engine = DockerEngine(find_engine(""), streams=1)
     name = f"pgexec-abuse-{uuid.uuid4().hex[:12]}"
@@ -176,6 +191,40 @@ async def test_an_address_that_a_run_chose_is_not_clean(
     assert outcome.status is Status.OK, outcome.text
     assert outcome.report.detail.startswith("flow labels and neighbours: "), outcome.report
     assert usual.report.clean, usual.report
+
+
+SEND = """
+import socket
+(interface,) = [index for index, name in socket.if_nameindex() if name != "lo"]
+for target in TARGETS: socket.socket(10, 2).sendto(b"x", (target, 99, 0, interface))
+"""
+OWN_GROUPS = """
+import socket
+own = [bytes.fromhex(line.split()[0]) for line in open("/proc/net/if_inet6") if line.split()[-1] != "lo"]
+group = lambda address: socket.inet_ntop(10, bytes.fromhex("ff0200000000000000000001ff") + address[-3:])
+TARGETS = ["::1", "ff02::1", "ff02::2", "2001:db8::77", *map(group, own)]
+"""
+
+
+async def test_of_the_groups_of_ipv6_the_containers_own_alone_are_usual(
+    image: Image, bridge6: str
+) -> None:
+    """Where nothing else closes them: any other one would be three bytes for the next run."""
+    sandbox = Sandbox(image, network=bridge6, seccomp=False)
+    try:
+        usual = await sandbox.run(OWN_GROUPS + SEND)
+        if "Address family not supported" in usual.text or "Errno 99" in usual.text:
+            pytest.skip("there is no IPv6 here")
+        chosen = [
+            await sandbox.run(f"TARGETS = [{group!r}]" + SEND)
+            for group in ("ff02::1:ffab:cdef", "ff02::77")
+        ]
+    finally:
+        await sandbox.close()
+    assert (usual.status, usual.report.clean) == (Status.OK, True), usual
+    for outcome in chosen:
+        assert outcome.status is Status.OK, outcome.text
+        assert outcome.report.detail.startswith("flow labels and neighbours: "), outcome.report
 
 
 async def test_what_honest_runs_send_is_clean(image: Image, bridge: str) -> None:
