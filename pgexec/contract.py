@@ -14,6 +14,7 @@ from pool.job import Status
 MAX_DEPENDENCIES = 64
 MAX_REQUIREMENT_CHARS = 256
 MAX_USER_CHARS = 128
+MAX_ARGUMENTS = MAX_VARIABLES = 500
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -26,7 +27,9 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
-    language: Annotated[str, Field(description="The language of the code.")]
+    language: Annotated[
+        str, Field(description="The language of the code, or another name of it, in any case.")
+    ]
     code: Annotated[str, Field(description="The snippet; not blank, and without NUL.")]
     dependencies: Annotated[
         list[str],
@@ -45,6 +48,25 @@ class RunRequest(BaseModel):
         bool,
         Field(description="Whether to use a container that nobody has used, and destroy it then."),
     ] = False
+    args: Annotated[
+        list[str],
+        Field(
+            max_length=MAX_ARGUMENTS,
+            description="The snippet's arguments, sys.argv[1:]; without NUL.",
+        ),
+    ] = []
+    env: Annotated[
+        dict[str, str],
+        Field(
+            max_length=MAX_VARIABLES,
+            description="Variables to add to the environment of the snippet and of the programs "
+            "that it starts.",
+        ),
+    ] = {}
+    output_limit_bytes: Annotated[
+        int | None,
+        Field(description="How much the snippet may write; the server's limit by default."),
+    ] = None
     user: Annotated[
         str | None,
         Field(

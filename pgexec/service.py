@@ -144,7 +144,9 @@ class PoolService:
             code=request.code.encode(),
             stdin=request.stdin.encode(),
             timeout_s=timeout_s,
-            output_limit_bytes=self._output_limit_bytes,
+            output_limit_bytes=request.output_limit_bytes or self._output_limit_bytes,
+            args=tuple(arg.encode() for arg in request.args),
+            env={name.encode(): value.encode() for name, value in request.env.items()},
         )
         if not request.dependencies:
             return await self._run(job, request, tenant, timings, progress)

@@ -141,7 +141,7 @@ class Container:
         loop = asyncio.get_running_loop()
         self._report = loop.create_future()
         self._answer = loop.create_future()
-        layer = job.layer.encode()
+        layer, strings = job.layer.encode(), _strings(job)
         header = JobHeader(
             self._run,
             max(1, round(job.timeout_s * 1000)),
@@ -150,10 +150,12 @@ class Container:
             len(job.stdin),
             job.last,
             len(layer),
+            len(job.args),
+            len(strings),
         )
         try:
             async with asyncio.timeout(job.timeout_s + GRACE_S):
-                await self._stream.write(encode_job(header, layer, job.code, job.stdin))
+                await self._stream.write(encode_job(header, layer, job.code, job.stdin, strings))
                 ending = await self._answer
         except TimeoutError as error:
             message = f"the runner did not answer within {job.timeout_s + GRACE_S:g} s"
@@ -252,6 +254,14 @@ class Container:
                 future.exception()  # else asyncio logs an error if nothing awaits the future
         if self.on_lost is not None:
             self.on_lost(self)
+
+
+def _strings(job: Job) -> bytes:
+    """Return the arguments and variables of a job as a JOB has them."""
+    if not job.args and not job.env:
+        return b""
+    given = [*job.args, *(b"%b=%b" % variable for variable in job.env.items())]
+    return b"".join(b"%b\0" % one for one in given)
 
 
 _NOTHING = Output()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class Status(StrEnum):
@@ -27,7 +27,8 @@ class Job:
 
     `timeout_s` is wall-clock time. `output_limit_bytes` bounds both streams together. If `last` is
     true, the container is not used again. `layer` is the name of the layer of dependencies to put
-    on the module path, or `""`.
+    on the module path, or `""`. `args` are the snippet's `sys.argv[1:]`, `env` are variables to add
+    to its environment; neither may hold a NUL.
     """
 
     code: bytes
@@ -36,6 +37,8 @@ class Job:
     output_limit_bytes: int = 1 << 20
     last: bool = False
     layer: str = ""
+    args: Sequence[bytes] = ()
+    env: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pool.job import Status
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pgexec.http.parsing import RequestLimits
+    from pgexec.http.limits import RunLimits
     from pool.job import Result
 
 UNCAUGHT: Final = 1
@@ -102,11 +102,8 @@ def _in_turns(result: Result) -> str:
     return "".join(texts) + "".join(decoder.decode(b"", final=True) for decoder in decoders)
 
 
-def describe(result: Result, timeout_s: float, limits: RequestLimits) -> str | None:
-    """Say in one sentence how a run ended; `None` when it exited with 0.
-
-    `timeout_s` is the limit that applied to this run.
-    """
+def describe(result: Result, limits: RunLimits) -> str | None:
+    """Say in one sentence how a run ended; `None` when it exited with 0."""
     memory = format_size(limits.memory_limit_bytes)
     killed = (
         f"; one of its processes was out of memory (limit {memory})" if result.oom_killed else ""
@@ -118,7 +115,7 @@ def describe(result: Result, timeout_s: float, limits: RequestLimits) -> str | N
             named = result.exception and result.exit_code == UNCAUGHT
             return _exception(result) if named else f"exit status {result.exit_code}"
         case Status.TIMEOUT:
-            return f"timed out after {timeout_s:g} s{killed}"
+            return f"timed out after {limits.timeout_s:g} s{killed}"
         case Status.MEMORY_LIMIT:
             return f"out of memory (limit {memory})"
         case Status.OUTPUT_LIMIT:

@@ -22,8 +22,10 @@ from pgexec.contract import (
     StreamRefusal,
 )
 from pgexec.http.errors import COME_BACK, MAX_LINE_BYTES
-from pgexec.http.parsing import MIN_TIMEOUT_S
+from pgexec.http.limits import MIN_TIMEOUT_S
+from pgexec.http.parsing import ALIASES
 from pgexec.http.sse import EVENT_STREAM
+from pgexec.http.surroundings import VARIABLE
 from pgexec.telemetry.metrics import version
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from pgexec.http.parsing import RequestLimits
+    from pgexec.http.limits import RequestLimits
 
 Json = dict[str, Any]
 
@@ -54,6 +56,7 @@ _EVENTS: dict[str, type[BaseModel]] = {
     "result": RunResult,
     "error": StreamRefusal,
 }
+_NO_NUL = r"^[^\x00]*$"
 _STREAM = "With Accept: text/event-stream, each event; the last one is result or error."
 
 _REFUSALS = {
@@ -157,7 +160,7 @@ def _schemas(limits: RequestLimits) -> Json:
     )
     schemas: Json = definitions["$defs"]
     fields = schemas["RunRequest"]["properties"]
-    fields["language"]["enum"] = list(limits.languages)
+    fields["language"]["enum"] = list(dict.fromkeys((*limits.languages, *ALIASES)))
     fields["code"] |= {
         "minLength": 1,
         "maxLength": limits.code_limit_bytes,
@@ -170,6 +173,10 @@ def _schemas(limits: RequestLimits) -> Json:
     }
     number, _ = fields["timeout_s"]["anyOf"]
     number |= {"minimum": MIN_TIMEOUT_S, "maximum": limits.run_timeout_s}
+    fields["args"]["items"]["pattern"] = fields["env"]["additionalProperties"]["pattern"] = _NO_NUL
+    fields["env"]["propertyNames"] = {"pattern": f"^{VARIABLE.pattern}$"}
+    whole, _ = fields["output_limit_bytes"]["anyOf"]
+    whole |= {"minimum": 1, "maximum": limits.output_limit_bytes}
     if limits.users:
         text, _ = fields["user"]["anyOf"]
         text |= {"minLength": 1, "maxLength": MAX_USER_CHARS, "pattern": "^[ -~]+$"}

@@ -22,6 +22,7 @@ from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.budget import Budget
 from pgexec.http.delivery import deliver
 from pgexec.http.errors import JSON_HEADERS, RequestError
+from pgexec.http.limits import RequestLimits
 from pgexec.http.openapi import (
     RUN_ANSWER,
     RUN_BODY,
@@ -33,7 +34,7 @@ from pgexec.http.openapi import (
     text_answer,
 )
 from pgexec.http.page import Page, make_page, render_status
-from pgexec.http.parsing import RequestLimits, parse_run
+from pgexec.http.parsing import parse_run
 from pgexec.http.recent import Recent
 from pgexec.http.record import RECORD, SENDER, Record, Sender, request_id
 from pgexec.http.reporter import Reporter
@@ -141,11 +142,10 @@ async def answer(
     """Run a snippet and return the JSON document of its result, in parts."""
     record.language, timings = wanted.language, Timings()
     record.timings = timings
-    limits = context.limits_of[wanted.language]
-    timeout_s = limits.timeout_s(wanted)
-    result = await context.service.run(wanted, timeout_s, record.holder, timings, progress)
+    limits = context.limits_of[wanted.language].of_run(wanted)
+    result = await context.service.run(wanted, limits.timeout_s, record.holder, timings, progress)
     record.result = without_output(result)
-    sentence = describe(result, timeout_s, limits)
+    sentence = describe(result, limits)
     if len(result.turns) > MANY_TURNS:
         return await asyncio.to_thread(render_result, result, sentence)
     return render_result(result, sentence)

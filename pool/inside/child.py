@@ -17,10 +17,11 @@ import time
 from typing import Iterable
 
 from pool.inside import reset
-from pool.inside.protocol import MAX_NAME_BYTES
+from pool.inside.protocol import MAX_NAME_BYTES, JobHeader
 
-JOB = struct.Struct("!BI")
-"""The head of a job on its pipe: the sizes in bytes of the layer's name and of the code."""
+JOB = struct.Struct("!BIII")
+"""The head of a job on its pipe: the sizes in bytes of the layer's name, of the code and of the
+strings, and how many of these are arguments (`JobHeader`)."""
 
 FAREWELL = struct.Struct("=iiQ")
 """The last words of a child: 1, its exit status, and its largest resident set in KiB."""
@@ -81,16 +82,18 @@ class Child:
             return False
         return True
 
-    def deliver(self, layer_size: int, job: memoryview) -> None:
-        """Send the job: the layer's name, then the code. Raises nothing if the child has died.
+    def deliver(self, header: JobHeader, job: memoryview, strings: memoryview) -> None:
+        """Send the job: the layer's name and the code, then the strings.
 
-        The relay notices that death by SIGCHLD.
+        Raises nothing if the child has died. The relay notices that death by SIGCHLD.
         """
-        head = JOB.pack(layer_size, len(job) - layer_size)
+        head = JOB.pack(header.layer_size, header.code_size, header.strings_size, header.args)
         try:
             written = os.writev(self.job_w, [head, job]) - len(head)
             while written < len(job):
                 written += os.write(self.job_w, job[written:])
+            while strings:
+                strings = strings[os.write(self.job_w, strings) :]
         except BrokenPipeError:
             pass
         self._close_ours(self.job_w)

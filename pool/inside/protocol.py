@@ -44,11 +44,12 @@ class FrameError(ValueError):
 
 
 class JobHeader(NamedTuple):
-    """The fixed part of a JOB. The layer's name, the code and the stdin follow it, in this order.
+    """The fixed part of a JOB. The layer's name, code, stdin and strings follow it, in this order.
 
     `timeout_ms` and `output_limit` (bytes, both streams together) bound the run. If `last` is
     true, the runner exits after the run; else it resets the container. The sizes are in bytes;
-    `layer_size` is 0 if the run has no layer of dependencies.
+    `layer_size` is 0 if the run has no layer of dependencies. Each of the strings ends with a NUL:
+    first `args` arguments of the snippet, then variables of its environment, `NAME=value`.
     """
 
     run: int
@@ -58,6 +59,8 @@ class JobHeader(NamedTuple):
     stdin_size: int
     last: bool
     layer_size: int = 0
+    args: int = 0
+    strings_size: int = 0
 
 
 class Exit(NamedTuple):
@@ -80,7 +83,7 @@ class Exit(NamedTuple):
     exception: bytes = b""
 
 
-_JOB = struct.Struct("!IIIII?B")
+_JOB = struct.Struct("!IIIII?BII")
 _EXIT = struct.Struct("!IBi?QQQ?")
 MAX_NAME_BYTES = 200
 """The longest name of an exception that an EXIT may have."""
@@ -93,10 +96,13 @@ def encode(kind: Kind, payload: bytes = b"") -> bytes:
     return HEADER.pack(kind, len(payload)) + payload
 
 
-def encode_job(header: JobHeader, layer: bytes, code: bytes, stdin: bytes) -> bytes:
-    """Return a JOB frame. `header` must have the sizes of `layer`, `code` and `stdin`."""
-    size = JOB_HEADER_SIZE + len(layer) + len(code) + len(stdin)
-    return b"".join((HEADER.pack(Kind.JOB, size), _JOB.pack(*header), layer, code, stdin))
+def encode_job(
+    header: JobHeader, layer: bytes, code: bytes, stdin: bytes, strings: bytes = b""
+) -> bytes:
+    """Return a JOB frame. `header` must have the sizes of the other arguments."""
+    size = JOB_HEADER_SIZE + len(layer) + len(code) + len(stdin) + len(strings)
+    head = HEADER.pack(Kind.JOB, size), _JOB.pack(*header)
+    return b"".join((*head, layer, code, stdin, strings))
 
 
 def decode_job(payload: memoryview | bytes) -> JobHeader:
@@ -104,7 +110,7 @@ def decode_job(payload: memoryview | bytes) -> JobHeader:
     if len(payload) < JOB_HEADER_SIZE:
         raise FrameError("JOB is shorter than its header")
     header = JobHeader(*_JOB.unpack_from(payload))
-    sizes = header.layer_size + header.code_size + header.stdin_size
+    sizes = header.layer_size + header.code_size + header.stdin_size + header.strings_size
     if JOB_HEADER_SIZE + sizes != len(payload):
         raise FrameError("JOB sizes do not add up")
     return header

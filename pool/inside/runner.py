@@ -290,8 +290,10 @@ class Runner:
         child = self.child
         job_at = HEADER.size + JOB_HEADER_SIZE
         stdin_at = job_at + header.layer_size + header.code_size
-        child.deliver(header.layer_size, self.job[job_at:stdin_at])
-        stdin = self.job[stdin_at : stdin_at + header.stdin_size]
+        strings_at = stdin_at + header.stdin_size
+        strings = self.job[strings_at : strings_at + header.strings_size]
+        child.deliver(header, self.job[job_at:stdin_at], strings)
+        stdin = self.job[stdin_at:strings_at]
         relay = Relay(child, self.outbox, self.reaper, header, stdin)
         ending = relay.until(started + header.timeout_ms / 1000)
         # `exited` is None if SIGKILL did not end the child within `reset.TIMEOUT_S`.

@@ -25,6 +25,7 @@ from typing import Any
 
 from pool.inside import at_fork, fast_exit, fonts, reseed
 from pool.inside.child import FAREWELL, JOB, NO_LAYER, Child
+from pool.inside.surroundings import surround
 from pool.inside.user_site import open_home, put_on_path, watch
 
 # `_Turn.write` below runs in the midst of the snippet, which may have replaced builtins, and
@@ -167,6 +168,17 @@ def become(uid: int, child: Child) -> None:
     gc.enable()
 
 
+def _receive(fd: int, size: int) -> bytearray:
+    """Read `size` bytes from the job's pipe; end the process if PID 1 closes it before."""
+    data = bytearray()
+    while len(data) < size:
+        piece = os.read(fd, size - len(data))
+        if not piece:
+            os._exit(71)
+        data += piece
+    return data
+
+
 def await_job(child: Child, script: str, layers: str, preload: str) -> None:
     """Wait for the job, write its script, and remove the runner's own modules.
 
@@ -180,13 +192,10 @@ def await_job(child: Child, script: str, layers: str, preload: str) -> None:
         fonts.offer(os.path.join(layers, preload))
     run = fast_exit.begin(script)
     run.farewell = child.farewell
-    layer_size, code_size = JOB.unpack(os.read(child.job_r, JOB.size))
-    job = bytearray()
-    while len(job) < layer_size + code_size:
-        data = os.read(child.job_r, layer_size + code_size - len(job))
-        if not data:
-            os._exit(71)
-        job += data
+    layer_size, code_size, strings_size, args = JOB.unpack(os.read(child.job_r, JOB.size))
+    job = _receive(child.job_r, layer_size + code_size)
+    if strings_size:
+        surround(bytes(_receive(child.job_r, strings_size)), args)
     os.close(child.job_r)
     code = job[layer_size:] if layer_size else job
     target = os.open(script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)

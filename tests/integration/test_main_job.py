@@ -59,6 +59,29 @@ async def test_stdin_reaches_the_snippet_and_ends(each_server: Server) -> None:
     assert await each_server.output(code, stdin="Zeile\nrest é\n") == "Zeile REST É\n|"
 
 
+async def test_arguments_and_variables_reach_the_snippet_and_what_it_starts(
+    each_server: Server,
+) -> None:
+    code = (
+        "import os, subprocess, sys\n"
+        "print(sys.argv, os.environ['GREETING'])\n"
+        "print(subprocess.check_output(['sh', '-c', 'echo $GREETING'], text=True), end='')\n"
+    )
+    given = {"args": ["--all", "é ü"], "env": {"GREETING": "hé"}}
+    wanted = "['/home/code/Main.py', '--all', 'é ü'] hé\nhé\n"
+    assert await each_server.output(code, **given) == wanted
+    longest = await each_server.output(
+        "import sys; print(len(sys.argv[1]))", args=["x" * ((1 << 17) - 1)], language="Py"
+    )
+    assert longest == "131071\n"
+
+
+async def test_a_run_may_ask_for_less_output(each_server: Server) -> None:
+    answer = (await each_server.run("print('x' * 2000)", output_limit_bytes=1024)).json
+    assert (answer["status"], len(answer["stdout"])) == ("output_limit", 1024)
+    assert answer["error"] == "output over the limit of 1 KiB"
+
+
 async def test_without_stdin_the_snippet_sees_its_end(each_server: Server) -> None:
     assert await each_server.output("import sys; print(repr(sys.stdin.read()))") == "''\n"
 

@@ -52,6 +52,7 @@ class FakeContainer:
     def __init__(self, engine: FakeEngine, container_id: str) -> None:
         self.id = container_id
         self.jobs: list[tuple[JobHeader, bytes, bytes]] = []
+        self.strings = b""  # of the last job
         self.ended = False
         self.busy = False
         self.ready = False  # until then it has nothing to do but to exit with its stdin
@@ -74,7 +75,9 @@ class FakeContainer:
             header = decode_job(payload)
             start = JOB_HEADER_SIZE + header.layer_size
             end = start + header.code_size
-            self._on_job(header, payload[start:end], payload[end:])
+            stdin_end = end + header.stdin_size
+            self.strings = payload[stdin_end:]
+            self._on_job(header, payload[start:end], payload[end:stdin_end])
 
     async def close(self) -> None:
         if self.ready and not self._engine.auto_remove:

@@ -9,7 +9,7 @@ import pytest
 
 from pool.container import Container, State
 from pool.errors import ContainerLost, EngineError, PoolError, RunnerProtocolError
-from pool.inside.protocol import Kind, encode
+from pool.inside.protocol import JobHeader, Kind, encode
 from pool.job import Job, Status
 from tests.unit.fake_engine import DOCUMENT, FakeContainer, FakeEngine
 from tests.unit.rig import quiet
@@ -125,9 +125,20 @@ async def test_the_status_says_how_the_snippet_ended(
 
 async def test_the_runner_receives_the_job_as_it_was_given() -> None:
     container, fake, _ = await started()
-    job = Job(b"print(1)", b"input", timeout_s=1.5, output_limit_bytes=99, last=True, layer="l1")
+    job = Job(
+        b"print(1)",
+        b"input",
+        timeout_s=1.5,
+        output_limit_bytes=99,
+        last=True,
+        layer="l1",
+        args=(b"-x", b""),
+        env={b"A": b"b"},
+    )
     await container.run(job)
-    assert fake.jobs == [((1, 1500, 99, 8, 5, True, 2), b"print(1)", b"input")]
+    header = JobHeader(1, 1500, 99, 8, 5, last=True, layer_size=2, args=2, strings_size=8)
+    assert fake.jobs == [(header, b"print(1)", b"input")]
+    assert fake.strings == b"-x\0\0A=b\0"
     await container.destroy()
 
 

@@ -84,15 +84,23 @@ def test_an_unknown_kind_is_refused(kind: int, size: int) -> None:
         list(Decoder(MAX_PAYLOAD).feed(HEADER.pack(kind, size)))
 
 
-@given(st.tuples(u32, u32, u32), st.binary(), st.binary(), st.binary(max_size=255))
+@given(
+    st.tuples(u32, u32, u32), st.binary(), st.binary(), st.binary(max_size=255), u32, st.binary()
+)
 def test_a_job_survives_the_way(
-    numbers: tuple[int, int, int], code: bytes, stdin: bytes, layer: bytes
+    numbers: tuple[int, int, int],
+    code: bytes,
+    stdin: bytes,
+    layer: bytes,
+    args: int,
+    strings: bytes,
 ) -> None:
-    header = JobHeader(*numbers, len(code), len(stdin), bool(code), len(layer))
-    ((kind, payload),) = Decoder(1 << 20).feed(encode_job(header, layer, code, stdin))
+    last = bool(code)
+    header = JobHeader(*numbers, len(code), len(stdin), last, len(layer), args, len(strings))
+    ((kind, payload),) = Decoder(1 << 20).feed(encode_job(header, layer, code, stdin, strings))
     assert kind is Kind.JOB
     assert decode_job(payload) == header
-    assert payload[JOB_HEADER_SIZE:] == layer + code + stdin
+    assert payload[JOB_HEADER_SIZE:] == layer + code + stdin + strings
 
 
 @given(st.binary(max_size=100))
@@ -101,7 +109,7 @@ def test_a_job_of_any_bytes_adds_up_or_is_an_error(payload: bytes) -> None:
         header = decode_job(payload)
     except FrameError:
         return
-    sizes = header.layer_size + header.code_size + header.stdin_size
+    sizes = header.layer_size + header.code_size + header.stdin_size + header.strings_size
     assert JOB_HEADER_SIZE + sizes == len(payload)
 
 

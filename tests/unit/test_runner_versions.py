@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -90,13 +90,14 @@ class Runner:
         self._run = 0
         self.first = self._next()
 
-    def run(self, code: str, layer: str = "") -> Ran:
+    def run(self, code: str, layer: str = "", strings: bytes = b"", **fields: Any) -> Ran:
         self._run += 1
         source = code.encode()
         named = layer.encode()
         header = JobHeader(self._run, 10_000, 1 << 20, len(source), 0, False, len(named))  # noqa: FBT003
+        header = header._replace(strings_size=len(strings), **fields)
         assert self.process.stdin
-        self.process.stdin.write(encode_job(header, named, source, b""))
+        self.process.stdin.write(encode_job(header, named, source, b"", strings))
         self.process.stdin.flush()
         written = {Kind.STDOUT: b"", Kind.STDERR: b""}
         while (frame := self._next())[0] in written:
@@ -201,6 +202,28 @@ def test_names_the_exception_that_the_script_died_of(
     assert ran.ending.exception == name, ran
     assert ran.report is Kind.CLEAN
     assert ran.stdout.count(b"told") <= 1, "a message is made once, as the interpreter does"
+
+
+SURROUNDINGS = """
+import os, posix, subprocess, sys, time
+more = [os.environ.get(name) for name in ("A", "B", "TZ")]
+print(ascii([sys.argv[1:], getattr(sys, "orig_argv", sys.argv)[-2:], more]))
+print(posix.environ[b"A"] == os.environb[b"A"], time.strftime("%H", time.gmtime(0)), time.timezone)
+print(ascii(subprocess.check_output(["sh", "-c", "echo $A"]).decode().strip())[1:-1])
+"""
+
+
+def test_gives_arguments_and_variables_to_one_run(runner: Runner) -> None:
+    strings = b"-x\0\xc3\xa9 \n\0A=\xc3\xa9=\0B=\0TZ=XYZ-3\0"
+    ran = runner.run(SURROUNDINGS, strings=strings, args=2)
+    assert ran.stdout.decode().splitlines() == [
+        r"[['-x', '\xe9 \n'], ['-x', '\xe9 \n'], ['\xe9=', '', 'XYZ-3']]",
+        "True 00 -10800",
+        r"\xe9=",
+    ]
+    assert (ran.stderr, ran.report) == (b"", Kind.CLEAN)
+    after = runner.run("import os, sys; print(sys.argv[1:], os.environ.get('A'))")
+    assert after.stdout == b"[] None\n"
 
 
 def test_shows_only_the_frames_of_the_snippet(runner: Runner) -> None:

@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 
+from pgexec.contract import RunRequest
 from pgexec.http.answers import describe
-from pgexec.http.parsing import RequestLimits
+from pgexec.http.limits import RequestLimits
 from pgexec.settings import Settings
 from pool.job import Status
 from tests.unit.http.rig import make_result
 
 TRACE = b'Traceback (most recent call last):\n  File "/home/code/Main.py", line 1, in <module>\n'
 GROUP = b"  | ExceptionGroup: two (2 sub-exceptions)\n  +-+---- 1 ----\n    | ValueError: x\n"
-LIMITS = RequestLimits.of(Settings())
+LIMITS = RequestLimits.of(Settings()).of_run(RunRequest(language="python", code="1"))
 
 
 def said(**changes: Any) -> str | None:
-    return describe(make_result(**changes), 30, LIMITS)
+    return describe(make_result(**changes), LIMITS)
 
 
 def of(exception: str, stderr: bytes, exit_code: int = 1) -> str | None:

@@ -12,7 +12,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pgexec import contract
 from pgexec.contract import Refusal, RunRequest, RunResult, ServerStatus, StreamRefusal
 from pgexec.http.errors import HTTP, POOL, RequestError
-from pgexec.http.parsing import RequestLimits, parse_run
+from pgexec.http.limits import RequestLimits
+from pgexec.http.parsing import parse_run
 from pgexec.http.routes import PATHS
 from pgexec.settings.profiles import DEFAULT
 from pool.inside.protocol import Kind
@@ -49,7 +50,8 @@ async def test_its_request_is_the_model_with_the_servers_limits(serve: Serve) ->
     fields = schema["properties"]
     assert [*fields, "user"] == list(RunRequest.model_fields)
     assert (schema["required"], schema["additionalProperties"]) == (["language", "code"], False)
-    assert fields["language"]["enum"] == [DEFAULT]
+    assert fields["language"]["enum"] == [DEFAULT, "py", "python3"]
+    assert fields["output_limit_bytes"]["anyOf"][0]["maximum"] == 1 << 20
     assert (fields["code"]["maxLength"], fields["stdin"]["maxLength"]) == (2048, 1024)
     assert fields["timeout_s"]["anyOf"][0]["maximum"] == 5
 
@@ -158,6 +160,9 @@ LIMITS = RequestLimits(("python",), 30, 100, 100, 1 << 20, 1 << 20)
         ("dependencies", "-r x"),
         ("dependencies", "é"),
         ("dependencies", ""),
+        ("args", ""),
+        ("args", "-x \n"),
+        ("args", "a\x00"),
     ],
 )
 async def test_its_patterns_say_what_the_server_refuses(

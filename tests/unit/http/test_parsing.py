@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,8 @@ from pgexec.contract import RunRequest
 from pgexec.http.answers import render_result
 from pgexec.http.body import SMALL_BYTES
 from pgexec.http.errors import RequestError
-from pgexec.http.parsing import RequestLimits, check_requirement, parse_run
+from pgexec.http.limits import RequestLimits
+from pgexec.http.parsing import check_requirement, parse_run
 from pgexec.settings.sizes import format_size, parse_size
 from pool.job import Result, Status
 
@@ -44,6 +46,23 @@ def refusal(data: bytes) -> Problem:
 
 def test_language_and_code_are_enough() -> None:
     assert parse_run(body(), LIMITS) == RunRequest(language="python", code="print(1)")
+
+
+@pytest.mark.parametrize("name", ["python", "python3", "py", "PYTHON", "Py", "pYthon3"])
+def test_a_language_has_other_names_in_any_case(name: str) -> None:
+    assert parse_run(body(language=name), LIMITS).language == "python"
+
+
+@pytest.mark.parametrize(("name", "language"), [("py", "py"), ("Data", "data"), ("python3", None)])
+def test_a_profile_goes_before_another_name(name: str, language: str | None) -> None:
+    limits = replace(LIMITS, languages=("python", "data", "py"))
+    assert parse_run(body(language=name), limits).language == (language or "python")
+
+
+def test_arguments_and_variables_pass_up_to_their_limit() -> None:
+    whole = {"args": ["x" * ((1 << 17) - 5), "é"], "env": {"_A1": "x" * ((1 << 17) - 5)}}
+    request = parse_run(body(**whole), LIMITS)
+    assert (request.args, request.env) == (whole["args"], whole["env"])
 
 
 def test_of_a_field_that_comes_twice_the_last_one_counts() -> None:
@@ -81,7 +100,7 @@ def test_of_a_field_that_comes_twice_the_last_one_counts() -> None:
         (body(code=None), "invalid_field", "field 'code' must be a string, not null"),
         (body(code=1), "invalid_field", "field 'code' must be a string, not a number"),
         (body(language=["python"]), "invalid_field", "field 'language' must be a string"),
-        (body(language="Python"), "unsupported_language", "only 'python'"),
+        (body(language="Pythons"), "unsupported_language", "'Pythons' is not supported, only"),
         (body(language="x" * 10_000), "unsupported_language", "…"),
         (body(cod="1"), "unknown_field", "field 'cod' is unknown"),
         (body(**{"a\nb": 1}), "unknown_field", r"field 'a\nb' is unknown"),
@@ -110,6 +129,31 @@ def test_of_a_field_that_comes_twice_the_last_one_counts() -> None:
         (body(dependencies=["a"] * 65), "invalid_field", "at most 64 items"),
         (body(code="x" * (1 << 20) + "x"), "code_too_large", "over the limit of 1 MiB"),
         (body(stdin="é" * (1 << 19) + "x"), "stdin_too_large", "over the limit of 1 MiB"),
+        (body(args="-x"), "invalid_field", "'args' must be a list of strings, not a string"),
+        (body(args=["a", 1]), "invalid_field", "a list of strings, not a list with a number in"),
+        (body(args=["a", "b\0"]), "invalid_field", "argument 2 of field 'args' must not hold a"),
+        (body(args=["a"] * 501), "invalid_field", "field 'args' may have at most 500 items"),
+        (body(args=["é" * (1 << 16)]), "args_too_large", "'args' is over the limit of 128 KiB"),
+        (body(env=[]), "invalid_field", "'env' must be an object of strings, not a list"),
+        (body(env={"A": 1}), "invalid_field", "of strings, not an object with a number in it"),
+        (body(env={"A": None}), "invalid_field", "of strings, not an object with null in it"),
+        (body(env={"1A": ""}), "invalid_field", "variable '1A' of field 'env' must have a name"),
+        (body(env={"É": ""}), "invalid_field", "must have a name of letters"),
+        (body(env={"A=B": ""}), "invalid_field", "must have a name of letters"),
+        (body(env={"A\n": ""}), "invalid_field", r"variable 'A\n' of field"),
+        (body(env={"": ""}), "invalid_field", "must have a name of letters"),
+        (
+            body(env={"A": "b\0"}),
+            "invalid_field",
+            "variable 'A' of field 'env' must not hold a NUL",
+        ),
+        (body(env={f"A{n}": "" for n in range(501)}), "invalid_field", "at most 500 items"),
+        (body(env={"A": "x" * (1 << 17)}), "env_too_large", "'env' is over the limit of 128 KiB"),
+        (body(output_limit_bytes=0), "invalid_field", "whole number from 1 to 1048576, not 0"),
+        (body(output_limit_bytes=(1 << 20) + 1), "invalid_field", "from 1 to 1048576, not 1048577"),
+        (body(output_limit_bytes=10**400), "invalid_field", "not one of hundreds of digits"),
+        (body(output_limit_bytes=1.5), "invalid_field", "must be a whole number above 0, not a"),
+        (body(output_limit_bytes="1"), "invalid_field", "a whole number above 0, not a string"),
     ],
 )
 def test_each_mistake_has_its_word_and_its_sentence(data: bytes, code: str, part: str) -> None:

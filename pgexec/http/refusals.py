@@ -1,0 +1,110 @@
+"""Say in one sentence what is wrong with a body that is no request."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from pgexec.contract import RunRequest
+from pgexec.http.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
+
+BAD = HTTPStatus.BAD_REQUEST
+_QUOTED_CHARS = 80
+_SHOWN_BITS = 128
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF = re.compile("unexpected end of hex escape|lone leading surrogate in hex escape")
+
+_EXPECTED = {
+    "language": "a string",
+    "code": "a string",
+    "dependencies": "a list of strings",
+    "stdin": "a string",
+    "timeout_s": "a finite number above 0",
+    "fresh": "true or false",
+    "args": "a list of strings",
+    "env": "an object of strings",
+    "output_limit_bytes": "a whole number above 0",
+    "user": "a string",
+}
+_JSON_TYPES = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def bulk_refusal(start: bytes | bytearray) -> RequestError:
+    """Return the error of a body with too many parts; `start` is its beginning."""
+    try:
+        RunRequest.model_validate(from_json(start, allow_partial=True))
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        # A field that is missing here may come later in the body.
+        if present := [detail for detail in details if detail["type"] != "missing"]:
+            return refusal(present, start)
+    except ValueError as error:
+        return RequestError(BAD, "invalid_json", f"the body is not valid JSON: {error}")
+    return RequestError(BAD, "invalid_json", "the body has more fields than a request can have")
+
+
+def refusal(details: Iterable[ErrorDetails], body: bytes | bytearray) -> RequestError:
+    """Return the error of a body from pydantic's `details` about it, of which the first counts."""
+    first = next(iter(details))
+    kind = first["type"]
+    if kind == "json_invalid":
+        if not body.strip():
+            return RequestError(BAD, "invalid_json", "the body is empty; it must be a JSON object")
+        reason = first["ctx"]["error"]
+        if "hex escape" in reason and _SURROGATE.search(body):
+            reason = _HALF.sub("half of a surrogate pair", reason)
+        return RequestError(BAD, "invalid_json", f"the body is not valid JSON: {reason}")
+    if not first["loc"]:
+        got = _JSON_TYPES.get(type(first["input"]), "something else")
+        return RequestError(BAD, "invalid_json", f"the body must be a JSON object, not {got}")
+    field = str(first["loc"][0])
+    if kind == "extra_forbidden":
+        known = ", ".join(RunRequest.model_fields)
+        return RequestError(
+            BAD, "unknown_field", f"field {quote(field)} is unknown; there are {known}"
+        )
+    if kind == "missing":
+        return RequestError(BAD, "missing_field", f"field '{field}' is missing")
+    if kind == "too_long":
+        most = first["ctx"]["max_length"]
+        sentence = f"field '{field}' may have at most {most} items"
+    elif kind == "finite_number":
+        sentence = f"field '{field}' must be {_EXPECTED[field]}, not {number(first['input'])}"
+    else:
+        got = _JSON_TYPES.get(type(first["input"]), "something else")
+        if len(first["loc"]) > 1:
+            whole = "an object" if field == "env" else "a list"
+            got = f"{whole} with {got} in it"
+        sentence = f"field '{field}' must be {_EXPECTED[field]}, not {got}"
+    return RequestError(BAD, "invalid_field", sentence)
+
+
+def quote(text: str) -> str:
+    """Return a client's own text in quotes, in one line and not too long."""
+    shown = text if len(text) <= _QUOTED_CHARS else text[:_QUOTED_CHARS] + "…"
+    return ascii(shown) if not shown.isprintable() else repr(shown)
+
+
+def number(value: float) -> str:
+    """Return a number as text, exact unless it has dozens of digits."""
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= _SHOWN_BITS else "one of hundreds of digits"
+    short = f"{value:g}"
+    return min(short, repr(value), key=len) if float(short) == value else repr(value)
