@@ -164,7 +164,7 @@ def run_server(
         return _fail(EXIT_MISCONFIGURED, str(error))
     file = settings.log_file if settings.generate_log_file else None
     try:
-        flush = start_logging(settings.log_level, file)
+        flush = start_logging(settings.log_level, file, settings.server_name)
     except OSError as error:
         sentence = f"PGEXEC_LOG_FILE is {settings.log_file!r}, which cannot be written"
         return _fail(EXIT_MISCONFIGURED, f"{sentence}: {error.strerror}")

@@ -91,7 +91,7 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     `flush` writes out the log before such an end. If the engine is away, `/readyz` says so until
     it is there. Raises `ListenError`.
     """
-    metrics = Metrics(tuple(settings.by_language))
+    metrics = Metrics(tuple(settings.by_language), settings.server_name)
     pools = {
         language: _make_pool(profile, backend, metrics)
         for language, profile in settings.by_language.items()

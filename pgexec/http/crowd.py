@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pgexec.http.errors import JSON_HEADERS, Problem
-from pgexec.http.record import request_id
+from pgexec.http.record import NAME_HEADER, request_id
 
 if TYPE_CHECKING:
     import asyncio
@@ -73,8 +73,10 @@ class Crowd:
         longest.force_close()
         return True
 
-    def refuse(self, transport: asyncio.Transport, call_later: Callable[..., object]) -> None:
-        """Answer a connection that found no place, and close it."""
+    def refuse(
+        self, transport: asyncio.Transport, call_later: Callable[..., object], name: str
+    ) -> None:
+        """Answer a connection that found no place, in the server's name, and close it."""
         now = time.monotonic()
         if now >= self._log_at:
             self._log_at = now + _LOG_EVERY_S
@@ -83,7 +85,7 @@ class Crowd:
                 "further ones are refused",
                 self.places,
             )
-        transport.write(_answer(self.places))
+        transport.write(_answer(self.places, name))
         if len(self._refused) >= _LINGERING or not transport.can_write_eof():
             transport.close()
             return
@@ -96,12 +98,13 @@ class Crowd:
         transport.abort()
 
 
-def _answer(places: int) -> bytes:
+def _answer(places: int, name: str) -> bytes:
     sentence = f"the server has {places} busy connections, as many as it may: come back later"
     body = Problem(503, "too_many_connections", sentence).body
     head = {
         **JSON_HEADERS,
         "X-Request-ID": request_id(None),
+        **({NAME_HEADER: name} if name else {}),
         "Retry-After": "1",
         "Content-Length": str(len(body)),
         "Connection": "close",

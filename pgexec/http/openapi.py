@@ -24,6 +24,7 @@ from pgexec.contract import (
 from pgexec.http.errors import COME_BACK, MAX_LINE_BYTES
 from pgexec.http.limits import MIN_TIMEOUT_S
 from pgexec.http.parsing import ALIASES
+from pgexec.http.record import NAME_HEADER
 from pgexec.http.sse import EVENT_STREAM
 from pgexec.http.surroundings import VARIABLE
 from pgexec.telemetry.metrics import version
@@ -81,6 +82,7 @@ _ANYWHERE = (400, 408, 414, 417, 431, 500)
 _HEADERS = {
     "X-Request-ID": "The client's own id if it sent one that is fit, else one that was made up.",
     "Server-Timing": "Where the time went: queue, install, start, lease, run, total.",
+    NAME_HEADER: "The server's name, where PGEXEC_SERVER_NAME gives it one.",
     "Retry-After": "In how many seconds to come back.",
     "WWW-Authenticate": "How to authenticate.",
 }
@@ -218,7 +220,7 @@ def _refusal(status: int) -> Json:
 
 
 def _response(description: str, content: Json) -> Json:
-    headers = _headers("X-Request-ID", "Server-Timing")
+    headers = _headers("X-Request-ID", "Server-Timing", NAME_HEADER)
     return {"description": description, "headers": headers, "content": content}
 
 
@@ -248,7 +250,7 @@ def _headers(*names: str) -> Json:
 
 def _header(name: str) -> Json:
     schema = {"type": "integer", "minimum": 1} if name == "Retry-After" else {"type": "string"}
-    return {"description": _HEADERS[name], "required": True, "schema": schema}
+    return {"description": _HEADERS[name], "required": name != NAME_HEADER, "schema": schema}
 
 
 def reference(model: type[BaseModel]) -> Json:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pgexec.request")
 
+NAME_HEADER = "X-Pgexec-Server"
 MAX_ID_CHARS = 128
 GONE = 499
 """nginx's number for a client that did not wait for its answer."""
@@ -35,8 +36,12 @@ _numbers = itertools.count(1)
 
 @dataclass(slots=True)
 class Sender:
-    """The server as its answers show it; from the signal to stop on, `leaving` is true."""
+    """The server as its answers show it: its name, if it has one.
 
+    From the signal to stop on, `leaving` is true.
+    """
+
+    name: str = ""
     leaving: bool = False
 
 
@@ -70,7 +75,7 @@ class Record:
         return f"{self.tenant}/{self.user}" if self.user else self.tenant
 
     def sign(self, response: web.StreamResponse, sender: Sender) -> None:
-        """Put the request's id, and the times of its steps until now, on an answer.
+        """Put the request's id, the times of its steps until now, and its sender on an answer.
 
         Its connection ends with it if the server is leaving.
         """
@@ -79,6 +84,8 @@ class Record:
             response.force_close()
             headers["Connection"] = "close"  # aiohttp leaves it out of HTTP/1.0
         headers["X-Request-ID"] = self.id
+        if sender.name:
+            headers[NAME_HEADER] = sender.name
         headers["Server-Timing"] = ", ".join(
             f"{name};dur={seconds * 1000:.3f}"
             for name, seconds in self.times(time.perf_counter() - self.began)

@@ -310,7 +310,7 @@ def make_app(
     routes = [route for route in ROUTES if settings.page or not route.page]
     limits = RequestLimits.of(settings)
     recent = Recent()
-    app[SENDER] = Sender()
+    app[SENDER] = Sender(settings.server_name)
     app[CONTEXT] = Context(
         settings=settings,
         limits=limits,

@@ -158,7 +158,7 @@ class Connection(web.RequestHandler):
         stream = cast("asyncio.Transport", transport)
         if not self._crowd.enter(self):
             self._force_close = True  # the server ignores all that it sends
-            self._crowd.refuse(stream, self._loop.call_later)
+            self._crowd.refuse(stream, self._loop.call_later, self._sender.name)
             return
         stream.set_write_buffer_limits(WRITE_BUFFER_BYTES)
         super().connection_made(transport)

@@ -159,6 +159,13 @@ Size = Annotated[
 ]
 Flag = Annotated[bool, Field(description="true or false")]
 Text = Annotated[str, Field(description="text")]
+ServerName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="empty or up to 64 letters, digits, dots, hyphens and underscores",
+    ),
+]
 Keys = Annotated[
     Keyring,
     NoDecode,

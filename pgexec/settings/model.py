@@ -32,6 +32,7 @@ from pgexec.settings.fields import (
     Profiles,
     Runs,
     Seconds,
+    ServerName,
     Sets,
     Size,
     Starts,
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(min_length=1, description="an address or a host's name")] = "0.0.0.0"
     port: Annotated[int, Field(ge=0, le=65535, description="a whole number from 0 to 65535")] = 8080
+    server_name: ServerName = ""
     api_keys: Keys = Keyring()
     trusted_keys: Names = ()
     metrics_open: Flag = True

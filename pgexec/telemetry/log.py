@@ -28,10 +28,17 @@ _encode = json.JSONEncoder(default=str).encode
 
 
 class JsonFormatter(logging.Formatter):
-    """One event per line: time, level, logger, event, then the event's own fields."""
+    """One event per line: time, level, logger, event, then the event's own fields.
+
+    If the server has a name, each line has it, too.
+    """
 
     _second = -1
     _stamp = ""
+
+    def __init__(self, server: str = "") -> None:
+        super().__init__()
+        self._server = {"server": server} if server else {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without its line end, always in ASCII."""
@@ -44,6 +51,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
+            **self._server,
         }
         fields = getattr(record, "fields", None)
         if fields:
@@ -60,9 +68,9 @@ class _Enqueue(logging.Handler):
     at any moment. While it writes, it does not hold the lock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, server: str) -> None:
         super().__init__()
-        self.setFormatter(JsonFormatter())
+        self.setFormatter(JsonFormatter(server))
         self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.dropped = 0
 
@@ -121,10 +129,11 @@ def _file_sink(handler: RotatingFileHandler) -> _Sink:
     return write
 
 
-def start_logging(level: str, file: str | None) -> Callable[[], None]:
+def start_logging(level: str, file: str | None, server: str = "") -> Callable[[], None]:
     """Send the log to stderr and to `file`; return a function that writes the rest and stops.
 
-    Raises `OSError` if the file cannot be opened.
+    `server` is the server's name, which each line has, or `""`. Raises `OSError` if the file cannot
+    be opened.
     """
     # No line shows these, so they need not be looked up for each record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -133,7 +142,7 @@ def start_logging(level: str, file: str | None) -> Callable[[], None]:
     if file is not None:
         handler = RotatingFileHandler(file, backupCount=FILES_KEPT, encoding="utf-8")
         sinks.append(_file_sink(handler))
-    enqueue = _Enqueue()
+    enqueue = _Enqueue(server)
     writer = _Writer(enqueue.lines, sinks)
     root = logging.getLogger()
     before, level_before = root.handlers[:], root.level

@@ -50,19 +50,20 @@ class Metrics:
     """All series of the server, in a `registry` of their own.
 
     `engine` and `layers` are observers of the engine and the layers; `pool` makes an observer for
-    each pool. `pgexec/app.py` connects `canary` and `demand`. `profiles` are the pools' names.
+    each pool. `pgexec/app.py` connects `canary` and `demand`. `profiles` are the pools' names,
+    `server` is the server's.
     """
 
-    def __init__(self, profiles: tuple[str, ...] = ("python",)) -> None:
+    def __init__(self, profiles: tuple[str, ...] = ("python",), server: str = "") -> None:
         self.registry = registry = CollectorRegistry()
         self._exposition = Exposition(registry)
         ProcessCollector(registry=registry)
         Gauge(
             "pgexec_build_info",
-            "The version that runs, always 1",
-            ["python", "version"],
+            "The version that runs and the server's name, always 1",
+            ["python", "version", "server"],
             registry=registry,
-        ).labels(platform.python_version(), version()).set(1)
+        ).labels(platform.python_version(), version(), server).set(1)
         self._requests = Counter(
             "pgexec_requests_total",
             "Requests answered, by path and HTTP status",

@@ -55,6 +55,15 @@ def test_an_event_is_a_line_of_json_with_its_fields(log: Log) -> None:
     }
 
 
+def test_every_line_has_the_name_of_a_server_that_has_one(tmp_path: Path) -> None:
+    path = tmp_path / "logs.txt"
+    stop = start_logging("info", str(path), "one")
+    logging.getLogger("x").info("first")
+    event(logging.getLogger("x"), logging.INFO, "second", {"request_id": "1"})
+    stop()
+    assert [json.loads(line)["server"] for line in path.read_text().splitlines()] == ["one", "one"]
+
+
 def test_the_log_goes_to_standard_error_too(capfd: pytest.CaptureFixture[str]) -> None:
     stop = start_logging("info", None)
     event(logging.getLogger("x"), logging.INFO, "request", {"request_id": "1"})

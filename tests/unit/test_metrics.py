@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 import sys
 from typing import Any
 
@@ -234,6 +235,13 @@ async def test_a_scrape_is_as_much_work_with_200_containers_as_with_none() -> No
 def test_the_build_and_the_process_are_described() -> None:
     names = {name for name, _ in samples(Metrics())}
     assert {"pgexec_build_info", "process_resident_memory_bytes"} <= names
+
+
+@pytest.mark.parametrize("name", ["", "one"])
+def test_the_build_names_its_server(name: str) -> None:
+    assert f'pgexec_build_info{{python="{platform.python_version()}",server="{name}"' in (
+        Metrics(server=name).render().decode()
+    )
 
 
 @pytest.mark.parametrize("name", ["_created"])

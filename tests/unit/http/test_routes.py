@@ -426,6 +426,30 @@ async def test_every_answer_has_a_request_id_and_a_timing(server: Running) -> No
         assert list(timing(answer)) == ["total"]
 
 
+async def test_every_answer_has_the_name_of_a_server_that_has_one(
+    serve: Serve, server: Running
+) -> None:
+    assert "X-Pgexec-Server" not in (await server.get("/ping")).headers
+    named = await serve(server_name="one", max_connections=1)
+    for answer in (
+        await named.post(CODE),
+        await named.post(CODE, Accept="text/event-stream"),
+        await named.get("/nowhere"),
+        await named.raw(b"garbage\r\n\r\n"),
+        await named.raw(HEAD + b"Expect: wonders\r\nContent-Length: 0\r\n\r\n"),
+    ):
+        assert answer.headers["X-Pgexec-Server"] == "one"
+    named.service.gate = asyncio.Event()
+    running = asyncio.create_task(named.post(CODE))
+    async with asyncio.timeout(20):
+        while len(named.service.requests) < 3:  # nobody tells
+            await asyncio.sleep(0)
+    refused = await named.raw(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (refused.status, refused.headers["X-Pgexec-Server"]) == (503, "one")
+    named.service.gate.set()
+    await running
+
+
 async def test_neither_code_nor_output_is_logged(
     server: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
