@@ -143,8 +143,9 @@ class _StatusModel(BaseModel):
 
 
 class PoolStates(_StatusModel):
-    """Containers of one pool by state, and the requests that wait for one."""
+    """Containers of one pool by state, their limit, and the requests that wait for one."""
 
+    capacity: Count
     starting: Count
     idle: Count
     leased: Count
@@ -184,14 +185,24 @@ class RecentRun(_StatusModel):
 
 
 class ServerStatus(_StatusModel):
-    """How the pools are doing, and what became of the caller's own requests lately."""
+    """The load of the server, its pools, and what became of the caller's own requests lately.
 
+    What is of the caller alone is missing for one without a key, and on a server without the page.
+    """
+
+    server: Annotated[str, Field(description="PGEXEC_SERVER_NAME.")]
     unready: Annotated[str | None, Field(description="Why a run would not be served now.")]
+    capacity: Annotated[int, Field(ge=0, description="How many runs there may be at once.")]
+    in_use: Annotated[int, Field(ge=0, description="Containers with a run, or after it in reset.")]
+    waiting: Annotated[int, Field(ge=0, description="Requests that wait for a container.")]
     languages: list[str]
     pools: dict[str, PoolStates]
-    ran: Annotated[int, Field(ge=0, description="Runs since the start.")]
+    ran: Annotated[int | None, Field(ge=0, description="Runs since the start.")] = None
     refused: Annotated[
-        dict[str, int], Field(description="Requests that got no container, by the error's code.")
-    ]
-    latency: Latency
-    recent: Annotated[list[RecentRun], Field(description="The last runs, the newest first.")]
+        dict[str, int] | None,
+        Field(description="Requests that got no container, by the error's code."),
+    ] = None
+    latency: Latency | None = None
+    recent: Annotated[
+        list[RecentRun] | None, Field(description="The last runs, the newest first.")
+    ] = None

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import HttpVersion11, web
 
 from pgexec.contract import ServerStatus
-from pgexec.http.access import Access, check_host, name_user, with_key, with_own_name
+from pgexec.http.access import (
+    Access,
+    check_host,
+    name_user,
+    tenant_of,
+    with_key,
+    with_own_name,
+)
 from pgexec.http.answers import MANY_TURNS, describe, render_result, without_output
 from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.budget import Budget
@@ -33,12 +40,13 @@ from pgexec.http.openapi import (
     reference,
     text_answer,
 )
-from pgexec.http.page import Page, make_page, render_status
+from pgexec.http.page import Page, make_page
 from pgexec.http.parsing import parse_run
 from pgexec.http.recent import Recent
 from pgexec.http.record import RECORD, SENDER, Record, Sender, request_id
 from pgexec.http.reporter import Reporter
 from pgexec.http.sse import answer_with_events, wants_events
+from pgexec.http.status import render_status
 from pgexec.service import Timings
 from pgexec.telemetry.exposition import CONTENT_TYPE
 
@@ -194,11 +202,17 @@ async def page_html(request: web.Request) -> web.Response:
 
 
 async def status(request: web.Request, tenant: str = "") -> web.Response:
-    """Return the state of the pools, and the last runs of the caller."""
+    """Return the load of the pools and, if the page may show them, the last runs of the caller.
+
+    Like the metrics, the load may need no key; the runs of a key's owner do.
+    """
     context = request.app[CONTEXT]
-    body = render_status(
-        unready(request), context.service, context.recent, tenant, context.limits.languages
-    )
+    settings, keys = context.settings, context.settings.api_keys
+    if keys and not tenant and "Authorization" in request.headers:
+        tenant = tenant_of(request, keys)
+    shown = settings.page and (tenant or not keys)
+    own = context.recent.document(tenant) if shown else {}
+    body = render_status(settings, unready(request), context.service.pools(), own)
     return web.Response(body=body, headers={**JSON_HEADERS, "Cache-Control": "no-store"})
 
 
@@ -283,14 +297,13 @@ ROUTES = (
         "/status",
         status,
         RouteDescription(
-            "What the page shows",
+            "The load of the server, and what the page shows",
             json_answer("The pools, and the caller's own runs.", reference(ServerStatus)),
-            (421,),
+            (401, 421),
         ),
-        Access.KEY,
+        Access.METRICS,
         polled=True,
         own_name=True,
-        page=True,
     ),
     # Not counted by path: for aiohttp, every request that it cannot read has the path `/`.
     Route("GET", "/", page_html, None, counted=False, own_name=True, page=True),

@@ -1,4 +1,4 @@
-"""The page at `/`, which is made once, and the document from which it shows its figures."""
+"""The page at `/`, which is made once and gets its figures from `/status`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic_core import to_json
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pgexec.http.recent import Recent
-    from pgexec.service import Service
+    from collections.abc import Mapping
 
 _HERE = Path(__file__).parent
 _PLAYGROUND = re.compile(r"<!-- playground -->.*?<!-- /playground -->\n", re.DOTALL)
@@ -65,21 +60,6 @@ def make_page(*, keyed: bool, playground: bool) -> Page:
         "X-Content-Type-Options": "nosniff",
     }
     return Page(html.encode(), headers)
-
-
-def render_status(
-    unready: str | None, service: Service, recent: Recent, tenant: str, languages: Sequence[str]
-) -> bytes:
-    """Return the JSON document of `/status`: all pools, but only the tenant's own runs."""
-    pools = {
-        name: {state: getattr(now, state) for state in _STATES}
-        for name, now in service.pools().items()
-    }
-    document = {"unready": unready, "languages": languages, "pools": pools}
-    return to_json(document | recent.document(tenant))
-
-
-_STATES = ("starting", "idle", "leased", "resetting", "destroying", "waiting")
 
 
 def _read(name: str) -> str:

@@ -56,6 +56,7 @@ async def test_the_status_shows_the_pool_and_the_last_runs(server: Running) -> N
     assert found["languages"] == ["python"]
     assert found["pools"] == {
         "python": {
+            "capacity": 16,
             "starting": 1,
             "idle": 4,
             "leased": 2,
@@ -82,7 +83,7 @@ async def test_what_the_page_polls_does_not_fill_the_log(
     caplog.set_level(logging.INFO, "pgexec.request")
     server = await serve(api_keys="alice:one")
     await server.get("/status", Authorization="Bearer one")
-    await server.get("/status")
+    await server.get("/status", Authorization="Bearer two")
     await server.get("/ping")  # the lines above follow their answers
     logged = [vars(record)["fields"] for record in caplog.records]
     assert [(one["path"], one["status"]) for one in logged][:1] == [("/status", 401)]
@@ -106,9 +107,8 @@ async def test_with_keys_the_page_is_empty_and_the_status_is_the_callers_own(
     server = await serve(api_keys="alice:one,bob:two")
     await server.post(CODE, Authorization="Bearer one", **{"X-Request-ID": "hers"})
     assert b'data-keyed="true"' in (await server.get("/")).body
-    for headers in ({}, {"Authorization": "Bearer three"}):
-        answer = await server.get("/status", **headers)
-        assert (answer.status, answer.json["code"]) == (401, "unauthorized")
+    answer = await server.get("/status", Authorization="Bearer three")
+    assert (answer.status, answer.json["code"]) == (401, "unauthorized")
     hers = (await server.get("/status", Authorization="Bearer one")).json
     assert [run["request_id"] for run in hers["recent"]] == ["hers"]
     answer = await server.get("/status", Authorization="Bearer two")
@@ -121,7 +121,23 @@ async def test_the_page_closes_by_a_setting(serve: Serve) -> None:
     server = await serve(page=False)
     await server.post(CODE)
     assert (await server.get("/")).status == 404
-    assert (await server.get("/status")).status == 404
+    assert not OWN & set((await server.get("/status")).json)
+
+
+OWN = {"ran", "refused", "latency", "recent"}
+
+
+async def test_machines_read_the_load_of_the_server_as_they_read_its_metrics(serve: Serve) -> None:
+    key = {"Authorization": "Bearer one"}
+    server = await serve(api_keys="alice:one", server_name="here", pool_max_containers=7)
+    found = (await server.get("/status")).json
+    assert not OWN & set(found)
+    load = {name: found[name] for name in ("server", "unready", "capacity", "in_use", "waiting")}
+    assert load == {"server": "here", "unready": None, "capacity": 7, "in_use": 2, "waiting": 3}
+    assert set((await server.get("/status", **key)).json) == set(found) | OWN
+    closed = await serve(api_keys="alice:one", metrics_open=False)
+    assert (await closed.get("/status")).status == 401
+    assert set((await closed.get("/status", **key)).json) == set(found) | OWN
 
 
 async def test_the_playground_closes_by_a_setting(serve: Serve) -> None:
