@@ -12,6 +12,7 @@ from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, ask, run
 from pgexec.doctor.snippets import inside, trespass
 from pool.engine.spec import MASKED_PATHS, RUNNER_DIR, SYSCTLS
+from pool.inside import users
 from pool.job import Status
 from pool.language import PYTHON
 
@@ -31,6 +32,7 @@ METADATA = "169.254.169.254"
 SHOWN = 3
 
 _FILTER = 2
+_NUMBERS_EACH = 8
 _NEIGHBOURS = "flow labels and neighbours: "
 _NO_CAPABILITIES = "0" * 16
 _WRITE = """
@@ -121,9 +123,24 @@ async def confinement(sandbox: Sandbox) -> Observation:
 
 
 async def user_namespace(sandbox: Sandbox) -> Observation:
-    """Check if root of a container is root of the host, in case it ever escapes."""
-    first = sandbox.inside.uid_map[:2]
+    """Check if root of a container is root of the host, in case it ever escapes.
+
+    Where it is not, check also that the users which are mapped suffice. Containers choose them by a
+    number of the kernel's, of which each uses up to eight.
+    """
+    words = sandbox.inside.uid_map
+    first = words[:2]
     if first != ("0", "0"):
+        profiles = sandbox.settings.by_language.values()
+        containers = sum(one.settings.pool_max_containers for one in profiles)
+        uid_map = "\n".join(map(" ".join, zip(*[iter(words)] * 3, strict=False)))
+        if uid_map and users.rooms(uid_map) < _NUMBERS_EACH * containers:
+            mapped = sum(map(int, words[2::3]))
+            return warn(
+                f"the engine maps {mapped} users only: some of {containers} containers could "
+                "share the user ids of their runs",
+                "give it 65536 subordinate ids (/etc/subuid and /etc/subgid)",
+            )
         return ok(f"user 0 of a container is user {first[1] if first[1:] else '?'} outside")
     return warn(
         "root of a container is root of the engine's machine",

@@ -16,7 +16,8 @@ _FIRST, _END = 1_879_048_192, 2_147_352_576
 """In systemd's table of user ids, nobody uses this range; it has room for 262,016 containers."""
 _BLOCK = 1024
 _FIRST_OF_FEW, _BLOCK_OF_FEW = 10_000, 4
-"""For engines that map only 65,536 users into a container; 13,884 containers have room."""
+"""For engines that map only 65,536 users into a container; 13,884 containers have room. Of still
+fewer users, the upper half is used."""
 
 
 def own_block(sequence: int) -> range:
@@ -39,13 +40,24 @@ def own_block(sequence: int) -> range:
 def block(number: int, uid_map: str) -> range:
     """Return the block `number` of the users in `uid_map`, a text in the form of /proc.
 
-    Example: `block(3, "0 100000 65536")` is `range(10012, 10016)`.
+    Beyond the last block, the first comes again. Example: `block(3, "0 100000 65536")` is
+    `range(10012, 10016)`.
     """
+    first, size, rooms = _rooms(uid_map)
+    start = first + number % rooms * size
+    return range(start, start + size)
+
+
+def rooms(uid_map: str) -> int:
+    """Return how many blocks there are."""
+    return _rooms(uid_map)[2]
+
+
+def _rooms(uid_map: str) -> tuple[int, int, int]:
+    """Return the first user, the size of a block, and the number of blocks."""
     lines = (map(int, line.split()) for line in uid_map.splitlines())
     end = max(inside + count for inside, _, count in lines)
     first, size = _FIRST, _BLOCK
     if end < _END:
-        first, size = min(_FIRST_OF_FEW, max(end - _BLOCK_OF_FEW, 0)), _BLOCK_OF_FEW
-    rooms = max(1, (min(end, _END) - first) // size)
-    start = first + number % rooms * size
-    return range(start, start + size)
+        first, size = max(1, min(_FIRST_OF_FEW, end // 2)), _BLOCK_OF_FEW
+    return first, size, max(1, (min(end, _END) - first) // size)

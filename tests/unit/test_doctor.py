@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pgexec.__main__ import main
-from pgexec.doctor import examination, machine
+from pgexec.doctor import examination, machine, trials
 from pgexec.doctor.examination import OF_A_CONTAINER, OF_THE_ENGINE, examine
 from pgexec.doctor.facts import Info, Version
 from pgexec.doctor.findings import (
@@ -35,6 +36,8 @@ from pool.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from pgexec.doctor.sandbox import Sandbox
 
 LEAK = "CVE-2024-21626"
 RACES = ["CVE-2025-31133", "CVE-2025-52565", "CVE-2025-52881"]
@@ -139,6 +142,28 @@ async def found(check: str, **settings: object) -> Finding:
     chosen = Settings.of(docker_host=NOWHERE, **settings)
     findings = await examine(chosen, [], lambda _: None)
     return next(finding for finding in findings if finding.check == check)
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "status"),
+    [
+        ("0 0 4294967295", CheckStatus.WARN),  # root is root
+        ("0 100000 65536", CheckStatus.OK),
+        ("0 1000 1\n1 100000 65535", CheckStatus.OK),
+        ("0 1000 1\n1 100000 1000", CheckStatus.WARN),
+        ("", CheckStatus.OK),
+    ],
+)
+async def test_too_few_users_for_all_containers_are_a_warning(
+    uid_map: str, status: CheckStatus
+) -> None:
+    inside = SimpleNamespace(uid_map=tuple(uid_map.split()))
+    sandbox = SimpleNamespace(inside=inside, settings=Settings.of())
+    observation = await trials.user_namespace(cast("Sandbox", sandbox))
+    assert observation.status is status
+    if "1000\n" in f"{uid_map}\n" and status is CheckStatus.WARN:
+        assert observation.finding.startswith("the engine maps 1001 users only: some of 16")
+        assert "/etc/subuid" in observation.remedy
 
 
 async def test_without_an_engine_everything_that_needs_it_is_skipped() -> None:
