@@ -67,6 +67,13 @@ class RunRequest(BaseModel):
         int | None,
         Field(description="How much the snippet may write; the server's limit by default."),
     ] = None
+    cpu_time_s: Annotated[
+        float | None,
+        Field(
+            description="How many seconds of processor time the snippet and its children may use "
+            "together; no limit by default but that of timeout_s and the processors."
+        ),
+    ] = None
     user: Annotated[
         str | None,
         Field(

@@ -145,6 +145,7 @@ class PoolService:
             stdin=request.stdin.encode(),
             timeout_s=timeout_s,
             output_limit_bytes=request.output_limit_bytes or self._output_limit_bytes,
+            cpu_time_s=request.cpu_time_s,
             args=tuple(arg.encode() for arg in request.args),
             env={name.encode(): value.encode() for name, value in request.env.items()},
         )

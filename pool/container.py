@@ -152,6 +152,7 @@ class Container:
             len(layer),
             len(job.args),
             len(strings),
+            0 if job.cpu_time_s is None else max(1, round(job.cpu_time_s * 1000)),
         )
         try:
             async with asyncio.timeout(job.timeout_s + GRACE_S):

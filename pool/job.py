@@ -18,6 +18,7 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
     MEMORY_LIMIT = "memory_limit"
     OUTPUT_LIMIT = "output_limit"
+    CPU_TIME = "cpu_time"
     KILLED = "killed"
 
 
@@ -28,7 +29,8 @@ class Job:
     `timeout_s` is wall-clock time. `output_limit_bytes` bounds both streams together. If `last` is
     true, the container is not used again. `layer` is the name of the layer of dependencies to put
     on the module path, or `""`. `args` are the snippet's `sys.argv[1:]`, `env` are variables to add
-    to its environment; neither may hold a NUL.
+    to its environment; neither may hold a NUL. `cpu_time_s` bounds the processor time of all of its
+    processes together; `None` is no bound.
     """
 
     code: bytes
@@ -39,6 +41,7 @@ class Job:
     layer: str = ""
     args: Sequence[bytes] = ()
     env: Mapping[bytes, bytes] = field(default_factory=dict)
+    cpu_time_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,5 +126,7 @@ def _status(ending: Exit) -> Status:
             return Status.OUTPUT_LIMIT
         case Ending.MEMORY_LIMIT:
             return Status.MEMORY_LIMIT
+        case Ending.CPU_TIME:
+            return Status.CPU_TIME
         case Ending.NO_LAYER:
             raise RuntimeError("nothing ran")

@@ -110,16 +110,18 @@ def describe(result: Result, limits: RunLimits) -> str | None:
     )
     match result.status:
         case Status.OK:
-            return None
+            sentence = None
         case Status.ERROR:
             named = result.exception and result.exit_code == UNCAUGHT
-            return _exception(result) if named else f"exit status {result.exit_code}"
+            sentence = _exception(result) if named else f"exit status {result.exit_code}"
         case Status.TIMEOUT:
-            return f"timed out after {limits.timeout_s:g} s{killed}"
+            sentence = f"timed out after {limits.timeout_s:g} s{killed}"
         case Status.MEMORY_LIMIT:
-            return f"out of memory (limit {memory})"
+            sentence = f"out of memory (limit {memory})"
         case Status.OUTPUT_LIMIT:
-            return f"output over the limit of {format_size(limits.output_limit_bytes)}{killed}"
+            sentence = f"output over the limit of {format_size(limits.output_limit_bytes)}{killed}"
+        case Status.CPU_TIME:
+            sentence = f"processor time over the limit of {limits.cpu_time_s:g} s{killed}"
         case Status.KILLED:
             hint = ""
             if result.signal == signal.SIGBUS:
@@ -127,7 +129,8 @@ def describe(result: Result, limits: RunLimits) -> str | None:
                 hint = (
                     f": a mapped file was cut, or its directory is full ({size} each, /dev/shm too)"
                 )
-            return f"killed by signal {result.signal}{_signal_name(result.signal)}{hint}"
+            sentence = f"killed by signal {result.signal}{_signal_name(result.signal)}{hint}"
+    return sentence
 
 
 def _exception(result: Result) -> str:

@@ -25,6 +25,7 @@ class RunLimits:
     memory_limit_bytes: int
     output_limit_bytes: int
     disk_limit_bytes: int
+    cpu_time_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class RequestLimits:
     output_limit_bytes: int
     packages: PackageList = EVERY_PACKAGE
     disk_limit_bytes: int = 64 << 20
+    cpus: float = 1
     users: bool = False
     """True if some key may name the end user of a request."""
 
@@ -55,6 +57,7 @@ class RequestLimits:
             packages=PackageList(settings.dependency_allow, settings.dependency_deny),
             users=bool(settings.trusted_keys),
             disk_limit_bytes=settings.disk_limit,
+            cpus=settings.cpus,
         )
 
     def check(self, request: RunRequest) -> None:
@@ -65,12 +68,19 @@ class RequestLimits:
             _check_bytes("output_limit_bytes", request.output_limit_bytes, self.output_limit_bytes)
 
     def of_run(self, request: RunRequest) -> RunLimits:
-        """Return the limits of a request's run: the server's, or lower ones that it asks for."""
+        """Return the limits of a request's run: its language's, or lower ones that it asks for.
+
+        Raises `RequestError` 400 if it asks for more than its language has, or for nothing.
+        """
+        cpu_time_s = self.run_timeout_s * self.cpus
+        if request.cpu_time_s is not None:
+            _check_seconds("cpu_time_s", request.cpu_time_s, cpu_time_s)
         return RunLimits(
             timeout_s=self.run_timeout_s if request.timeout_s is None else request.timeout_s,
             memory_limit_bytes=self.memory_limit_bytes,
             output_limit_bytes=request.output_limit_bytes or self.output_limit_bytes,
             disk_limit_bytes=self.disk_limit_bytes,
+            cpu_time_s=cpu_time_s if request.cpu_time_s is None else request.cpu_time_s,
         )
 
 

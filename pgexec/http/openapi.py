@@ -175,6 +175,8 @@ def _schemas(limits: RequestLimits) -> Json:
     }
     number, _ = fields["timeout_s"]["anyOf"]
     number |= {"minimum": MIN_TIMEOUT_S, "maximum": limits.run_timeout_s}
+    number, _ = fields["cpu_time_s"]["anyOf"]
+    number["minimum"] = MIN_TIMEOUT_S
     fields["args"]["items"]["pattern"] = fields["env"]["additionalProperties"]["pattern"] = _NO_NUL
     fields["env"]["propertyNames"] = {"pattern": f"^{VARIABLE.pattern}$"}
     whole, _ = fields["output_limit_bytes"]["anyOf"]

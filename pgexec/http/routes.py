@@ -328,7 +328,11 @@ def make_app(
         settings=settings,
         limits=limits,
         limits_of={
-            language: replace(limits, memory_limit_bytes=profile.settings.memory_limit)
+            language: replace(
+                limits,
+                memory_limit_bytes=profile.settings.memory_limit,
+                cpus=profile.settings.cpus,
+            )
             for language, profile in settings.by_language.items()
         },
         service=service,

@@ -220,6 +220,7 @@ def create_document(
         "job_limit": spec.limits.code_bytes + spec.limits.stdin_bytes + _FRAME_SLACK_BYTES,
         "reused": spec.max_uses > 1,
         "sealed": True,
+        "cpus": spec.limits.cpus,
     }
     environment = {
         **dict.fromkeys(("USER", "LOGNAME"), USER),

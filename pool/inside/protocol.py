@@ -37,6 +37,7 @@ class Ending(IntEnum):
     OUTPUT_LIMIT = 3
     MEMORY_LIMIT = 4
     NO_LAYER = 5
+    CPU_TIME = 6
 
 
 class FrameError(ValueError):
@@ -49,7 +50,8 @@ class JobHeader(NamedTuple):
     `timeout_ms` and `output_limit` (bytes, both streams together) bound the run. If `last` is
     true, the runner exits after the run; else it resets the container. The sizes are in bytes;
     `layer_size` is 0 if the run has no layer of dependencies. Each of the strings ends with a NUL:
-    first `args` arguments of the snippet, then variables of its environment, `NAME=value`.
+    first `args` arguments of the snippet, then variables of its environment, `NAME=value`. `cpu_ms`
+    bounds the processor time of all processes of the run; 0 is no bound.
     """
 
     run: int
@@ -61,6 +63,7 @@ class JobHeader(NamedTuple):
     layer_size: int = 0
     args: int = 0
     strings_size: int = 0
+    cpu_ms: int = 0
 
 
 class Exit(NamedTuple):
@@ -83,7 +86,7 @@ class Exit(NamedTuple):
     exception: bytes = b""
 
 
-_JOB = struct.Struct("!IIIII?BII")
+_JOB = struct.Struct("!IIIII?BIII")
 _EXIT = struct.Struct("!IBi?QQQ?")
 MAX_NAME_BYTES = 200
 """The longest name of an exception that an EXIT may have."""

@@ -9,11 +9,15 @@ import os
 import select
 import signal
 import time
+from typing import TYPE_CHECKING
 
 from pool.inside import reset
 from pool.inside.child import Child, Reaper, unread_bytes
 from pool.inside.outbox import READ_BYTES, Outbox
 from pool.inside.protocol import Ending, JobHeader, Kind
+
+if TYPE_CHECKING:
+    from pool.inside.allowance import Allowance
 
 HOST_IN = 0
 """PID 1 reads the server's frames from this descriptor, its stdin."""
@@ -25,13 +29,20 @@ class Relay:
     """Moves one run's input and output between the server and the child."""
 
     def __init__(
-        self, child: Child, outbox: Outbox, reaper: Reaper, header: JobHeader, stdin: memoryview
+        self,
+        child: Child,
+        outbox: Outbox,
+        reaper: Reaper,
+        header: JobHeader,
+        stdin: memoryview,
+        allowance: Allowance,
     ) -> None:
         self.truncated = False
         self._child = child
         self._outbox = outbox
         self._reaper = reaper
         self._room = header.output_limit
+        self._allowance = allowance
         self._streams = {child.stdout_r: Kind.STDOUT, child.stderr_r: Kind.STDERR}
         self._stdin = stdin
         self._poller = select.poll()
@@ -49,14 +60,15 @@ class Relay:
         `deadline` is a time of the monotonic clock, in seconds. Some output may still be in the
         outbox: it travels with the EXIT frame.
         """
-        child, outbox = self._child, self._outbox
+        child, outbox, allowance = self._child, self._outbox, self._allowance
         ending = Ending.EXITED
         while child.exited is None:
-            left_ms = (deadline - time.monotonic()) * 1000
-            if left_ms <= 0 or self.truncated:
-                ending = Ending.OUTPUT_LIMIT if self.truncated else Ending.TIMEOUT
-                self._reaper.end(child, time.monotonic() + reset.TIMEOUT_S)
+            now = time.monotonic()
+            if reached := self._limit_reached(now, deadline):
+                ending = reached
+                self._reaper.end(child, now + reset.TIMEOUT_S)
                 break
+            left_ms = (min(deadline, allowance.next_at) - now) * 1000
             events = self._poller.poll(min(left_ms, _COALESCE_MS) if outbox.used else left_ms)
             if not events or outbox.used >= READ_BYTES:
                 outbox.send()
@@ -67,11 +79,18 @@ class Relay:
         # The child may have written after the last poll: without this, that output would be lost.
         for fd in list(self._streams):
             self._drain(fd)
-        if ending is Ending.TIMEOUT and child.exited not in (None, signal.SIGKILL):
-            ending = Ending.EXITED  # it came to its own end before the kill reached it
+        if not self.truncated and child.exited not in (None, signal.SIGKILL):
+            ending = Ending.EXITED  # it came to its own end before a kill reached it
         if self.truncated and ending is Ending.EXITED:
             ending = Ending.OUTPUT_LIMIT
         return ending
+
+    def _limit_reached(self, now: float, deadline: float) -> Ending | None:
+        if self.truncated:
+            return Ending.OUTPUT_LIMIT
+        if now >= deadline:
+            return Ending.TIMEOUT
+        return self._allowance.used_up(now) if now >= self._allowance.next_at else None
 
     def _on_ready(self, fd: int) -> None:
         if fd in self._streams:

@@ -40,6 +40,7 @@ from pool.inside import (
     snippet,
     users,
 )
+from pool.inside.allowance import Allowance
 from pool.inside.cgroup import CpuMeter, OomCounter
 from pool.inside.child import Child, Reaper
 from pool.inside.outbox import AREA_BYTES, Outbox
@@ -72,7 +73,7 @@ class Config(TypedDict):
     `sequence` is the container's number on its server. `layers` is the directory of dependency
     layers, `preload` the name of the layer that every run has, or `""`. `guard` is the plan for the
     network (`guard.close_off`). `job_limit` is the largest JOB frame, in bytes. `reused` is true if
-    the container serves more than one run.
+    the container serves more than one run. `cpus` is the number of processors that it may use.
     """
 
     script: str
@@ -85,6 +86,7 @@ class Config(TypedDict):
     job_limit: int
     reused: bool
     sealed: bool
+    cpus: float
 
 
 def install() -> None:
@@ -137,6 +139,7 @@ class Runner:
         self.preimport = config["preimport"]
         self.reused = config["reused"]
         self.sealed = config["sealed"]
+        self.cpus = config["cpus"]
         self.installed: list[str] = []
         job_area = config["job_limit"]
         # Private: a snippet could change a shared mapping, and so the frames that PID 1 sends.
@@ -294,7 +297,8 @@ class Runner:
         strings = self.job[strings_at : strings_at + header.strings_size]
         child.deliver(header, self.job[job_at:stdin_at], strings)
         stdin = self.job[stdin_at:strings_at]
-        relay = Relay(child, self.outbox, self.reaper, header, stdin)
+        allowance = Allowance(header, self.cpu, self.cpus, child.pid, started)
+        relay = Relay(child, self.outbox, self.reaper, header, stdin, allowance)
         ending = relay.until(started + header.timeout_ms / 1000)
         # `exited` is None if SIGKILL did not end the child within `reset.TIMEOUT_S`.
         wait_status = signal.SIGKILL if child.exited is None else child.exited

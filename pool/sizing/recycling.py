@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(StrEnum):
-    """How a lease ended. The first six are the values of `job.Status`.
+    """How a lease ended. The first seven are the values of `job.Status`.
 
     A run that ended as `CANCELLED`, `PROTOCOL_ERROR` or `LOST` has no result. A lease without a
     run ends as `UNUSED`.
@@ -23,6 +23,7 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
     MEMORY_LIMIT = "memory_limit"
     OUTPUT_LIMIT = "output_limit"
+    CPU_TIME = "cpu_time"
     KILLED = "killed"
     CANCELLED = "cancelled"
     PROTOCOL_ERROR = "protocol_error"
@@ -36,6 +37,7 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     MEMORY_LIMIT = "memory_limit"
     OUTPUT_LIMIT = "output_limit"
+    CPU_TIME = "cpu_time"
     KILLED = "killed"
     CANCELLED = "cancelled"
     PROTOCOL_ERROR = "protocol_error"
@@ -73,6 +75,7 @@ _OUTCOMES: dict[Outcome, Reason | None] = {
     Outcome.TIMEOUT: Reason.TIMEOUT,
     Outcome.MEMORY_LIMIT: Reason.MEMORY_LIMIT,
     Outcome.OUTPUT_LIMIT: Reason.OUTPUT_LIMIT,
+    Outcome.CPU_TIME: Reason.CPU_TIME,
     Outcome.KILLED: Reason.KILLED,
     Outcome.CANCELLED: Reason.CANCELLED,
     Outcome.PROTOCOL_ERROR: Reason.PROTOCOL_ERROR,

@@ -82,6 +82,27 @@ async def test_a_run_may_ask_for_less_output(each_server: Server) -> None:
     assert answer["error"] == "output over the limit of 1 KiB"
 
 
+BUSY = """
+import os, time
+if {fork}: os.fork()
+time.sleep({sleep})
+while True: pass
+"""
+
+
+@pytest.mark.parametrize("fork", [False, True])
+async def test_processor_time_counts_for_all_processes_and_not_while_they_sleep(
+    each_server: Server, *, fork: bool
+) -> None:
+    code = BUSY.format(fork=fork, sleep=0.4)
+    answer = (await each_server.run(code, cpu_time_s=0.2, timeout_s=20)).json
+    assert (answer["status"], answer["signal"]) == ("cpu_time", 9)
+    assert answer["error"] == "processor time over the limit of 0.2 s"
+    assert answer["duration_s"] > 0.4
+    assert 0.2 <= answer["cpu_s"] < 2  # the machine may be busy
+    await each_server.works()
+
+
 async def test_without_stdin_the_snippet_sees_its_end(each_server: Server) -> None:
     assert await each_server.output("import sys; print(repr(sys.stdin.read()))") == "''\n"
 

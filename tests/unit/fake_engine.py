@@ -40,6 +40,7 @@ _ENDINGS = {
     b"killed": (Ending.SIGNALED, -11),
     b"timeout": (Ending.TIMEOUT, -9),
     b"output_limit": (Ending.OUTPUT_LIMIT, -9),
+    b"cpu_time": (Ending.CPU_TIME, -9),
     b"memory_limit": (Ending.MEMORY_LIMIT, -9),
 }
 _MUTE = {b"dirty", b"slow reset", b"die in reset"}

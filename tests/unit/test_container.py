@@ -111,6 +111,7 @@ async def test_who_listens_hears_each_piece_of_output_before_the_end() -> None:
         ("killed", None, 11),
         ("timeout", None, 9),
         ("output_limit", None, 9),
+        ("cpu_time", None, 9),
         ("memory_limit", None, 9),
     ],
 )
@@ -134,9 +135,12 @@ async def test_the_runner_receives_the_job_as_it_was_given() -> None:
         layer="l1",
         args=(b"-x", b""),
         env={b"A": b"b"},
+        cpu_time_s=0.5,
     )
     await container.run(job)
-    header = JobHeader(1, 1500, 99, 8, 5, last=True, layer_size=2, args=2, strings_size=8)
+    header = JobHeader(
+        1, 1500, 99, 8, 5, last=True, layer_size=2, args=2, strings_size=8, cpu_ms=500
+    )
     assert fake.jobs == [(header, b"print(1)", b"input")]
     assert fake.strings == b"-x\0\0A=b\0"
     await container.destroy()

@@ -154,7 +154,9 @@ async def test_an_exception_in_the_body_does_not_waste_a_clean_container() -> No
 # --- recycle or destroy -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", ["timeout", "memory_limit", "output_limit", "killed"])
+@pytest.mark.parametrize(
+    "status", ["timeout", "memory_limit", "output_limit", "cpu_time", "killed"]
+)
 async def test_a_run_that_did_not_exit_by_itself_costs_its_container(status: str) -> None:
     async with rig() as pool:
         _, result = await pool.run(status.encode())

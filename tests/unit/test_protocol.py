@@ -85,7 +85,13 @@ def test_an_unknown_kind_is_refused(kind: int, size: int) -> None:
 
 
 @given(
-    st.tuples(u32, u32, u32), st.binary(), st.binary(), st.binary(max_size=255), u32, st.binary()
+    st.tuples(u32, u32, u32),
+    st.binary(),
+    st.binary(),
+    st.binary(max_size=255),
+    u32,
+    st.binary(),
+    u32,
 )
 def test_a_job_survives_the_way(
     numbers: tuple[int, int, int],
@@ -94,9 +100,12 @@ def test_a_job_survives_the_way(
     layer: bytes,
     args: int,
     strings: bytes,
+    cpu_ms: int,
 ) -> None:
     last = bool(code)
-    header = JobHeader(*numbers, len(code), len(stdin), last, len(layer), args, len(strings))
+    header = JobHeader(
+        *numbers, len(code), len(stdin), last, len(layer), args, len(strings), cpu_ms
+    )
     ((kind, payload),) = Decoder(1 << 20).feed(encode_job(header, layer, code, stdin, strings))
     assert kind is Kind.JOB
     assert decode_job(payload) == header

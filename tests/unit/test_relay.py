@@ -9,11 +9,14 @@ from resource import RUSAGE_CHILDREN, getrusage
 import pytest
 
 from pool.inside import relay
+from pool.inside.allowance import Allowance
+from pool.inside.cgroup import CpuMeter
 from pool.inside.child import Child, Reaper, unread_bytes
 from pool.inside.outbox import AREA_BYTES, Outbox
 from pool.inside.protocol import Ending, JobHeader, Kind
 
 HEADER = JobHeader(1, 1000, 1 << 20, 0, 0, last=False)
+UNBOUND = Allowance(HEADER, CpuMeter(), 1, 0, 0)
 
 
 def close(child: Child) -> None:
@@ -42,7 +45,7 @@ def test_bytes_that_are_stolen_after_they_were_counted_are_not_waited_for(
         return counted
 
     outbox = Robbed(memoryview(bytearray(AREA_BYTES)))
-    moved = relay.Relay(child, outbox, Reaper(), HEADER, memoryview(b""))
+    moved = relay.Relay(child, outbox, Reaper(), HEADER, memoryview(b""), UNBOUND)
     monkeypatch.setattr(relay, "unread_bytes", count_and_steal)
     os.write(child.stdout_w, b"x" * 1000)
     child.exited = 0
@@ -87,8 +90,56 @@ def test_what_ends_by_itself_just_then_has_not_timed_out(
 
     monkeypatch.setattr(Reaper, "end", end)
     outbox = Outbox(memoryview(bytearray(AREA_BYTES)))
-    moved = relay.Relay(child, outbox, reaper, HEADER, memoryview(b""))
+    moved = relay.Relay(child, outbox, reaper, HEADER, memoryview(b""), UNBOUND)
     assert moved.until(time.monotonic()) is ending
+    close(child)
+    for fd in (reaper.wake, reaper._wake_writer):
+        os.close(fd)
+
+
+class Meter(CpuMeter):
+    """Has used what the test says."""
+
+    def __init__(self, *used_s: float) -> None:
+        self.used_s = list(used_s)
+
+    def used_us(self, pid: int) -> int:
+        return round(self.used_s.pop(0) * 1e6)
+
+
+def test_processor_time_is_looked_at_only_when_it_can_have_run_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On four processors of which the run may use two: 4 s last for 1.9 s at least."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    meter = Meter(1.0, 3.9, 3.99, 4.0)
+    allowance = Allowance(HEADER._replace(cpu_ms=4000), meter, 2, 0, 100.0)
+    looks = [allowance.next_at]
+    while allowance.used_up(allowance.next_at) is None:
+        looks.append(allowance.next_at)
+    assert looks == pytest.approx([101.9, 103.3, 103.325, 103.3275])
+    assert meter.used_s == []
+
+
+def test_a_run_without_such_a_limit_is_never_looked_at() -> None:
+    assert UNBOUND.next_at == float("inf")
+
+
+@pytest.mark.parametrize(("wait_status", "ending"), [(0, Ending.EXITED), (9, Ending.CPU_TIME)])
+def test_what_ends_just_before_its_processor_time_is_over_has_ended(
+    monkeypatch: pytest.MonkeyPatch, wait_status: int, ending: Ending
+) -> None:
+    child, reaper = Child(), Reaper()
+
+    def end(_reaper: Reaper, child: Child, _deadline: float) -> None:
+        child.exited = wait_status
+
+    monkeypatch.setattr(Reaper, "end", end)
+    outbox = Outbox(memoryview(bytearray(AREA_BYTES)))
+    header = HEADER._replace(cpu_ms=5)
+    allowance = Allowance(header, Meter(0.006), 1, 0, time.monotonic() - 1)
+    moved = relay.Relay(child, outbox, reaper, header, memoryview(b""), allowance)
+    assert moved.until(time.monotonic() + 10) is ending
     close(child)
     for fd in (reaper.wake, reaper._wake_writer):
         os.close(fd)

@@ -67,6 +67,7 @@ class Runner:
             "job_limit": 1 << 20,
             "reused": reused,
             "sealed": False,  # the root is this machine's own
+            "cpus": 1,
         }
         directory.chmod(0o755)
         mount = f"mount -t tmpfs -o mode=1777,size=8m tmpfs {code}"

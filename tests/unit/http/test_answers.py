@@ -60,6 +60,7 @@ def test_another_exit_status_is_not_the_exceptions() -> None:
     [
         (Status.TIMEOUT, "timed out after 30 s"),
         (Status.OUTPUT_LIMIT, "output over the limit of 1 MiB"),
+        (Status.CPU_TIME, "processor time over the limit of 30 s"),
     ],
 )
 def test_a_process_that_was_killed_for_memory_is_told_of(status: Status, begin: str) -> None:

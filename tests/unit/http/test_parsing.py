@@ -149,6 +149,11 @@ def test_of_a_field_that_comes_twice_the_last_one_counts() -> None:
         ),
         (body(env={f"A{n}": "" for n in range(501)}), "invalid_field", "at most 500 items"),
         (body(env={"A": "x" * (1 << 17)}), "env_too_large", "'env' is over the limit of 128 KiB"),
+        (
+            body(cpu_time_s="1"),
+            "invalid_field",
+            "'cpu_time_s' must be a finite number above 0, not",
+        ),
         (body(output_limit_bytes=0), "invalid_field", "whole number from 1 to 1048576, not 0"),
         (body(output_limit_bytes=(1 << 20) + 1), "invalid_field", "from 1 to 1048576, not 1048577"),
         (body(output_limit_bytes=10**400), "invalid_field", "not one of hundreds of digits"),

@@ -506,3 +506,24 @@ async def test_closing_lets_an_answer_be_written(serve: Serve) -> None:
     server.server.stop_listening()
     server.service.gate.set()
     assert (await request).status == 200
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("cpu_time_s", 0, "field 'cpu_time_s' must be a number above 0 and at most 10, not 0"),
+        (
+            "cpu_time_s",
+            10.5,
+            "field 'cpu_time_s' must be a number above 0 and at most 10, not 10.5",
+        ),
+    ],
+)
+async def test_a_limit_above_that_of_its_language_is_refused(
+    serve: Serve, field: str, value: float, sentence: str
+) -> None:
+    server = await serve(run_timeout_s=5, cpus=2)
+    answer = await server.post({**CODE, field: value})
+    assert (answer.status, answer.json["code"]) == (400, "invalid_field")
+    assert answer.json["error"] == sentence
+    assert server.service.requests == []
