@@ -67,6 +67,13 @@ class RunRequest(BaseModel):
         int | None,
         Field(description="How much the snippet may write; the server's limit by default."),
     ] = None
+    memory_limit_bytes: Annotated[
+        int | None,
+        Field(
+            description="How much memory the snippet and its children may take together, with what "
+            "they write to files; the language's limit by default."
+        ),
+    ] = None
     cpu_time_s: Annotated[
         float | None,
         Field(

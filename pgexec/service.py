@@ -146,6 +146,7 @@ class PoolService:
             timeout_s=timeout_s,
             output_limit_bytes=request.output_limit_bytes or self._output_limit_bytes,
             cpu_time_s=request.cpu_time_s,
+            memory_limit_bytes=request.memory_limit_bytes,
             args=tuple(arg.encode() for arg in request.args),
             env={name.encode(): value.encode() for name, value in request.env.items()},
         )

@@ -153,6 +153,7 @@ class Container:
             len(job.args),
             len(strings),
             0 if job.cpu_time_s is None else max(1, round(job.cpu_time_s * 1000)),
+            job.memory_limit_bytes or 0,
         )
         try:
             async with asyncio.timeout(job.timeout_s + GRACE_S):

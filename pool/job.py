@@ -30,7 +30,8 @@ class Job:
     true, the container is not used again. `layer` is the name of the layer of dependencies to put
     on the module path, or `""`. `args` are the snippet's `sys.argv[1:]`, `env` are variables to add
     to its environment; neither may hold a NUL. `cpu_time_s` bounds the processor time of all of its
-    processes together; `None` is no bound.
+    processes together, `memory_limit_bytes` their memory and what they write to files; `None` is no
+    bound but the container's.
     """
 
     code: bytes
@@ -42,6 +43,7 @@ class Job:
     args: Sequence[bytes] = ()
     env: Mapping[bytes, bytes] = field(default_factory=dict)
     cpu_time_s: float | None = None
+    memory_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

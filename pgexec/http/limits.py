@@ -72,12 +72,14 @@ class RequestLimits:
 
         Raises `RequestError` 400 if it asks for more than its language has, or for nothing.
         """
+        if request.memory_limit_bytes is not None:
+            _check_bytes("memory_limit_bytes", request.memory_limit_bytes, self.memory_limit_bytes)
         cpu_time_s = self.run_timeout_s * self.cpus
         if request.cpu_time_s is not None:
             _check_seconds("cpu_time_s", request.cpu_time_s, cpu_time_s)
         return RunLimits(
             timeout_s=self.run_timeout_s if request.timeout_s is None else request.timeout_s,
-            memory_limit_bytes=self.memory_limit_bytes,
+            memory_limit_bytes=request.memory_limit_bytes or self.memory_limit_bytes,
             output_limit_bytes=request.output_limit_bytes or self.output_limit_bytes,
             disk_limit_bytes=self.disk_limit_bytes,
             cpu_time_s=cpu_time_s if request.cpu_time_s is None else request.cpu_time_s,

@@ -179,6 +179,7 @@ def _schemas(limits: RequestLimits) -> Json:
     number["minimum"] = MIN_TIMEOUT_S
     fields["args"]["items"]["pattern"] = fields["env"]["additionalProperties"]["pattern"] = _NO_NUL
     fields["env"]["propertyNames"] = {"pattern": f"^{VARIABLE.pattern}$"}
+    fields["memory_limit_bytes"]["anyOf"][0]["minimum"] = 1
     whole, _ = fields["output_limit_bytes"]["anyOf"]
     whole |= {"minimum": 1, "maximum": limits.output_limit_bytes}
     if limits.users:

@@ -32,6 +32,7 @@ _EXPECTED = {
     "fresh": "true or false",
     "args": "a list of strings",
     "env": "an object of strings",
+    "memory_limit_bytes": "a whole number above 0",
     "cpu_time_s": "a finite number above 0",
     "output_limit_bytes": "a whole number above 0",
     "user": "a string",

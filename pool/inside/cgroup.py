@@ -1,4 +1,4 @@
-"""Read the container's own cgroup, of version 2 or 1: out-of-memory kills and processor time.
+"""Read the container's own cgroup, of version 2 or 1: memory and processor time.
 
 Its files are opened once, and read again at each run, which takes microseconds.
 
@@ -17,6 +17,9 @@ _ROOT = "/sys/fs/cgroup"
 _READ_BYTES = 4096
 _TIME_BYTES = 64
 """Room for the first line of cpu.stat, or for all of cpuacct.usage."""
+
+
+_CACHE = (b"total_cache ", b"total_shmem ", b"file ", b"shmem ")
 
 
 class OomCounter:
@@ -42,6 +45,46 @@ class OomCounter:
                 if line.startswith(b"oom_kill "):
                     return int(line.split()[1])
         return 0
+
+
+class MemoryMeter:
+    """Measures the memory of all processes of the container, with its files in tmpfs.
+
+    The kernel's own memory counts, too; pages of files on disk do not, because the kernel takes
+    them back when memory is short. If the container shows no figures, nothing is ever used.
+    """
+
+    FILES = (
+        (f"{_ROOT}/memory.current", f"{_ROOT}/memory.stat"),
+        (f"{_ROOT}/memory/memory.usage_in_bytes", f"{_ROOT}/memory/memory.stat"),
+    )
+
+    def __init__(self) -> None:
+        usage, stat = next((pair for pair in self.FILES if os.path.exists(pair[0])), ("", ""))
+        self._usage, self._stat = _open_first([usage]), _open_first([stat])
+        self._marked = 0
+
+    def mark(self) -> None:
+        """Begin to measure."""
+        self._marked = self._usage_bytes() - self._on_disk_bytes()
+
+    def used_bytes(self) -> int:
+        """Return what has come to the memory since `mark`; less than 0 if some has gone."""
+        used = self._usage_bytes() - self._marked
+        return used - self._on_disk_bytes() if used > 0 else used
+
+    def _usage_bytes(self) -> int:
+        return 0 if self._usage is None else int(os.pread(self._usage, _TIME_BYTES, 0))
+
+    def _on_disk_bytes(self) -> int:
+        """Return the bytes of cached pages that have a file on disk: all but those of tmpfs."""
+        if self._stat is None:
+            return 0
+        lines = os.pread(self._stat, _READ_BYTES, 0).splitlines()
+        found = dict(line.split()[:2] for line in lines if line.startswith(_CACHE))
+        cached = found.get(b"total_cache") or found.get(b"file") or 0
+        in_tmpfs = found.get(b"total_shmem") or found.get(b"shmem") or 0
+        return max(0, int(cached) - int(in_tmpfs))
 
 
 class CpuMeter:

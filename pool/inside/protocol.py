@@ -51,7 +51,8 @@ class JobHeader(NamedTuple):
     true, the runner exits after the run; else it resets the container. The sizes are in bytes;
     `layer_size` is 0 if the run has no layer of dependencies. Each of the strings ends with a NUL:
     first `args` arguments of the snippet, then variables of its environment, `NAME=value`. `cpu_ms`
-    bounds the processor time of all processes of the run; 0 is no bound.
+    bounds the processor time of all processes of the run, `memory_limit` (bytes) their memory; 0 is
+    no bound.
     """
 
     run: int
@@ -64,6 +65,7 @@ class JobHeader(NamedTuple):
     args: int = 0
     strings_size: int = 0
     cpu_ms: int = 0
+    memory_limit: int = 0
 
 
 class Exit(NamedTuple):
@@ -86,7 +88,7 @@ class Exit(NamedTuple):
     exception: bytes = b""
 
 
-_JOB = struct.Struct("!IIIII?BIII")
+_JOB = struct.Struct("!IIIII?BIIIQ")
 _EXIT = struct.Struct("!IBi?QQQ?")
 MAX_NAME_BYTES = 200
 """The longest name of an exception that an EXIT may have."""

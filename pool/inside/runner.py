@@ -41,7 +41,7 @@ from pool.inside import (
     users,
 )
 from pool.inside.allowance import Allowance
-from pool.inside.cgroup import CpuMeter, OomCounter
+from pool.inside.cgroup import CpuMeter, MemoryMeter, OomCounter
 from pool.inside.child import Child, Reaper
 from pool.inside.outbox import AREA_BYTES, Outbox
 from pool.inside.protocol import (
@@ -149,6 +149,7 @@ class Runner:
         self.outbox = Outbox(view[job_area:])
         self.oom = OomCounter()
         self.cpu = CpuMeter()
+        self.memory = MemoryMeter()
         self.child: Child
         self.reaper = Reaper()
         self.intake = select.poll()
@@ -289,6 +290,8 @@ class Runner:
     def run(self, header: JobHeader) -> Exit:
         """Deliver the job to the child, relay until the child has ended, and return its end."""
         started = time.monotonic()
+        if header.memory_limit:
+            self.memory.mark()
         self.cpu.mark()
         child = self.child
         job_at = HEADER.size + JOB_HEADER_SIZE
@@ -297,7 +300,7 @@ class Runner:
         strings = self.job[strings_at : strings_at + header.strings_size]
         child.deliver(header, self.job[job_at:stdin_at], strings)
         stdin = self.job[stdin_at:strings_at]
-        allowance = Allowance(header, self.cpu, self.cpus, child.pid, started)
+        allowance = Allowance(header, (self.cpu, self.memory), self.cpus, child.pid, started)
         relay = Relay(child, self.outbox, self.reaper, header, stdin, allowance)
         ending = relay.until(started + header.timeout_ms / 1000)
         # `exited` is None if SIGKILL did not end the child within `reset.TIMEOUT_S`.

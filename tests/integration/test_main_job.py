@@ -103,6 +103,32 @@ async def test_processor_time_counts_for_all_processes_and_not_while_they_sleep(
     await each_server.works()
 
 
+HUNGRY = """
+import os, time
+held = []
+if {fork}: os.fork()
+for _ in range({mebibytes}):
+    held.append(bytearray(os.urandom(1) * (1 << 20)))
+open("file", "wb").write(bytes({mebibytes} << 20))
+time.sleep({sleep})
+print("done")
+"""
+
+
+@pytest.mark.parametrize(("mebibytes", "fork"), [(40, False), (20, True)])
+async def test_memory_counts_for_all_processes_and_files_together(
+    each_server: Server, mebibytes: int, *, fork: bool
+) -> None:
+    """In each case, what one process has in memory would fit."""
+    code = HUNGRY.format(mebibytes=mebibytes, fork=fork, sleep=20)
+    answer = (await each_server.run(code, memory_limit_bytes=50 << 20, timeout_s=20)).json
+    assert (answer["status"], answer["signal"]) == ("memory_limit", 9)
+    assert answer["error"] == "out of memory (limit 50 MiB)"
+    assert answer["duration_s"] < 10
+    enough = HUNGRY.format(mebibytes=mebibytes, fork=False, sleep=0)
+    assert await each_server.output(enough, memory_limit_bytes=100 << 20) == "done\n"
+
+
 async def test_without_stdin_the_snippet_sees_its_end(each_server: Server) -> None:
     assert await each_server.output("import sys; print(repr(sys.stdin.read()))") == "''\n"
 

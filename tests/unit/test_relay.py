@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import time
 from resource import RUSAGE_CHILDREN, getrusage
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pool.inside import relay
 from pool.inside.allowance import Allowance
-from pool.inside.cgroup import CpuMeter
+from pool.inside.cgroup import CpuMeter, MemoryMeter
 from pool.inside.child import Child, Reaper, unread_bytes
 from pool.inside.outbox import AREA_BYTES, Outbox
 from pool.inside.protocol import Ending, JobHeader, Kind
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 HEADER = JobHeader(1, 1000, 1 << 20, 0, 0, last=False)
-UNBOUND = Allowance(HEADER, CpuMeter(), 1, 0, 0)
+METERS = CpuMeter(), MemoryMeter()
+UNBOUND = Allowance(HEADER, METERS, 1, 0, 0)
 
 
 def close(child: Child) -> None:
@@ -113,12 +118,60 @@ def test_processor_time_is_looked_at_only_when_it_can_have_run_out(
     """On four processors of which the run may use two: 4 s last for 1.9 s at least."""
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     meter = Meter(1.0, 3.9, 3.99, 4.0)
-    allowance = Allowance(HEADER._replace(cpu_ms=4000), meter, 2, 0, 100.0)
+    allowance = Allowance(HEADER._replace(cpu_ms=4000), (meter, METERS[1]), 2, 0, 100.0)
     looks = [allowance.next_at]
     while allowance.used_up(allowance.next_at) is None:
         looks.append(allowance.next_at)
     assert looks == pytest.approx([101.9, 103.3, 103.325, 103.3275])
     assert meter.used_s == []
+
+
+class Scales(MemoryMeter):
+    """Has what the test says, in GiB."""
+
+    def __init__(self, *used: float) -> None:
+        self.used = list(used)
+
+    def used_bytes(self) -> int:
+        return round(self.used.pop(0) * (1 << 30))
+
+
+def test_memory_is_looked_at_only_when_it_can_be_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    scales = Scales(-0.5, 0.8, 0.999, 1.0, 1.001)
+    header = HEADER._replace(memory_limit=1 << 30)
+    allowance = Allowance(header, (METERS[0], scales), 1, 0, 100.0)
+    looks = [allowance.next_at]
+    while (ending := allowance.used_up(allowance.next_at)) is None:
+        looks.append(allowance.next_at)
+    assert ending is Ending.MEMORY_LIMIT
+    assert looks == pytest.approx([100.25, 100.625, 100.675, 100.677, 100.679])
+
+
+@pytest.mark.parametrize(
+    ("usage", "stat"),
+    [
+        (b"9000\n", b"anon 1000\nfile 5000\nkernel 9\nfile_mapped 1\nshmem 2000\n"),
+        (b"9000\n", b"cache 1\nshmem 1\ntotal_cache 5000\ntotal_rss 7\ntotal_shmem 2000\n"),
+    ],
+)
+def test_pages_of_files_on_disk_are_no_memory_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, usage: bytes, stat: bytes
+) -> None:
+    files = tmp_path / "usage", tmp_path / "stat"
+    files[0].write_bytes(b"100\n")
+    files[1].write_bytes(b"anon 1\n")
+    monkeypatch.setattr(MemoryMeter, "FILES", [("/nowhere", "/nowhere"), tuple(map(str, files))])
+    meter = MemoryMeter()
+    meter.mark()
+    assert meter.used_bytes() == 0
+    files[0].write_bytes(usage)
+    files[1].write_bytes(stat)
+    assert meter.used_bytes() == 9000 - 3000 - 100
+    monkeypatch.setattr(MemoryMeter, "FILES", [])
+    blind = MemoryMeter()
+    blind.mark()
+    assert blind.used_bytes() == 0
 
 
 def test_a_run_without_such_a_limit_is_never_looked_at() -> None:
@@ -137,7 +190,7 @@ def test_what_ends_just_before_its_processor_time_is_over_has_ended(
     monkeypatch.setattr(Reaper, "end", end)
     outbox = Outbox(memoryview(bytearray(AREA_BYTES)))
     header = HEADER._replace(cpu_ms=5)
-    allowance = Allowance(header, Meter(0.006), 1, 0, time.monotonic() - 1)
+    allowance = Allowance(header, (Meter(0.006), METERS[1]), 1, 0, time.monotonic() - 1)
     moved = relay.Relay(child, outbox, reaper, header, memoryview(b""), allowance)
     assert moved.until(time.monotonic() + 10) is ending
     close(child)

@@ -154,6 +154,7 @@ def test_of_a_field_that_comes_twice_the_last_one_counts() -> None:
             "invalid_field",
             "'cpu_time_s' must be a finite number above 0, not",
         ),
+        (body(memory_limit_bytes=True), "invalid_field", "whole number above 0, not a boolean"),
         (body(output_limit_bytes=0), "invalid_field", "whole number from 1 to 1048576, not 0"),
         (body(output_limit_bytes=(1 << 20) + 1), "invalid_field", "from 1 to 1048576, not 1048577"),
         (body(output_limit_bytes=10**400), "invalid_field", "not one of hundreds of digits"),

@@ -509,21 +509,19 @@ async def test_closing_lets_an_answer_be_written(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "sentence"),
+    ("field", "value", "wanted"),
     [
-        ("cpu_time_s", 0, "field 'cpu_time_s' must be a number above 0 and at most 10, not 0"),
-        (
-            "cpu_time_s",
-            10.5,
-            "field 'cpu_time_s' must be a number above 0 and at most 10, not 10.5",
-        ),
+        ("memory_limit_bytes", 0, "a whole number from 1 to 16777216"),
+        ("memory_limit_bytes", 16777217, "a whole number from 1 to 16777216"),
+        ("cpu_time_s", 0, "a number above 0 and at most 10"),
+        ("cpu_time_s", 10.5, "a number above 0 and at most 10"),
     ],
 )
 async def test_a_limit_above_that_of_its_language_is_refused(
-    serve: Serve, field: str, value: float, sentence: str
+    serve: Serve, field: str, value: float, wanted: str
 ) -> None:
-    server = await serve(run_timeout_s=5, cpus=2)
+    server = await serve(run_timeout_s=5, cpus=2, memory_limit="16MiB")
     answer = await server.post({**CODE, field: value})
     assert (answer.status, answer.json["code"]) == (400, "invalid_field")
-    assert answer.json["error"] == sentence
+    assert answer.json["error"] == f"field '{field}' must be {wanted}, not {value}"
     assert server.service.requests == []
