@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv run check test pythons chaos ground lint lock bench fuzz clean
+.PHONY: help setup venv run check test pythons chaos deployments ground lint lock bench fuzz clean
 
 BIN := .venv/bin
 
@@ -44,6 +44,10 @@ pythons: setup ## the tests that the interpreter's version matters to, on every 
 
 chaos: setup ## break engine and server in every way we know; PGEXEC_CHAOS_SOAK_MINUTES=30 for longer
 	@exec $(BIN)/pytest tests/chaos
+
+deployments: setup ## install the wheel and start what is in deploy/, with real proxies and a real Prometheus
+	@deploy/setup/prometheus.sh
+	@PGEXEC_TEST_DEPLOYMENTS=1 exec $(BIN)/pytest tests/deploy
 
 ground: setup ## try pgexec on another engine of Debian's next release: GROUND=podman, or docker
 	@exec tests/grounds/ground.sh $(or $(GROUND),podman)
