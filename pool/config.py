@@ -5,8 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from pool.tenant import Shares
+
 _MAY_BE_0 = frozenset(
-    {"min_idle", "autoscale", "tenant_max_running", "tenant_share", "drain_timeout_s"}
+    {
+        "min_idle",
+        "autoscale",
+        "tenant_max_running",
+        "tenant_share",
+        "user_share",
+        "users_share",
+        "drain_timeout_s",
+    }
 )
 
 
@@ -23,6 +33,8 @@ class PoolConfig:
     max_waiting: int = 256
     tenant_max_running: int = 0  # no limit
     tenant_share: int = 0  # of the containers; no limit
+    user_share: int = 0  # of one user of a tenant; no limit
+    users_share: int = 0  # of all users of a tenant together; no limit
     lease_timeout_s: float = 10.0
     max_uses: int = 1000
     max_age_s: float = 3600.0
@@ -34,6 +46,11 @@ class PoolConfig:
     drain_timeout_s: float = 30.0
     backoff_first_s: float = 0.5
     backoff_max_s: float = 30.0
+
+    @property
+    def shares(self) -> Shares:
+        """The three shares of the containers."""
+        return Shares(self.tenant_share, self.user_share, self.users_share)
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -71,7 +71,7 @@ class PoolManager:
         self._observer = observer or Observer()
         self._now = clock
         self._fleet = Fleet(launcher, config, self._observer, self._settle, clock)
-        self._waiting = Queue(config.max_waiting, config.tenant_share, self._fleet.leased)
+        self._waiting = Queue(config.max_waiting, config.shares, self._fleet.leased)
         self._quota = Quota(config.tenant_max_running)
         self._meter = DemandMeter(config)
         self._forecast = Forecast(self._fleet, self._waiting, self._meter, config.max_containers)
@@ -205,7 +205,7 @@ class PoolManager:
         # same container. Waiting leases come first: else new ones would overtake them for as long
         # as any come.
         if not self._waiting and self._waiting.may_lease(lease.tenant):
-            index = planning.pick(fleet.idle, lease)
+            index = planning.pick(fleet.idle, lease, keep=self.config.users_share > 0)
             if index is not None:
                 container = fleet.idle[index]
                 fleet.hold(container, lease.tenant)

@@ -6,7 +6,11 @@ taken, the tenant with the most places gives up its newest lease for a tenant th
 fewer. So a tenant is refused only if it has `places // tenants` places or more, and it never has to
 give up one of these. With one tenant this is a plain queue.
 
-Example: leases that came as a1 a2 a3 b1 c1 are served as a1 b1 c1 a2 a3.
+Users of a tenant (`pool/tenant.py`) share its turns and its places, by the same rules among
+themselves. So a tenant gains nothing by the number of its users.
+
+Example: leases that came as a1 a2 a3 b1 c1 are served as a1 b1 c1 a2 a3. If those of `a` are of
+its users x, x and y, they are served as x1 b1 c1 y3 x2.
 
 With a share, no tenant has more containers at once than that, and its further leases wait though
 containers are idle. So a tenant whose runs never end by themselves leaves some for the others.
@@ -18,9 +22,11 @@ from collections import Counter, deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pool.tenant import Shares, is_user, owner
+
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from pool.container import Container
     from pool.lease import Lease
@@ -35,16 +41,20 @@ class Queue:
     Iterates in the order of service over the leases that may have a container now. It skips a
     lease whose future is done: its task was just cancelled, and has not yet left the queue.
 
-    `share` is the number of containers that one tenant may have of those `leased`; 0 is no limit.
+    `shares` bound the containers that one tenant may have of those `leased`.
     """
 
     def __init__(
-        self, places: int, share: int = 0, leased: Collection[Container] = frozenset()
+        self,
+        places: int,
+        shares: Shares = Shares(),  # noqa: B008 - it cannot change
+        leased: Collection[Container] = frozenset(),
     ) -> None:
         self.places = places
-        self._share = share
+        self._shares = shares
         self._leased = leased
-        self._waiting: dict[str, dict[Lease, Grant]] = {}  # by tenant, the next turn's first
+        # By tenant, and by its users with the tenant itself; the next turn's first.
+        self._waiting: dict[str, dict[str, dict[Lease, Grant]]] = {}
         self._size = 0
         self._listeners = 0
 
@@ -52,40 +62,64 @@ class Queue:
         return self._size
 
     def __iter__(self) -> Iterator[Lease]:
-        if not self._share:
-            return self._in_turns({})
-        used = Counter(container.tenant for container in self._leased)
-        return self._in_turns({tenant: self._share - used[tenant] for tenant in self._waiting})
+        if not any(self._shares):
+            return self._in_order()
+        used = Counter(container.tenant or "" for container in self._leased)
+        rooms = {name: self._room(name, used) for own in self._waiting.values() for name in own}
+        if self._shares.users:
+            # A tenant that has users waiting is bounded with them; otherwise by itself.
+            groups = {name: own for name, own in self._waiting.items() if any(map(is_user, own))}
+            by_owner = Counter(owner(container.tenant or "") for container in self._leased)
+            users = {name: max(0, self._shares.users - by_owner[name]) for name in groups}
+            return self._in_order(rooms, users)
+        return self._in_order(rooms)
 
-    def _in_turns(self, most: dict[str, int]) -> Iterator[Lease]:
-        """Yield the leases in the order of service, of each tenant in `most` at most so many."""
-        turns = deque(
-            islice(
-                (lease for lease, grant in own.items() if not grant.done()),
-                max(0, most[tenant]) if most else None,
-            )
-            for tenant, own in self._waiting.items()
+    def _room(self, tenant: str, used: Counter[str]) -> int | None:
+        share = self._shares.user if is_user(tenant) else self._shares.tenant
+        return max(0, share - used[tenant]) if share else None
+
+    def _in_order(
+        self, rooms: dict[str, int | None] | None = None, groups: dict[str, int] | None = None
+    ) -> Iterator[Lease]:
+        """Yield the leases in the order of service.
+
+        There are at most `rooms` of each tenant, and at most `groups` of one with its users.
+        """
+        rooms, groups = rooms or {}, groups or {}
+
+        def of_one(tenant: str, own: dict[Lease, Grant]) -> Iterator[Lease]:
+            open_ones = (lease for lease, grant in own.items() if not grant.done())
+            return islice(open_ones, rooms.get(tenant))
+
+        return _in_turns(
+            islice(_in_turns(of_one(name, own) for name, own in group.items()), groups.get(top))
+            for top, group in self._waiting.items()
         )
-        while turns:
-            own = turns.popleft()
-            if (lease := next(own, None)) is not None:
-                turns.append(own)
-                yield lease
 
     def may_lease(self, tenant: str) -> bool:
         """Return True if a tenant may have one more container."""
-        if not self._share:
-            return True
-        return sum(container.tenant == tenant for container in self._leased) < self._share
+        return not self._reached(tenant)
 
     def late(self, lease: Lease) -> str:
         """Return the text of the error for a lease that has waited for its `timeout_s`."""
-        if self.may_lease(lease.tenant):
-            return f"no container came free within {lease.timeout_s:g} s"
-        return (
-            f"this tenant has {self._share} containers in use, as many as it may, and none of "
-            f"those came free within {lease.timeout_s:g} s"
-        )
+        if reached := self._reached(lease.tenant):
+            return f"{reached}, and none of those came free within {lease.timeout_s:g} s"
+        return f"no container came free within {lease.timeout_s:g} s"
+
+    def _reached(self, tenant: str) -> str:
+        """Return which share a tenant has in full, or nothing."""
+        shares = self._shares
+        share = shares.user if is_user(tenant) else shares.tenant
+        if share and sum(one.tenant == tenant for one in self._leased) >= share:
+            return f"this tenant has {share} containers in use, as many as it may"
+        if shares.users and is_user(tenant):
+            own = owner(tenant)
+            if sum(owner(one.tenant or "") == own for one in self._leased) >= shares.users:
+                return (
+                    f"the users of this key have {shares.users} containers in use together, as "
+                    "many as they may"
+                )
+        return ""
 
     def refuses(self, tenant: str) -> bool:
         """Return True if there is no place for a lease of `tenant`, and no other gives up one."""
@@ -98,9 +132,11 @@ class Queue:
 
     def ahead(self, tenant: str) -> int:
         """Return the number of leases that come before a new lease of `tenant`."""
-        own = len(self._waiting.get(tenant, ()))
-        others = (len(theirs) for name, theirs in self._waiting.items() if name != tenant)
-        return own + sum(min(waiting, own + 1) for waiting in others)
+        group = self._waiting.get(owner(tenant), {})
+        own = len(group.get(tenant, ()))
+        within = _place(own, (len(others) for name, others in group.items() if name != tenant))
+        groups = self._waiting.items()
+        return _place(within, (_size(one) for name, one in groups if name != owner(tenant)))
 
     def join(self, lease: Lease, grant: Grant) -> Grant | None:
         """Add a lease; return the grant of the lease that gave up its place for it, if any.
@@ -112,8 +148,9 @@ class Queue:
             greediest = self._greediest(lease.tenant)
             if greediest is None:
                 raise RuntimeError("there is no place to wait in")
-            shed = self.remove(next(reversed(self._waiting[greediest])))
-        self._waiting.setdefault(lease.tenant, {})[lease] = grant
+            shed = self.remove(next(reversed(greediest)))
+        group = self._waiting.setdefault(owner(lease.tenant), {})
+        group.setdefault(lease.tenant, {})[lease] = grant
         self._size += 1
         self._listeners += lease.on_queued is not None
         return shed
@@ -123,42 +160,74 @@ class Queue:
         grant = self.remove(lease)
         if grant is None:
             raise KeyError(lease)
-        if (own := self._waiting.pop(lease.tenant, None)) is not None:
-            self._waiting[lease.tenant] = own
+        if (group := self._waiting.pop(owner(lease.tenant), None)) is not None:
+            self._waiting[owner(lease.tenant)] = group
+            if (own := group.pop(lease.tenant, None)) is not None:
+                group[lease.tenant] = own
         return grant
 
     def remove(self, lease: Lease) -> Grant | None:
         """Take a lease out, as no turn. Returns its grant, or `None` if it is not in the queue."""
-        own = self._waiting.get(lease.tenant, {})
+        group = self._waiting.get(owner(lease.tenant), {})
+        own = group.get(lease.tenant, {})
         grant = own.pop(lease, None)
         if grant is not None:
             self._size -= 1
             self._listeners -= lease.on_queued is not None
             if not own:
-                del self._waiting[lease.tenant]
+                del group[lease.tenant]
+            if not group:
+                del self._waiting[owner(lease.tenant)]
         return grant
 
     def tell(self) -> None:
         """Call the `on_queued` of each lease whose place in the queue has changed."""
         if not self._listeners:
             return
-        for position, lease in enumerate(self._in_turns({}), 1):
+        for position, lease in enumerate(self._in_order(), 1):
             if lease.on_queued is not None and lease.position != position:
                 lease.position = position
                 lease.on_queued(position)
 
     def clear(self) -> list[Grant]:
         """Take all leases out, and return their grants."""
-        grants = [grant for own in self._waiting.values() for grant in own.values()]
+        groups = self._waiting.values()
+        grants = [grant for group in groups for own in group.values() for grant in own.values()]
         self._waiting.clear()
         self._size = self._listeners = 0
         return grants
 
-    def _greediest(self, tenant: str) -> str | None:
-        """Return the tenant with the most places, if `tenant` has at least two fewer."""
-        taken = {name: len(own) for name, own in self._waiting.items()}
-        greediest = max(taken, key=taken.__getitem__)
-        return greediest if taken[greediest] > taken.get(tenant, 0) + 1 else None
+    def _greediest(self, tenant: str) -> dict[Lease, Grant] | None:
+        """Return the leases of who has the most places, if `tenant` has at least two fewer.
+
+        First that is a tenant with all its users, then a user of the same tenant.
+        """
+        sizes = {name: _size(group) for name, group in self._waiting.items()}
+        greediest = max(sizes, key=sizes.__getitem__)
+        own = self._waiting.get(owner(tenant), {})
+        if sizes[greediest] > _size(own) + 1:
+            return max(self._waiting[greediest].values(), key=len)
+        most = max(own.values(), key=len, default={})
+        return most if len(most) > len(own.get(tenant, ())) + 1 else None
+
+
+def _in_turns(rows: Iterable[Iterator[Lease]]) -> Iterator[Lease]:
+    """Yield one lease of each row, again and again."""
+    turns = deque(rows)
+    while turns:
+        row = turns.popleft()
+        if (lease := next(row, None)) is not None:
+            turns.append(row)
+            yield lease
+
+
+def _size(group: dict[str, dict[Lease, Grant]]) -> int:
+    return sum(map(len, group.values()))
+
+
+def _place(own: int, others: Iterable[int]) -> int:
+    """Return how many come before a row's next lease, behind `own` of the row itself."""
+    return own + sum(min(waiting, own + 1) for waiting in others)
 
 
 class Quota:

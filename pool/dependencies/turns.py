@@ -7,6 +7,8 @@ import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pool.tenant import owner
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -18,9 +20,10 @@ class Turns:
     """A number of places, each for one installation.
 
     A free place goes to the tenant with the fewest installations; among equals, to the one whose
-    last turn is longest ago. A tenant with a name never has the last place: an installation takes
-    minutes, and another tenant would wait for all of them. The server's own installations, and
-    those of a server without API keys, have no tenant (`""`) and may take all places.
+    last turn is longest ago. A tenant counts with all its users, and these take turns in the same
+    way. A tenant with a name never has the last place: an installation takes minutes, and another
+    tenant would wait for all of them. The server's own installations, and those of a server without
+    API keys, have no tenant (`""`) and may take all places.
     """
 
     def __init__(self, places: int) -> None:
@@ -52,9 +55,10 @@ class Turns:
 
     def _give_back(self, tenant: str) -> None:
         self._free += 1
-        self._running[tenant] -= 1
-        if not self._running[tenant]:
-            del self._running[tenant]
+        for name in {tenant, owner(tenant)}:
+            self._running[name] -= 1
+            if not self._running[name]:
+                del self._running[name]
         self._serve()
 
     def _serve(self) -> None:
@@ -65,18 +69,25 @@ class Turns:
             turn = min(may, key=lambda turn: self._precedence(self._waiting[turn]))
             tenant = self._waiting.pop(turn)
             self._free -= 1
-            self._running[tenant] += 1
             self._turns += 1
-            self._last_turn.pop(tenant, None)
-            self._last_turn[tenant] = self._turns
-            if len(self._last_turn) > REMEMBERED:
+            for name in {tenant, owner(tenant)}:
+                self._running[name] += 1
+                self._last_turn.pop(name, None)
+                self._last_turn[name] = self._turns
+            while len(self._last_turn) > REMEMBERED:
                 # The users of a trusted key may be very many; those of long ago come first anyway.
                 del self._last_turn[next(iter(self._last_turn))]
             if not turn.done():
                 turn.set_result(None)
 
     def _may_run(self, tenant: str) -> bool:
-        return not tenant or self._running[tenant] < self._limit
+        return not tenant or self._running[owner(tenant)] < self._limit
 
-    def _precedence(self, tenant: str) -> tuple[int, int]:
-        return self._running[tenant], self._last_turn.get(tenant, 0)
+    def _precedence(self, tenant: str) -> tuple[int, int, int, int]:
+        first, then = owner(tenant), tenant
+        return (
+            self._running[first],
+            self._last_turn.get(first, 0),
+            self._running[then],
+            self._last_turn.get(then, 0),
+        )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from pool.sizing import target as tuning
 from pool.sizing.recycling import Reason
+from pool.tenant import is_user, owner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -94,18 +95,22 @@ class Plan(Generic[W, N]):
     wake_at: float = math.inf
 
 
-def pick(idle: Sequence[W], need: Need) -> int | None:
+def pick(idle: Sequence[W], need: Need, *, keep: bool = False) -> int | None:
     """Return the index of the idle container that suits `need`, or `None`.
 
     A container that the tenant has used before comes first, so that unused ones remain for others.
     Among equals, the most recently used comes first: its caches are warm, and the others can age.
     Example: of [unused, used by a, unused, used by b], tenant `a` gets index 1 and tenant `c`
-    index 2.
+    index 2. If `keep`, the last unused one is not for the users of a tenant: there are as many of
+    them as it names, and other tenants would find none unused.
     """
+    kept = keep and is_user(need.tenant) and sum(one.uses == 0 for one in idle) == 1
     unused = None
     for index in range(len(idle) - 1, -1, -1):
         container = idle[index]
         if container.uses == 0:
+            if kept:
+                continue
             if need.fresh:
                 return index
             unused = index if unused is None else unused
@@ -122,6 +127,7 @@ def plan(view: View[W, N], config: PoolConfig, now: float) -> Plan[W, N]:
     """
     planner = _Planner(view, config, now)
     planner.retire()
+    planner.keep_one()
     planner.serve()
     planner.replenish()
     planner.shrink()
@@ -149,6 +155,7 @@ class _Planner(Generic[W, N]):
         self.promised = 0
         self.free = config.max_containers - view.total
         self.freeing = view.destroying - view.stuck
+        self.keep = config.users_share > 0
         self.blocked = view.failures > 0 and now < view.retry_at
         self.quiet = not (self.coming or self.freeing)
         # While starts fail, evict at most one container, to make room for the next try.
@@ -169,6 +176,22 @@ class _Planner(Generic[W, N]):
             self.idle.remove(container)
             self._evict(container, Reason.MAX_AGE)
 
+    def keep_one(self) -> None:
+        """See to it that one container is unused, or will be, which no user of a tenant gets."""
+        if not self.keep or any(one.uses == 0 for one in self.idle):
+            return
+        if self.coming > 0:
+            self.coming -= 1
+        elif self.free > 0:
+            self.free -= 1
+            self.plan.start += 1
+        elif self.freeing > 0:
+            self.freeing -= 1
+        elif self.evictable:
+            used = (one for one in self.idle if is_user(one.tenant or ""))
+            if (victim := next(used, None)) is not None:
+                self._take(victim)
+
     def serve(self) -> None:
         """Give each waiter, in order, a container that suits, or promise one; else make room.
 
@@ -185,7 +208,8 @@ class _Planner(Generic[W, N]):
             if not self.idle:
                 return
         for need in self.patient:
-            if self.idle and self.idle[0].idle_since + LINGER_S <= self.now:
+            victim = self._victim(need)
+            if victim is not None and victim.idle_since + LINGER_S <= self.now:
                 self._make_room(need)
 
     def replenish(self) -> None:
@@ -208,8 +232,8 @@ class _Planner(Generic[W, N]):
         times = [one.started_at + self.config.max_age_s for one in self.idle]
         if len(self.idle) > self._target():
             times.append(self.idle[0].idle_since + self.config.idle_timeout_s)
-        if self.idle and self.patient:
-            times.append(self.idle[0].idle_since + LINGER_S)
+        if self.patient:
+            times.extend(one.idle_since + LINGER_S for one in self.idle)
         if self.blocked:
             times.append(self.view.retry_at)
         if self.view.demand is not None and self.config.autoscale:
@@ -218,7 +242,7 @@ class _Planner(Generic[W, N]):
         self.plan.wake_at = min((time for time in times if time > self.now), default=math.inf)
 
     def _serve(self, need: N) -> bool:
-        index = pick(self.idle, need)
+        index = pick(self.idle, need, keep=self.keep)
         if index is None:
             return False
         self.plan.serve.append((need, self.idle.pop(index)))
@@ -238,7 +262,7 @@ class _Planner(Generic[W, N]):
             self.freeing -= 1
         else:
             return False
-        self.held[need.tenant] += 1
+        self._count(need.tenant, 1)
         self.promised += 1
         return True
 
@@ -253,26 +277,61 @@ class _Planner(Generic[W, N]):
         view = self.view
         return Counter(chain(view.holders, view.resetting, (one.tenant for one in view.idle)))
 
+    @cached_property
+    def held_with_users(self) -> Counter[str]:
+        """The same by tenant, with the containers of its users."""
+        counted: Counter[str] = Counter()
+        for tenant, containers in self.held.items():
+            counted[owner(tenant or "")] += containers
+        return counted
+
+    def _count(self, tenant: str | None, by: int) -> None:
+        self.held_with_users[owner(tenant or "")] += by
+        self.held[tenant] += by
+
+    def _victim(self, need: N) -> W | None:
+        """Return the idle container that would make room for a waiter.
+
+        It is the one idle for the longest; for a user of a tenant, of the other users of the same
+        tenant if they have one, and never an unused one that is kept for others.
+        """
+        if not (self.keep and is_user(need.tenant)):
+            return self.idle[0] if self.idle else None
+        used = [one for one in self.idle if one.uses]
+        own = (one for one in used if owner(one.tenant or "") == owner(need.tenant))
+        return next(own, used[0] if used else None)
+
     def _is_due(self, need: N) -> bool:
         """Return True if a waiter may take the slot of another tenant now.
 
         It may if its tenant has no container, or at least two fewer than the tenant that would
-        lose one. A `fresh` waiter always may: it cannot use the containers of its own tenant.
+        lose one; so may a user of that same tenant. Otherwise a tenant counts with all its users.
+        A `fresh` waiter always may: it cannot use the containers of its own tenant.
         """
-        if not self.idle or need.fresh:
+        victim = self._victim(need)
+        if victim is None or need.fresh:
             return True
-        held = self.held[need.tenant]
-        return held == 0 or held + 1 < self.held[self.idle[0].tenant]
+        mine, theirs = owner(need.tenant), owner(victim.tenant or "")
+        if mine == theirs:
+            held, other = self.held[need.tenant], self.held[victim.tenant]
+        else:
+            held, other = self.held_with_users[mine], self.held_with_users[theirs]
+        return held == 0 or held + 1 < other
 
     def _make_room(self, need: N) -> bool:
-        if not (self.idle and self.evictable):
+        victim = self._victim(need)
+        if victim is None or not self.evictable:
             return False
-        self.evictable -= 1
-        evicted = self.idle.pop(0)
-        self.held[evicted.tenant] -= 1
-        self.held[need.tenant] += 1
-        self._evict(evicted, Reason.EVICTED, promised=True)
+        self._count(victim.tenant, -1)
+        self._count(need.tenant, 1)
+        self._take(victim)
         return True
+
+    def _take(self, victim: W) -> None:
+        """Evict a container whose slot has a purpose already."""
+        self.evictable -= 1
+        self.idle.remove(victim)
+        self._evict(victim, Reason.EVICTED, promised=True)
 
     def _evict(self, container: W, reason: Reason, *, promised: bool = False) -> None:
         self.plan.evict.append((container, reason))

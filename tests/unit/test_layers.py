@@ -458,3 +458,21 @@ async def test_turns_of_ever_new_tenants_are_not_remembered_for_ever() -> None:
             pass
     assert len(turns._last_turn) == REMEMBERED
     assert not turns._running
+
+
+async def test_the_users_of_a_tenant_take_its_turns_and_never_the_last_place() -> None:
+    turns, order, ends = Turns(2), [], asyncio.Event()
+
+    async def install(tenant: str) -> None:
+        async with turns.of(tenant):
+            order.append(tenant)
+            await ends.wait()
+
+    names = ("a/x", "a/y", "a/z", "b", "b")
+    tasks = [asyncio.create_task(install(tenant)) for tenant in names]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert order == ["a/x", "b"]
+    ends.set()
+    await asyncio.gather(*tasks)
+    assert order == ["a/x", "b", "a/y", "b", "a/z"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,7 @@ from pool.sizing.planning import (
 from pool.sizing.recycling import Reason
 
 CONFIG = PoolConfig(max_uses=10, max_age_s=100, min_idle=2, max_containers=4, start_concurrency=2)
+KEEPING = replace(CONFIG, tenant_share=3, user_share=2, users_share=3)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,24 @@ def test_the_last_used_of_the_same_tenant_is_taken_and_else_an_unused(
     idle: list[Idle], waiter: Waiter, index: int | None
 ) -> None:
     assert pick(idle, waiter) == index
+
+
+@pytest.mark.parametrize(
+    ("idle", "waiter", "index"),
+    [
+        ([Idle()], Waiter("a/x"), None),
+        ([Idle()], Waiter("a/x", fresh=True), None),
+        ([Idle()], Waiter("a"), 0),
+        ([Idle(), Idle()], Waiter("a/x"), 1),
+        ([Idle(), Idle("a/x", 1)], Waiter("a/x"), 1),
+        ([Idle(), Idle("a/x", 1)], Waiter("a/y"), None),
+        ([Idle(), Idle("a/x", 1)], Waiter("b"), 0),
+    ],
+)
+def test_the_last_unused_one_is_for_no_user_of_a_tenant_where_it_is_kept(
+    idle: list[Idle], waiter: Waiter, index: int | None
+) -> None:
+    assert pick(idle, waiter, keep=True) == index
 
 
 # --- how many to start, which to evict ----------------------------------------------------------
@@ -167,6 +186,31 @@ def test_what_a_tenant_loses_counts_as_its_own_no_more() -> None:
     assert plan(view, CONFIG, MANY).evict == [(idle[0], Reason.EVICTED)]
 
 
+def test_one_is_made_unused_at_the_cost_of_users_and_of_nobody_else() -> None:
+    used = [Idle("b", 1), Idle("a/x", 1), Idle("a/y", 1), Idle("c", 1)]
+    assert plan(View(idle=used), KEEPING, 0.0).evict == [(used[1], Reason.EVICTED)]
+    assert plan(View(idle=used), CONFIG, 0.0).evict == []
+    assert plan(View(idle=[Idle("b", 1)] * 4), KEEPING, 0.0).evict == []
+    assert plan(View(idle=[*used[:3], Idle()]), KEEPING, 0.0).evict == []
+    assert plan(View(idle=used[:3], starting=1), KEEPING, 0.0).evict == []
+    assert plan(View(idle=used[:3]), KEEPING, 0.0).start == 1
+    assert plan(View(idle=used[:3]), CONFIG, 0.0).start == 0
+
+
+def test_a_user_takes_the_slot_of_another_user_of_its_tenant_first() -> None:
+    idle = [Idle("b", 1), Idle("a/x", 1), Idle("a/y", 1), Idle()]
+    decided = plan(View(idle=idle, waiting=[Waiter("a/z")]), KEEPING, 0.0)
+    assert (decided.serve, decided.evict) == ([], [(idle[1], Reason.EVICTED)])
+
+
+def test_a_tenant_counts_with_its_users_against_another() -> None:
+    idle = [Idle("a/x", 1), Idle("a/y", 1), Idle("a/z", 1), Idle("b", 1, idle_since=1.0)]
+    waiting = [Waiter("b"), Waiter("b")]
+    decided = plan(View(idle=idle, waiting=waiting), KEEPING, LINGER_S / 2)
+    assert decided.serve == [(waiting[0], idle[3])]
+    assert idle[0] in [container for container, _ in decided.evict]
+
+
 def test_nobody_is_evicted_while_starts_are_held_back() -> None:
     view = View(
         idle=[Idle("a", 1)], leased=3, waiting=[Waiter("b"), Waiter("a")], failures=1, retry_at=9
@@ -220,32 +264,36 @@ def test_without_anything_to_wait_for_no_alarm_is_set() -> None:
     assert plan(view, CONFIG, 0.0).wake_at == math.inf
 
 
-waiters = st.builds(Waiter, st.sampled_from("ab"), st.booleans())
+tenants = st.sampled_from(["a", "b", "a/x", "a/y"])
+waiters = st.builds(Waiter, tenants, st.booleans())
 idles = st.one_of(
     st.builds(Idle, st.none(), st.just(0), st.floats(0, 200), st.floats(0, 200)),
-    st.builds(Idle, st.sampled_from("ab"), st.integers(1, 9), st.floats(0, 200)),
+    st.builds(Idle, tenants, st.integers(1, 9), st.floats(0, 200)),
 )
 views = st.builds(
     View,
     idle=st.lists(idles, max_size=3, unique_by=id),
     waiting=st.lists(waiters, max_size=5),
-    resetting=st.lists(st.sampled_from("ab"), max_size=2),
+    resetting=st.lists(tenants, max_size=2),
     starting=st.integers(0, 2),
     leased=st.integers(0, 3),
-    holders=st.lists(st.sampled_from("ab"), max_size=3),
+    holders=st.lists(tenants, max_size=3),
     destroying=st.integers(0, 2),
     failures=st.integers(0, 2),
     retry_at=st.floats(0, 200),
 )
 
 
-@given(views, st.floats(0, 300))
+configs = st.sampled_from([CONFIG, KEEPING])
+
+
+@given(views, st.floats(0, 300), configs)
 def test_no_plan_exceeds_the_pools_bounds_or_gives_one_thing_to_two(
-    view: View[Idle, Waiter], now: float
+    view: View[Idle, Waiter], now: float, config: PoolConfig
 ) -> None:
-    if view.total > CONFIG.max_containers:
+    if view.total > config.max_containers:
         return
-    decided = plan(view, CONFIG, now)
+    decided = plan(view, config, now)
     assert view.total + decided.start <= CONFIG.max_containers
     assert decided.start == 0 or view.starting + decided.start <= CONFIG.start_concurrency
     given_away = [id(one) for _, one in decided.serve] + [id(one) for one, _ in decided.evict]
@@ -256,10 +304,13 @@ def test_no_plan_exceeds_the_pools_bounds_or_gives_one_thing_to_two(
         assert container.uses == 0 or not waiter.fresh
 
 
-@given(views, st.floats(0, 300))
-def test_who_waits_alone_is_never_left_without_hope(view: View[Idle, Waiter], now: float) -> None:
-    alone = View(idle=view.idle, waiting=[Waiter("a")], leased=view.leased)
-    if alone.total > CONFIG.max_containers:
+@given(views, st.floats(0, 300), configs, tenants)
+def test_who_waits_alone_is_never_left_without_hope(
+    view: View[Idle, Waiter], now: float, config: PoolConfig, tenant: str
+) -> None:
+    alone = View(idle=view.idle, waiting=[Waiter(tenant)], leased=view.leased)
+    if alone.total > config.max_containers:
         return
-    decided = plan(alone, CONFIG, now)
-    assert decided.serve or decided.start or decided.evict or alone.leased == 4
+    decided = plan(alone, config, now)
+    kept = config is KEEPING and "/" in tenant
+    assert decided.serve or decided.start or decided.evict or alone.leased >= 4 - kept

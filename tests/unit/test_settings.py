@@ -509,6 +509,24 @@ def test_one_of_several_tenants_has_three_quarters_of_the_containers(
     assert pool_config(settings).tenant_max_running == (settings.tenant_max_running or 0)
 
 
+@pytest.mark.parametrize(
+    ("shares", "changes"),
+    [
+        ((12, 9, 12), {}),
+        ((0, 0, 12), {"tenant_max_running": 5}),
+        ((0, 0, 0), {"tenant_max_running": 0}),
+        ((12, 12, 0), {"api_keys": "a:1"}),
+        ((0, 0, 0), {"trusted_keys": "", "api_keys": "a:1"}),
+        ((1, 1, 1), {"pool_max_containers": 2, "pool_min_idle": 1}),
+    ],
+)
+def test_the_users_of_a_trusted_key_share_what_it_may_have(
+    shares: tuple[int, int, int], changes: dict[str, Any]
+) -> None:
+    settings = Settings.of(**{"api_keys": "a:1,b:2", "trusted_keys": "a", **changes})
+    assert pool_config(settings).shares == shares
+
+
 def test_a_trusted_key_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGEXEC_API_KEYS", "front:one")
     sentence = refusal("PGEXEC_TRUSTED_KEYS", "frnot", monkeypatch)

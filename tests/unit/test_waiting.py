@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -323,6 +323,106 @@ async def test_the_wait_for_ones_own_share_ends_with_a_sentence_about_it() -> No
             await pool.run(tenant="a")
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+# --- users of a tenant --------------------------------------------------------------------------
+
+
+def users(text: str) -> list[str]:
+    """Expand letters: a capital is a user of the tenant `a`."""
+    return [f"a/{letter.lower()}" if letter.isupper() else letter for letter in text]
+
+
+@pytest.mark.parametrize(
+    ("came", "served"),
+    [
+        ("XXYb", "X0 b3 Y2 X1"),
+        ("XYZbbb", "X0 b3 Y1 b4 Z2 b5"),
+        ("aXXbb", "a0 b3 X1 b4 X2"),
+    ],
+)
+def test_the_users_of_a_tenant_share_its_turns(came: str, served: str) -> None:
+    queue = Queue(100)
+    for number, tenant in enumerate(users(came)):
+        join(queue, Waiter(tenant, number))
+    turns = []
+    while len(queue):
+        lease = next(iter(queue))
+        queue.serve(lease)
+        number = cast("Waiter", lease).number
+        turns.append(f"{came[number]}{number}")
+    assert " ".join(turns) == served
+
+
+@pytest.mark.parametrize("tenant", ["a", "a/x", "a/w", "b", "c"])
+def test_with_users_too_a_newcomer_is_served_after_those_ahead_at_the_latest(tenant: str) -> None:
+    queue, newcomer = Queue(100), Waiter(tenant, 99)
+    for number, other in enumerate(users("XXYbbbZaX")):
+        join(queue, Waiter(other, number))
+    ahead = queue.ahead(tenant)
+    join(queue, newcomer)
+    assert order(queue).index(newcomer) <= ahead < 10
+
+
+def test_the_users_of_a_tenant_share_its_places() -> None:
+    queue = Queue(4)
+    for number, tenant in enumerate(users("WXYZ")):
+        join(queue, Waiter(tenant, number))
+    join(queue, Waiter("b", 4))
+    join(queue, Waiter("b", 5))
+    assert queue.refuses("b")
+    assert queue.refuses("a/v")
+    assert Counter(one.tenant[0] for one in order(queue)) == {"a": 2, "b": 2}
+
+
+@pytest.mark.clock
+async def test_all_users_of_a_tenant_have_a_share_together() -> None:
+    shares: dict[str, Any] = {"tenant_share": 3, "user_share": 2, "users_share": 3}
+    async with rig(min_idle=4, max_containers=4, **shares) as pool:
+        running = [await pool.client(b"hang", tenant=f"a/{name}") for name in "xxxyz"]
+        assert (pool.now.leased, pool.now.waiting) == (3, 2)
+        assert (await pool.run(tenant="b"))[1].status is Status.OK
+        with pytest.raises(LeaseTimeout, match="the users of this key have 3 containers in use"):
+            await pool.run(tenant="a/w")
+        with pytest.raises(LeaseTimeout, match="this tenant has 2 containers in use"):
+            await pool.run(tenant="a/x")
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+@pytest.mark.slow
+@pytest.mark.clock
+async def test_made_up_users_of_one_key_do_not_slow_the_first_run_of_another() -> None:
+    """Each of their runs costs a start and an eviction; another key finds one container unused."""
+    engine = FakeEngine(start_s=0.3, remove_s=0.05)
+    shares: dict[str, Any] = {"tenant_share": 6, "user_share": 4, "users_share": 6}
+    async with rig(engine, min_idle=4, max_containers=8, **shares) as pool:
+        made_up = 0
+
+        async def flood() -> None:
+            nonlocal made_up
+            while True:
+                made_up += 1
+                await pool.run(tenant=f"a/{made_up}", timeout_s=60)
+
+        flooding = [pool.spawn(flood()) for _ in range(16)]
+        await asyncio.sleep(5)
+        waits = []
+        for number in range(20):
+            async with pool.pool.lease(tenant=f"b{number}", timeout_s=60) as lease:
+                await lease.run(Job(b"ok"))
+            waits.append(lease.queued_s)
+            await asyncio.sleep(1)
+        first = await pool.run(tenant="c")
+        await asyncio.sleep(0.9)
+        assert await pool.run(tenant="c") == first, "its container was left to it"
+        for one in flooding:
+            one.cancel()
+        await asyncio.gather(*flooding, return_exceptions=True)
+        await asyncio.sleep(2)
+    assert sorted(waits)[len(waits) // 2] == 0
+    assert made_up > 100
 
 
 # --- the limit ----------------------------------------------------------------------------------
