@@ -45,8 +45,9 @@ pythons: setup ## the tests that the interpreter's version matters to, on every 
 chaos: setup ## break engine and server in every way we know; PGEXEC_CHAOS_SOAK_MINUTES=30 for longer
 	@exec $(BIN)/pytest tests/chaos
 
-deployments: setup ## install the wheel and start what is in deploy/, with real proxies and a real Prometheus
+deployments: setup ## install, build and start what is in deploy/, with the real parts: proxies, Prometheus, Compose
 	@deploy/setup/prometheus.sh
+	@deploy/setup/compose.sh
 	@PGEXEC_TEST_DEPLOYMENTS=1 exec $(BIN)/pytest tests/deploy
 
 ground: setup ## try pgexec on another engine of Debian's next release: GROUND=podman, or docker

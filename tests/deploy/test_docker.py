@@ -1,0 +1,221 @@
+"""The image is built and started, with Prometheus, by the engine that is there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from pgexec.settings import load_settings
+from tests.conftest import ROOT, available_images
+from tests.prometheus import RULES, tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DOCKER = ROOT / "deploy/docker"
+SOCKET = Path("/var/run/docker.sock")  # what the compose file mounts
+WITHIN_S = 120
+MOST_BYTES = 110 << 20
+"""Of the image beyond its base; it has 70 MiB now."""
+
+
+def command_of_compose() -> list[str]:
+    """Return Docker Compose as a plugin or a program, or skip the test."""
+    plugin = ["docker", "compose"]
+    if (
+        shutil.which("docker")
+        and not subprocess.run([*plugin, "version"], capture_output=True, check=False).returncode
+    ):
+        return plugin
+    if (program := shutil.which("docker-compose")) is None:
+        pytest.skip("Docker Compose is not there: deploy/setup/compose.sh gets it on Debian")
+    return [program]
+
+
+def run(*command: str | Path, text: str = "", **environment: str) -> str:
+    done = subprocess.run(
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_compose_finds_nothing_wrong_with_its_file() -> None:
+    told = run(*command_of_compose(), "-f", DOCKER / "compose.yaml", "config", DOCKER_GID="105")
+    for promise in ("65532:105", "network_mode: host", "read_only: true", "no-new-privileges:true"):
+        assert promise in told
+
+
+def test_compose_says_what_the_group_must_be() -> None:
+    done = subprocess.run(
+        [*command_of_compose(), "-f", DOCKER / "compose.yaml", "config"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.returncode != 0
+    assert "stat -c %g" in done.stderr
+
+
+# --- for real -----------------------------------------------------------------------------
+
+
+class Stack:
+    """The services of the compose file, under a name, on ports and from images of their own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.name = f"pgexec-test-{uuid.uuid4().hex[:8]}"
+        self.port, self.prometheus_port = free_port(), free_port()
+        self.directory = directory
+        self.images: list[str] = []
+        self.environment = {
+            "COMPOSE_PROJECT_NAME": self.name,
+            "DOCKER_GID": str(SOCKET.stat().st_gid),
+            "PGEXEC_PORT": str(self.port),
+            "PGEXEC_IMAGE": available_images()[0],
+            "PGEXEC_SERVER_NAME": "in-docker",
+            "PGEXEC_DRAIN_DELAY_S": "1",
+            "PROMETHEUS_IMAGE": f"{self.name}-prometheus",
+            "PROMETHEUS_PORT": str(self.prometheus_port),
+        }
+
+    def build(self) -> None:
+        """Build the images; Prometheus from this machine's program, as no registry may be there."""
+        base, certificates = available_images()[0], load_settings()[0].ca_bundle
+        if certificates:
+            shutil.copy(certificates, self.directory / "ca.pem")
+            base = self._image(
+                "base",
+                f"FROM {base}\nCOPY ca.pem /etc/ssl/pgexec.pem\nENV PIP_CERT=/etc/ssl/pgexec.pem\n",
+            )
+        # The first stage by a name, too, by which it can be removed.
+        for name, target in ((f"{self.name}-build", ["--target", "build"]), (self.name, [])):
+            self.images.append(name)
+            options = ("--network", "host", "--build-arg", f"BASE={base}", "-t", name, *target)
+            run("docker", "build", "-q", *options, "-f", DOCKER / "Dockerfile", ".")
+        shutil.copy(tool("prometheus"), self.directory / "prometheus")
+        lines = (
+            f"FROM {available_images()[-1]}",
+            "COPY prometheus /bin/",
+            "RUN mkdir /prometheus && chown 65534 /prometheus",
+            "USER 65534",
+            'ENTRYPOINT ["/bin/prometheus"]',
+        )
+        self._image("prometheus", "\n".join(lines))
+
+    def _image(self, kind: str, text: str) -> str:
+        name = f"{self.name}-{kind}"
+        (self.directory / "Dockerfile").write_text(text)
+        run("docker", "build", "-q", "-t", name, self.directory)
+        self.images.append(name)
+        return name
+
+    def compose(self, *arguments: str) -> str:
+        files = ("-f", DOCKER / "compose.yaml", "-f", self.directory / "override.yaml")
+        return run(*command_of_compose(), *files, *arguments, **self.environment)
+
+    def start(self) -> None:
+        shutil.copytree(RULES, self.directory / "rules")
+        config = self.directory / "rules/prometheus.yml"
+        text = config.read_text().replace("localhost:8080", f"127.0.0.1:{self.port}")
+        config.write_text(text.replace("_interval: 15s", "_interval: 1s"))
+        override = {
+            "services": {
+                "pgexec": {"image": self.name, "restart": "no"},
+                "prometheus": {"volumes": [f"{config.parent}:/etc/prometheus:ro"]},
+            }
+        }
+        (self.directory / "override.yaml").write_text(json.dumps(override))
+        self.compose("up", "-d", "--no-build")
+
+    def inspect(self, service: str) -> Any:
+        container = self.compose("ps", "-q", service).strip()
+        return json.loads(run("docker", "inspect", container))[0]
+
+    def remove(self) -> None:
+        with contextlib.suppress(AssertionError):
+            self.compose("down", "-v", "-t", "60")
+        for name in self.images:
+            subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, IndexError):
+            if answer := condition():
+                return answer
+        time.sleep(0.1)
+    raise AssertionError(f"not within {WITHIN_S} s: {what}")
+
+
+def get(port: int, path: str) -> Any:
+    with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    command_of_compose()
+    tool("prometheus")
+    if not SOCKET.exists():
+        pytest.skip(f"the engine has no socket at {SOCKET}, which the compose file mounts")
+    stack = Stack(tmp_path)
+    try:
+        stack.build()
+        stack.start()
+        yield stack
+    finally:
+        stack.remove()
+
+
+@pytest.mark.deployment
+def test_the_image_serves_as_nobody_and_prometheus_scrapes_it(stack: Stack) -> None:
+    until(lambda: get(stack.port, "/readyz"), "ready")
+    body = json.dumps({"language": "python", "code": "print(6 * 7)"}).encode()
+    request = Request(
+        f"http://127.0.0.1:{stack.port}/run", body, {"Content-Type": "application/json"}
+    )
+    with urlopen(request, timeout=WITHIN_S) as answer:
+        assert json.load(answer)["data"] == "42\n"
+        assert answer.headers["X-Pgexec-Server"] == "in-docker"
+
+    found = stack.inspect("pgexec")
+    assert found["Config"]["User"].startswith("65532:")
+    until(lambda: stack.inspect("pgexec")["State"]["Health"]["Status"] == "healthy", "healthy")
+    sizes = [
+        json.loads(run("docker", "image", "inspect", name))[0]["Size"]
+        for name in (stack.name, available_images()[0])
+    ]
+    assert sizes[0] - sizes[1] < MOST_BYTES
+
+    query = "/api/v1/query?query=pgexec_build_info"
+    (build,) = until(lambda: get(stack.prometheus_port, query)["data"]["result"], "a scrape")
+    assert build["metric"]["server"] == "in-docker"
+
+    stack.compose("stop", "pgexec")
+    assert stack.inspect("pgexec")["State"]["ExitCode"] == 0
