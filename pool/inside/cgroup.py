@@ -110,15 +110,16 @@ class CpuMeter:
         """Begin to measure."""
         self._marked_us = self._others_us()
 
-    def used_us(self, pid: int) -> int:
+    def used_us(self, pid: int | None) -> int:
         """Return the microseconds that the other processes have used since `mark`.
 
-        `pid` is the child. If it runs on another processor now, the kernel adds up its time at each
-        tick only, every few milliseconds. PID 1 asks for the child's clock first: this makes the
-        kernel add it up at once.
+        `pid` is the child, or None once it is reaped. If it runs on another processor now, the
+        kernel adds up its time at each tick only, every few milliseconds. PID 1 asks for the
+        child's clock first: this makes the kernel add it up at once.
         """
-        with contextlib.suppress(OSError):  # it has ended, and all its time is added up
-            time.clock_gettime(_clock_of(pid))
+        if pid is not None:
+            with contextlib.suppress(OSError):  # it has just ended, and all its time is added up
+                time.clock_gettime(_clock_of(pid))
         return max(0, self._others_us() - self._marked_us)
 
     def _others_us(self) -> int:

@@ -292,13 +292,13 @@ class Runner:
         started = time.monotonic()
         if header.memory_limit:
             self.memory.mark()
-        self.cpu.mark()
         child = self.child
         job_at = HEADER.size + JOB_HEADER_SIZE
         stdin_at = job_at + header.layer_size + header.code_size
         strings_at = stdin_at + header.stdin_size
         strings = self.job[strings_at : strings_at + header.strings_size]
         child.deliver(header, self.job[job_at:stdin_at], strings)
+        self.cpu.mark()  # the child runs meanwhile: nobody waits for this
         stdin = self.job[stdin_at:strings_at]
         allowance = Allowance(header, (self.cpu, self.memory), self.cpus, child.pid, started)
         relay = Relay(child, self.outbox, self.reaper, header, stdin, allowance)
@@ -322,7 +322,7 @@ class Runner:
             status,
             relay.truncated,
             round((time.monotonic() - started) * 1e6),
-            self.cpu.used_us(child.pid),
+            self.cpu.used_us(None if child.reaped else child.pid),
             child.peak_kib * 1024,
             oom_killed,
         )

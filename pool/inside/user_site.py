@@ -39,8 +39,7 @@ def open_home() -> None:
     wipes; a `.pth` file in it names the layers to every interpreter that the snippet starts. Does
     nothing without a layer: `watch` is enough then.
     """
-    home = os.environ.get("HOME")
-    if not _layers or not home:
+    if not _layers or not (home := os.environ.get("HOME")):
         return
     layer = os.environ["PYTHONUSERBASE"]
     base = f"{home}/.local"
