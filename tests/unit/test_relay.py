@@ -108,7 +108,7 @@ class Meter(CpuMeter):
     def __init__(self, *used_s: float) -> None:
         self.used_s = list(used_s)
 
-    def used_us(self, pid: int) -> int:
+    def used_us(self, pid: int | None) -> int:
         return round(self.used_s.pop(0) * 1e6)
 
 
