@@ -30,8 +30,8 @@ NAME = struct.Struct("=I")
 """Follows the last words, if the script died of an exception: the size of its class' name, which is
 next."""
 
-_BELIEVED_KIB = 1 << 40
-"""A larger lie would not fit into the EXIT frame."""
+_BELIEVED_KIB = 32 << 10
+"""A child may say that it has had so much memory; for more, the kernel is asked."""
 
 NO_LAYER = 2
 """The first word, in place of 1, of a child whose layer of dependencies is not there."""
@@ -110,12 +110,21 @@ class Child:
         process than the process needed to run. Example: `print(1)` ends 0.5 ms earlier.
 
         A snippet may write to this page, too. It can only lie about its own end, and PID 1 then
-        kills it.
+        kills it. It can make its memory too small, but not too large: if the child itself has not
+        had as much as it says, its children may have, and the kernel tells that once it has ended.
         """
         said, status, peak_kib = FAREWELL.unpack_from(self.farewell)
-        if said:
-            self.peak_kib = max(self.peak_kib, min(peak_kib, _BELIEVED_KIB))
+        if said and (peak_kib <= _BELIEVED_KIB or peak_kib <= self._most_kib()):
+            self.peak_kib = max(self.peak_kib, peak_kib)
             self.exited = (status & 0xFF) << 8
+
+    def _most_kib(self) -> int:
+        """Return the largest resident set of the living child, as the kernel has it."""
+        with contextlib.suppress(OSError), open(f"/proc/{self.pid}/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1])
+        return 0
 
     def exception_name(self) -> memoryview:
         """Return the child's name for the exception that ended the script; empty if there is none.

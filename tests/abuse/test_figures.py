@@ -120,3 +120,17 @@ os._exit(1)
     assert (result.status, result.exit_code) == (Status.ERROR, 1)
     assert len(result.exception) <= 200
     assert result.exception in ("", "A", "x" * size, "x" * 200, "ValueError"[:size])
+
+
+@pytest.mark.parametrize("mib", [100, 255])
+async def test_no_run_has_had_memory_that_it_only_claims(sandbox: Sandbox, mib: int) -> None:
+    outcome = await sandbox.attack(f"{FORGE}forge(1, {mib << 10})")
+    assert outcome.status is Status.OK
+    assert outcome.result.peak_memory_bytes < 64 << 20
+    assert outcome.result.duration_s < 5
+
+
+@pytest.mark.parametrize("where", ["{}", "if os.fork() == 0: {}; os._exit(0)\nos.wait()"])
+async def test_memory_that_a_run_has_had_counts(sandbox: Sandbox, where: str) -> None:
+    outcome = await sandbox.attack("import os\n" + where.format("b'x' * (100 << 20)"))
+    assert outcome.result.peak_memory_bytes > 100 << 20
