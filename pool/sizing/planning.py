@@ -156,6 +156,7 @@ class _Planner(Generic[W, N]):
         self.free = config.max_containers - view.total
         self.freeing = view.destroying - view.stuck
         self.keep = config.users_share > 0
+        self.wanted = tuning.wanted(view.demand, config)
         self.blocked = view.failures > 0 and now < view.retry_at
         self.quiet = not (self.coming or self.freeing)
         # While starts fail, evict at most one container, to make room for the next try.
@@ -269,7 +270,7 @@ class _Planner(Generic[W, N]):
     def _target(self) -> int:
         """Return how many containers should be idle, besides those that leases have or will get."""
         in_use = self.view.leased + len(self.plan.serve) + self.promised
-        return tuning.target(self.view.demand, in_use, self.config)
+        return max(self.config.min_idle, self.wanted - in_use)
 
     @cached_property
     def held(self) -> Counter[str | None]:

@@ -70,16 +70,20 @@ def containers(demand: Demand) -> int:
     return grown + math.ceil(away + MARGIN * math.sqrt(away))
 
 
+def wanted(demand: Demand | None, config: PoolConfig) -> int:
+    """Return how many containers should exist within the settings; 0 if demand does not matter."""
+    if demand is None or not config.autoscale:
+        return 0
+    return min(containers(demand), config.max_containers)
+
+
 def target(demand: Demand | None, in_use: int, config: PoolConfig) -> int:
     """Return how many containers should be idle, or starting, while `in_use` are in use.
 
     At least `min_idle`, and always `min_idle` without `autoscale`. Otherwise idle and used
     containers together are at most `max_containers`.
     """
-    if demand is None or not config.autoscale:
-        return config.min_idle
-    wanted = min(containers(demand), config.max_containers)
-    return max(config.min_idle, wanted - in_use)
+    return max(config.min_idle, wanted(demand, config) - in_use)
 
 
 def expected(levels: Sequence[int], now: int, ahead_s: int) -> int:
