@@ -15,7 +15,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from pool.inside.protocol import HEADER, JobHeader, Kind, encode, encode_job
+from pool.inside.protocol import HEADER, JOB_HEADER_SIZE, JobHeader, Kind, encode, encode_job
 from tests.unit.pythons import Python, interpreters
 from tests.unit.test_runner_versions import DEADLINE_S, Runner, _can_unshare
 
@@ -98,7 +98,7 @@ def test_any_bytes_end_it_at_the_latest_with_its_stdin(pieces: list[bytes]) -> N
         (HEADER.pack(Kind.JOB, JOB_LIMIT), 72),
         (HEADER.pack(Kind.JOB, 3), 72),
         (job() * 2, 72),
-        (encode(Kind.JOB, b"\xff" * 40), 70),
+        (encode(Kind.JOB, b"\xff" * JOB_HEADER_SIZE), 70),
     ],
     ids=["http", "ready", "4 GiB", "no room", "too short", "two jobs", "sizes that lie"],
 )
