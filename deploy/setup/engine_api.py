@@ -14,6 +14,7 @@ library only, because it runs several times in every start and must not be felt.
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import runpy
@@ -22,14 +23,23 @@ import ssl
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlsplit
 
-# By its path: the package that it is in would bring the whole pool with it.
-_FILE = Path(__file__).parents[2] / "pool/engine/contexts.py"
-contexts = SimpleNamespace(**runpy.run_path(str(_FILE)))
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
+
+# By their paths: the package that they are in would bring the whole pool with it.
+_ENGINE = Path(__file__).parents[2] / "pool/engine"
+contexts = SimpleNamespace(**runpy.run_path(str(_ENGINE / "contexts.py")))
+architectures = SimpleNamespace(**runpy.run_path(str(_ENGINE / "architectures.py")))
 PING_TIMEOUT_S = 5
 # Without a word of progress for this long, a pull counts as stuck.
 STALL_TIMEOUT_S = 90
+CHUNK_BYTES = 1 << 20
+# A root's first program comes early. What is read before is held in memory.
+LOOK_CHUNKS = 64
 
 
 class EngineError(Exception):
@@ -105,7 +115,9 @@ def has(image: str, label: str = "") -> bool:
     return not label or labels.get(name) == value
 
 
-def create(query: dict[str, str] | list[tuple[str, str]], *, upload: bool = False) -> str:
+def create(
+    query: dict[str, str] | list[tuple[str, str]], upload: Iterable[bytes] | None = None
+) -> str:
     """Pull or import an image, following the engine's progress to its end; return its last word.
 
     That is, of an import, the image's id.
@@ -114,11 +126,11 @@ def create(query: dict[str, str] | list[tuple[str, str]], *, upload: bool = Fals
     connection.request(
         "POST",
         f"/images/create?{urlencode(query)}",
-        body=sys.stdin.buffer if upload else None,
+        body=upload,
         headers={"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"}
         if upload
         else {},
-        encode_chunked=upload,
+        encode_chunked=upload is not None,
     )
     response = connection.getresponse()
     if response.status != http.HTTPStatus.OK:
@@ -135,10 +147,25 @@ def create(query: dict[str, str] | list[tuple[str, str]], *, upload: bool = Fals
 
 
 def import_image(image: str, changes: list[str]) -> None:
-    """Make an image of the plain tar on stdin, and see that it has its name."""
+    """Make an image of the plain tar on stdin, and see that it has its name.
+
+    Raises `EngineError` if its programs are for other processors than the engine's: an engine
+    imports them all the same, as if they were for its own, and no container would start.
+    """
+    tar = sys.stdin.buffer
+    kept: list[bytes] = []
+    its = architectures.of_root(look_at(tar, kept))
+    if wrong := architectures.mismatch(its, machine()):
+        raise EngineError(
+            f"what was to be {image} is {wrong}: "
+            f"docker pull --platform linux/{machine()} python:alpine"
+        )
     name, tag = split_tag(image)
     lines = [("changes", change) for change in changes]
-    made = create([("fromSrc", "-"), ("repo", name), ("tag", tag), *lines], upload=True)
+    rest = iter(lambda: tar.read(CHUNK_BYTES), b"")
+    made = create(
+        [("fromSrc", "-"), ("repo", name), ("tag", tag), *lines], itertools.chain(kept, rest)
+    )
     if has(image):
         return
     connection = connect(find_engine(), PING_TIMEOUT_S * 2)  # Podman 4.3 ignores the tag
@@ -146,6 +173,21 @@ def import_image(image: str, changes: list[str]) -> None:
     response = connection.getresponse()
     if response.status != http.HTTPStatus.CREATED:
         raise EngineError(json.loads(response.read())["message"])
+
+
+def look_at(tar: BinaryIO, kept: list[bytes]) -> Iterator[bytes]:
+    """Yield the blocks of a tar's beginning, and keep what was read of it in `kept`."""
+    while len(kept) < LOOK_CHUNKS and (chunk := tar.read(CHUNK_BYTES)):
+        kept.append(chunk)
+        for start in range(0, len(chunk), architectures.BLOCK):
+            yield chunk[start : start + architectures.BLOCK]
+
+
+def machine() -> str:
+    """Return the architecture of the engine's machine by Docker's name, or `""`."""
+    connection = connect(find_engine(), PING_TIMEOUT_S * 2)
+    connection.request("GET", "/version")
+    return str(json.loads(connection.getresponse().read()).get("Arch") or "")
 
 
 def split_tag(image: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 from yarl import URL
 
-from pool.engine import podman
+from pool.engine import architectures, podman
 from pool.engine.address import connector_to, why_not
 from pool.engine.api import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
 from pool.engine.cleanup import see_through, until_removed
@@ -32,8 +32,6 @@ _CONFLICT = 409
 _ABOUT_AN_IMAGE = frozenset({Operation.CREATE, Operation.INSPECT, Operation.PULL})
 """If one of these operations gets a 404, the image is missing; else something else is."""
 _DOWN = frozenset({"created", "exited", "dead"})
-_RUNS_AS_WELL = frozenset({("386", "amd64"), ("arm", "arm64")})
-"""Pairs of an image's architecture and another machine's, on which it runs without emulation."""
 _CREATE_TIMEOUT_S = 120.0
 """An engine that hangs for a while still creates the container afterwards: wait so many seconds
 for it, and remove it."""
@@ -187,12 +185,9 @@ class DockerEngine:
         with self._call(Operation.INSPECT):
             its = str((await self.docker.images.inspect(name)).get("Architecture") or "")
         engines = str((await self.version()).get("Arch") or "")
-        if not its or not engines or its == engines or (its, engines) in _RUNS_AS_WELL:
+        if not (wrong := architectures.mismatch(its, engines)):
             return ""
-        return (
-            f"{name} is for {its}, and the engine's machine is {engines}: "
-            f"docker pull --platform linux/{engines} {name}"
-        )
+        return f"{name} is {wrong}: docker pull --platform linux/{engines} {name}"
 
     async def pull(self, name: str) -> AsyncIterator[str]:
         """Pull an image, yielding a line for each step that the engine reports."""

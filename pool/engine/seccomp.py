@@ -6,9 +6,9 @@ these include `io_uring`, `ptrace`, `process_vm_readv`, `memfd_secret` and socke
 
 A call that is not named here fails with EPERM; one that is newer than all that are named, with
 ENOSYS, as on a kernel older than it, so that libc does without. A call of a foreign ABI (32-bit,
-x32) is refused. Calls that only advise the kernel, or make it write to its disk, do nothing and
-succeed. Calls by which a snippet could watch which files other tenants use fail with ENOSYS
-(docs/adr/0009).
+x32) ends its process with SIGSYS. Calls that only advise the kernel, or make it write to its disk,
+do nothing and succeed. Calls by which a snippet could watch which files other tenants use fail with
+ENOSYS (docs/adr/0009).
 
 Sources: the profile of moby 20.10 (`profiles/seccomp/default.json`), the wrappers in CPython's
 `posixmodule.c`, and the calls that musl and glibc make by themselves. The engine's runtime skips

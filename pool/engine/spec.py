@@ -370,7 +370,7 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
     limits = spec.limits
     tmpfs = dict(mounts)
     if not spec.prepared:
-        tmpfs[RUNNER_DIR] = "rw,nosuid,nodev,noexec,size=1m,nr_inodes=128,mode=755"
+        tmpfs[RUNNER_DIR] = "rw,nosuid,nodev,noexec,size=8m,nr_inodes=128,mode=755"
     memory = limits.memory_bytes + spec.install_bytes
     return {
         "AutoRemove": True,

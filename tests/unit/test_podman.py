@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -217,6 +218,8 @@ def test_an_imported_image_gets_its_tag_where_the_engine_ignores_it(
     monkeypatch.setattr(engine_api, "create", lambda *_args, **_more: "sha256:made")
     monkeypatch.setattr(engine_api, "has", lambda _image: False)
     monkeypatch.setattr(engine_api, "find_engine", lambda: "unix:///nowhere")
+    monkeypatch.setattr(engine_api, "machine", lambda: "amd64")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO()))
     monkeypatch.setattr(engine_api, "connect", lambda *_: Connection())
     engine_api.import_image("python:alpine", [])
     assert asked == ["POST /images/sha256:made/tag?repo=python&tag=alpine"]

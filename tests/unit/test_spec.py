@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 import pytest
 
+from pool.engine.sources import runner_files
 from pool.engine.spec import (
     LABEL_ROLE,
     LAYERS_DIR,
     ROLE_VOLUME,
+    RUNNER_DIR,
     ContainerSpec,
     Limits,
     create_document,
@@ -113,3 +116,15 @@ def test_the_filter_names_the_engines_machine_and_no_other_table(
     options = host(create_document(replace(SPEC, machine=machine), labels={}, sequence=0))
     (profile,) = [one for one in options["SecurityOpt"] if one.startswith("seccomp=")]
     assert json.loads(profile.removeprefix("seccomp=")).get("architectures") == named
+
+
+def test_the_runners_files_fit_into_their_tmpfs_whatever_the_page_size() -> None:
+    """A tmpfs gives each file whole pages: of 64 KiB on some machines."""
+    config = host(create_document(replace(SPEC, prepared=False), labels={}, sequence=0))
+    options = dict(one.split("=") for one in config["Tmpfs"][RUNNER_DIR].split(",") if "=" in one)
+    page, size = 64 << 10, int(options["size"].removesuffix("m")) << 20
+    paths = runner_files()
+    pages = sum(-(-len(text.encode()) // page) for text in paths.values())
+    folders = {str(folder) for path in paths for folder in PurePath(path).parents}
+    assert pages * page <= size
+    assert len(paths) + len(folders) <= int(options["nr_inodes"])
