@@ -5,9 +5,10 @@ A new field of `POST /run` begins here; `http/parsing.py` holds it against the s
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
+from pydantic_core import core_schema
 
 from pool.job import Status
 
@@ -20,6 +21,35 @@ Count = Annotated[int, Field(ge=0)]
 
 
 # --- POST /run ---
+
+
+class GivenFile(BaseModel):
+    """A file that a request brings. Once it is parsed, `content` is the bytes of the file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Annotated[
+        str,
+        Field(
+            description="Its path relative to the code's directory, with / between the parts; not "
+            "empty, absolute or climbing. Directories are made."
+        ),
+    ]
+    content: Annotated[
+        str | bytes | bytearray,
+        GetPydanticSchema(lambda _source, _handler: core_schema.str_schema(strict=True)),
+        Field(description="Its text, or its bytes in base64."),
+    ]
+    encoding: Annotated[
+        Literal["utf8", "base64"], Field(description="What the content is written in.")
+    ] = "utf8"
+
+    @property
+    def data(self) -> bytes | bytearray:
+        """The bytes of the file. Raises `TypeError` before it is parsed."""
+        if isinstance(self.content, str):
+            raise TypeError("the content is not decoded yet")
+        return self.content
 
 
 class RunRequest(BaseModel):
@@ -48,6 +78,10 @@ class RunRequest(BaseModel):
         bool,
         Field(description="Whether to use a container that nobody has used, and destroy it then."),
     ] = False
+    files: Annotated[
+        list[GivenFile],
+        Field(description="Files to write into the code's directory before the run."),
+    ] = []
     args: Annotated[
         list[str],
         Field(

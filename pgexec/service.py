@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pool.dependencies.requirements import normalise
 from pool.errors import LayerMissing
-from pool.job import Job
+from pool.job import InputFile, Job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -147,6 +147,7 @@ class PoolService:
             output_limit_bytes=request.output_limit_bytes or self._output_limit_bytes,
             cpu_time_s=request.cpu_time_s,
             memory_limit_bytes=request.memory_limit_bytes,
+            files=[InputFile(file.name, file.data) for file in request.files],
             args=tuple(arg.encode() for arg in request.args),
             env={name.encode(): value.encode() for name, value in request.env.items()},
         )

@@ -44,6 +44,7 @@ from pool.errors import (
     InstallError,
     LayerMissing,
     LeaseTimeout,
+    NoRoom,
     PoolClosed,
     PoolError,
     PoolSaturated,
@@ -51,7 +52,7 @@ from pool.errors import (
     RunnerProtocolError,
     TenantSaturated,
 )
-from pool.job import Job, Result, Status
+from pool.job import InputFile, Job, Result, Status
 from pool.lease import Launcher, Lease
 from pool.manager import PoolManager
 from pool.observer import Observer, Snapshot
@@ -62,12 +63,14 @@ __all__ = [
     "EngineError",
     "EngineUnavailable",
     "ImageMissing",
+    "InputFile",
     "InstallError",
     "Job",
     "Launcher",
     "LayerMissing",
     "Lease",
     "LeaseTimeout",
+    "NoRoom",
     "Observer",
     "PoolClosed",
     "PoolConfig",

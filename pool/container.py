@@ -12,11 +12,13 @@ from pool.engine.cleanup import see_through, until_removed
 from pool.errors import (
     ContainerLost,
     LayerMissing,
+    NoRoom,
     PoolError,
     PreimportRefused,
     RunnerProtocolError,
 )
 from pool.inside.protocol import (
+    FILE,
     Decoder,
     Ending,
     Exit,
@@ -33,10 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pool.engine.api import CreateDocument, Engine, Stream
-    from pool.job import Job, Result
+    from pool.job import InputFile, Job, Result
     from pool.output import OnOutput
 
 MAX_PAYLOAD_BYTES = 1 << 20
+PIECE_BYTES = 256 << 10
+FILES_S = 30.0
+"""A run with input files may take so many seconds longer."""
 GRACE_S = 5.0
 """The runner may report the end of a run so many seconds after the snippet's own time limit."""
 
@@ -142,6 +147,7 @@ class Container:
         self._report = loop.create_future()
         self._answer = loop.create_future()
         layer, strings = job.layer.encode(), _strings(job)
+        heads = [_head(file) for file in job.files]
         header = JobHeader(
             self._run,
             max(1, round(job.timeout_s * 1000)),
@@ -154,24 +160,39 @@ class Container:
             len(strings),
             0 if job.cpu_time_s is None else max(1, round(job.cpu_time_s * 1000)),
             job.memory_limit_bytes or 0,
+            sum(map(len, heads)) + sum(len(file.content) for file in job.files),
         )
+        wait_s = job.timeout_s + GRACE_S + (FILES_S if job.files else 0)
         try:
-            async with asyncio.timeout(job.timeout_s + GRACE_S):
+            async with asyncio.timeout(wait_s):
                 await self._stream.write(encode_job(header, layer, job.code, job.stdin, strings))
+                for head, file in zip(heads, job.files, strict=True):
+                    await self._send(head, file.content)
                 ending = await self._answer
         except TimeoutError as error:
-            message = f"the runner did not answer within {job.timeout_s + GRACE_S:g} s"
+            message = f"the runner did not answer within {wait_s:g} s"
             raise RunnerProtocolError(message) from error
         finally:
             self._answer = None
             # The reader's traceback keeps a destroyed container alive until the collector runs.
             # Without this line it would keep the last run's output alive, too.
             self._output = _NOTHING
+        if ending.ending is Ending.NO_ROOM:
+            if not job.files:
+                raise RunnerProtocolError("the runner has no room for files that nobody sent")
+            raise NoRoom("the files do not fit on the disk of a container")
         if ending.ending is Ending.NO_LAYER:
             if not layer:
                 raise RunnerProtocolError("the runner misses a layer that nobody asked for")
             raise LayerMissing("the layer of dependencies is not there")
         return output.result(self._ceiling.bound(ending, job.timeout_s + GRACE_S))
+
+    async def _send(self, head: bytes, content: bytes | bytearray) -> None:
+        """Send one file in pieces, none of which is copied."""
+        await self._stream.write(head)
+        with memoryview(content) as whole:
+            for start in range(0, len(whole), PIECE_BYTES):
+                await self._stream.write(whole[start : start + PIECE_BYTES])
 
     async def reset(self, *, timeout_s: float) -> ResetReport:
         """Wait for the runner's report on the reset that follows every run.
@@ -264,6 +285,11 @@ def _strings(job: Job) -> bytes:
         return b""
     given = [*job.args, *(b"%b=%b" % variable for variable in job.env.items())]
     return b"".join(b"%b\0" % one for one in given)
+
+
+def _head(file: InputFile) -> bytes:
+    name = file.name.encode()
+    return FILE.pack(len(name), len(file.content)) + name
 
 
 _NOTHING = Output()

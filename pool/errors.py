@@ -72,6 +72,10 @@ class LayerMissing(PoolError):
     """A layer of dependencies has gone from the volume, though the server did not remove it."""
 
 
+class NoRoom(PoolError):
+    """The input files of a run do not fit on the container's disk; nothing has run."""
+
+
 class EngineError(PoolError):
     """The container engine refused or failed an operation."""
 

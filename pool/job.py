@@ -23,6 +23,17 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file for a run: its path in the code's directory, with `/` between its parts, and content.
+
+    No part may be empty, `.` or `..`; directories are made.
+    """
+
+    name: str
+    content: bytes | bytearray
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One snippet to run.
 
@@ -31,7 +42,7 @@ class Job:
     on the module path, or `""`. `args` are the snippet's `sys.argv[1:]`, `env` are variables to add
     to its environment; neither may hold a NUL. `cpu_time_s` bounds the processor time of all of its
     processes together, `memory_limit_bytes` their memory and what they write to files; `None` is no
-    bound but the container's.
+    bound but the container's. `files` are written before the run.
     """
 
     code: bytes
@@ -44,6 +55,7 @@ class Job:
     env: Mapping[bytes, bytes] = field(default_factory=dict)
     cpu_time_s: float | None = None
     memory_limit_bytes: int | None = None
+    files: Sequence[InputFile] = ()
 
 
 @dataclass(frozen=True, slots=True)

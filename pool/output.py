@@ -128,5 +128,5 @@ def _status(ending: Exit) -> Status:
             return Status.MEMORY_LIMIT
         case Ending.CPU_TIME:
             return Status.CPU_TIME
-        case Ending.NO_LAYER:
+        case Ending.NO_LAYER | Ending.NO_ROOM:
             raise RuntimeError("nothing ran")

@@ -32,7 +32,7 @@ one. So many values are parsed in a millisecond."""
 # All quantifiers are possessive, and each match begins at the end of the last: so the time is
 # linear in the body's length.
 _TOKEN = re.compile(rb'[^",]*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|,)', re.DOTALL)
-_MAX_TOKENS = 4 * MAX_COMMAS + 512
+MAX_TOKENS = 4 * MAX_COMMAS + 512
 
 
 def check_json(request: web.Request) -> None:
@@ -91,7 +91,7 @@ async def read_body(
 
 async def _read(request: web.Request, limit_bytes: int, timeout_s: float, held: Held) -> bytearray:
     if (request.content_length or 0) > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise too_large(limit_bytes)
     if request.version >= HttpVersion11 and "Expect" in request.headers:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await request.writer.drain()
@@ -103,7 +103,7 @@ async def _read(request: web.Request, limit_bytes: int, timeout_s: float, held: 
             while chunk := await request.content.readany():
                 body += chunk
                 if len(body) > limit_bytes:
-                    raise _too_large(limit_bytes)
+                    raise too_large(limit_bytes)
                 if not held.resize(len(body)):
                     raise _too_much()
     except TimeoutError as error:
@@ -117,12 +117,13 @@ async def _read(request: web.Request, limit_bytes: int, timeout_s: float, held: 
 
 
 def keep(held: Held, request: RunRequest) -> None:
-    """Count the code and stdin of a request, while its run waits and runs.
+    """Count the code, stdin and files of a request, while its run waits and runs.
 
     Raises `RequestError` 503 if there is no room for them.
     """
-    # Each is held twice: as the parsed text, and as the bytes of the job.
-    if not held.resize(2 * (getsizeof(request.code) + getsizeof(request.stdin))):
+    # Each text is held twice: as it was parsed, and as the bytes of the job.
+    texts = 2 * (getsizeof(request.code) + getsizeof(request.stdin))
+    if not held.resize(texts + sum(len(file.content) for file in request.files)):
         raise _too_much()
 
 
@@ -136,7 +137,8 @@ def _too_much() -> RequestError:
     )
 
 
-def _too_large(limit_bytes: int) -> RequestError:
+def too_large(limit_bytes: int) -> RequestError:
+    """Return the error of a body over its limit."""
     return RequestError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "body_too_large",
@@ -154,7 +156,7 @@ def cut(body: bytes | bytearray) -> bytes | bytearray | None:
         return None
     commas = position = 0
     # So many strings with so few commas are not JSON: the parser will soon stop by itself.
-    for _ in range(_MAX_TOKENS):
+    for _ in range(MAX_TOKENS):
         token = _TOKEN.match(body, position)
         if token is None:
             return None

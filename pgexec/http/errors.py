@@ -74,6 +74,7 @@ POOL: tuple[tuple[type[pool.PoolError], int, str], ...] = (
     (pool.TenantSaturated, 429, "too_many_runs"),
     (pool.PoolSaturated, 503, "saturated"),
     (pool.InstallError, 422, "install_failed"),
+    (pool.NoRoom, 413, "files_too_large"),
     (pool.LayerMissing, 503, "layer_missing"),
     (pool.ImageMissing, 503, "image_missing"),
     (pool.ContainerLost, 503, "container_lost"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pgexec.http.errors import RequestError
 from pgexec.http.refusals import BAD, number
 from pool.dependencies.requirements import EVERY_PACKAGE, PackageList
+from pool.language import PYTHON
 
 if TYPE_CHECKING:
     from pgexec.contract import RunRequest
@@ -41,6 +42,10 @@ class RequestLimits:
     packages: PackageList = EVERY_PACKAGE
     disk_limit_bytes: int = 64 << 20
     cpus: float = 1
+    files_max: int = 100
+    files_limit_bytes: int = 16 << 20
+    plain_body_bytes: int = 16 << 20
+    script: str = "Main.py"
     users: bool = False
     """True if some key may name the end user of a request."""
 
@@ -58,6 +63,10 @@ class RequestLimits:
             users=bool(settings.trusted_keys),
             disk_limit_bytes=settings.disk_limit,
             cpus=settings.cpus,
+            files_max=settings.files_max,
+            files_limit_bytes=settings.files_limit,
+            plain_body_bytes=settings.plain_body_limit,
+            script=f"{settings.code_file_name}{PYTHON.extension}",
         )
 
     def check(self, request: RunRequest) -> None:

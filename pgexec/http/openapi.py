@@ -180,6 +180,8 @@ def _schemas(limits: RequestLimits) -> Json:
     fields["args"]["items"]["pattern"] = fields["env"]["additionalProperties"]["pattern"] = _NO_NUL
     fields["env"]["propertyNames"] = {"pattern": f"^{VARIABLE.pattern}$"}
     fields["memory_limit_bytes"]["anyOf"][0]["minimum"] = 1
+    fields["files"]["maxItems"] = limits.files_max
+    schemas["GivenFile"]["properties"]["name"] |= {"minLength": 1, "pattern": _NO_NUL}
     whole, _ = fields["output_limit_bytes"]["anyOf"]
     whole |= {"minimum": 1, "maximum": limits.output_limit_bytes}
     if limits.users:

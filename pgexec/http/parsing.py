@@ -11,12 +11,15 @@ from pydantic import ValidationError
 from pgexec.contract import MAX_REQUIREMENT_CHARS, MAX_USER_CHARS, RunRequest
 from pgexec.http.body import SMALL_BYTES, cut
 from pgexec.http.errors import RequestError
+from pgexec.http.files import Contents, check_names
 from pgexec.http.refusals import BAD, bulk_refusal, quote, refusal
 from pgexec.http.surroundings import check_arguments, check_variables
 from pgexec.settings.profiles import DEFAULT
 from pgexec.settings.sizes import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from pgexec.http.limits import RequestLimits
 
 _ARCHIVES = (
@@ -28,8 +31,15 @@ ALIASES = {"py": DEFAULT, "python3": DEFAULT}
 """Other names of languages. A profile of such a name comes first."""
 
 
-def parse_run(body: bytes | bytearray, limits: RequestLimits) -> RunRequest:
+def parse_run(
+    body: bytes | bytearray,
+    limits: RequestLimits,
+    contents: Contents | None = None,
+    taken: Container[object] = (),
+) -> RunRequest:
     """Return the request in a JSON body.
+
+    Contents of files that are in `taken` stay as they are, all others are decoded by `contents`.
 
     Raises `RequestError`: 400 with a sentence about the first error, 413 for code or stdin over
     their limits.
@@ -54,7 +64,25 @@ def parse_run(body: bytes | bytearray, limits: RequestLimits) -> RunRequest:
         check_requirement(item)
         if (reason := limits.packages.refuses(item)) is not None:
             raise RequestError(BAD, "bad_requirement", f"dependency {quote(item)} {reason}")
-    return request
+    return _with_files(request, limits, contents, taken) if request.files else request
+
+
+def _with_files(
+    request: RunRequest,
+    limits: RequestLimits,
+    contents: Contents | None,
+    taken: Container[object],
+) -> RunRequest:
+    """Return the request with the bytes of its files for their contents."""
+    check_names(request.files, limits)
+    contents = contents or Contents(limits.files_limit_bytes)
+    files = [
+        file
+        if file.content in taken
+        else file.model_copy(update={"content": contents.decode(file)})
+        for file in request.files
+    ]
+    return request.model_copy(update={"files": files})
 
 
 def _language(name: str, limits: RequestLimits) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from pgexec.contract import RunRequest
+from pgexec.contract import GivenFile, RunRequest
 from pgexec.http.errors import RequestError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _EXPECTED = {
     "stdin": "a string",
     "timeout_s": "a finite number above 0",
     "fresh": "true or false",
+    "files": "a list of objects with a name and a content",
     "args": "a list of strings",
     "env": "an object of strings",
     "memory_limit_bytes": "a whole number above 0",
@@ -76,7 +77,13 @@ def refusal(details: Iterable[ErrorDetails], body: bytes | bytearray) -> Request
     if not first["loc"]:
         got = _JSON_TYPES.get(type(first["input"]), "something else")
         return RequestError(BAD, "invalid_json", f"the body must be a JSON object, not {got}")
-    field = str(first["loc"][0])
+    if first["loc"][0] == "files" and len(first["loc"]) > 2:  # noqa: PLR2004  # its number, its field
+        return _file_refusal(first)
+    return _field_refusal(first)
+
+
+def _field_refusal(detail: ErrorDetails) -> RequestError:
+    field, kind = str(detail["loc"][0]), detail["type"]
     if kind == "extra_forbidden":
         known = ", ".join(RunRequest.model_fields)
         return RequestError(
@@ -85,16 +92,33 @@ def refusal(details: Iterable[ErrorDetails], body: bytes | bytearray) -> Request
     if kind == "missing":
         return RequestError(BAD, "missing_field", f"field '{field}' is missing")
     if kind == "too_long":
-        most = first["ctx"]["max_length"]
+        most = detail["ctx"]["max_length"]
         sentence = f"field '{field}' may have at most {most} items"
     elif kind == "finite_number":
-        sentence = f"field '{field}' must be {_EXPECTED[field]}, not {number(first['input'])}"
+        sentence = f"field '{field}' must be {_EXPECTED[field]}, not {number(detail['input'])}"
     else:
-        got = _JSON_TYPES.get(type(first["input"]), "something else")
-        if len(first["loc"]) > 1:
+        got = _JSON_TYPES.get(type(detail["input"]), "something else")
+        if len(detail["loc"]) > 1:
             whole = "an object" if field == "env" else "a list"
             got = f"{whole} with {got} in it"
         sentence = f"field '{field}' must be {_EXPECTED[field]}, not {got}"
+    return RequestError(BAD, "invalid_field", sentence)
+
+
+def _file_refusal(detail: ErrorDetails) -> RequestError:
+    """Return the error of one field of one file, which counts from 1."""
+    position, field = int(detail["loc"][1]) + 1, str(detail["loc"][2])
+    where = f"file {position} of field 'files'"
+    if detail["type"] == "extra_forbidden":
+        known = ", ".join(GivenFile.model_fields)
+        sentence = f"{where} has a field {quote(field)}, which is unknown; there are {known}"
+        return RequestError(BAD, "unknown_field", sentence)
+    if detail["type"] == "missing":
+        return RequestError(BAD, "missing_field", f"{where} has no '{field}'")
+    wanted = "'utf8' or 'base64'" if field == "encoding" else "a string"
+    given = detail["input"]
+    got = quote(given) if isinstance(given, str) else _JSON_TYPES.get(type(given), "something else")
+    sentence = f"{where} must have {wanted} as its '{field}', not {got}"
     return RequestError(BAD, "invalid_field", sentence)
 
 

@@ -29,6 +29,7 @@ from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.budget import Budget
 from pgexec.http.delivery import deliver
 from pgexec.http.errors import JSON_HEADERS, RequestError
+from pgexec.http.excerpt import parse_body
 from pgexec.http.limits import RequestLimits
 from pgexec.http.openapi import (
     RUN_ANSWER,
@@ -120,7 +121,7 @@ async def run(request: web.Request, tenant: str = "") -> web.StreamResponse:
     if (body := small_body(request)) is not None:
         return await respond(request, parse_run(body, context.limits))
     with context.bodies.hold(tenant) as held:
-        wanted = parse_run(
+        wanted = await parse_body(
             await read_body(
                 request, context.settings.body_limit, context.settings.request_timeout_s, held
             ),

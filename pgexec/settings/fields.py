@@ -157,6 +157,46 @@ Size = Annotated[
     BeforeValidator(to_size),
     Field(ge=1, le=1 << 30, description="a size from 1 byte to 1GiB, such as 256MiB, 1MB or 64k"),
 ]
+RunSeconds = Annotated[
+    float,
+    Field(ge=0.001, le=86400, allow_inf_nan=False, description="a number of seconds up to 86400"),
+]
+Memory = Annotated[
+    int,
+    BeforeValidator(to_size),
+    Field(ge=16 << 20, le=1 << 44, description="a size of at least 16MiB, such as 256MiB"),
+]
+Processors = Annotated[
+    float,
+    Field(
+        ge=0.01,
+        le=4096,
+        allow_inf_nan=False,
+        description="a number of processors from 0.01 to 4096",
+    ),
+]
+Processes = Annotated[int, Field(ge=8, le=1 << 22, description="a whole number from 8 to 4194304")]
+Disk = Annotated[
+    int,
+    BeforeValidator(to_size),
+    Field(ge=64 << 10, le=1 << 44, description="a size of at least 64KiB, such as 64MiB"),
+]
+CodeSize = Annotated[
+    int,
+    BeforeValidator(to_size),
+    Field(ge=1, le=64 << 20, description="a size from 1 byte to 64MiB"),
+]
+StdinSize = Annotated[
+    int,
+    BeforeValidator(to_size),
+    Field(ge=0, le=64 << 20, description="a size from 0 to 64MiB"),
+]
+FileCount = Annotated[int, Field(ge=0, le=500, description="a whole number from 0 to 500")]
+FilesSize = Annotated[
+    int,
+    BeforeValidator(to_size),
+    Field(ge=0, le=256 << 20, description="a size from 0 to 256MiB"),
+]
 Flag = Annotated[bool, Field(description="true or false")]
 Text = Annotated[str, Field(description="text")]
 ServerName = Annotated[

@@ -19,23 +19,32 @@ from pydantic_settings import (
 from pgexec.settings import profiles
 from pgexec.settings.fields import (
     Certificates,
+    CodeSize,
     Count,
     Delay,
+    Disk,
+    FileCount,
+    FilesSize,
     Flag,
     Hosts,
     Keys,
+    Memory,
     Modules,
     Names,
     Network,
     Networks,
     Packages,
+    Processes,
+    Processors,
     Profiles,
     Runs,
+    RunSeconds,
     Seconds,
     ServerName,
     Sets,
     Size,
     Starts,
+    StdinSize,
     Text,
     to_index,
     to_network,
@@ -136,45 +145,17 @@ class Settings(BaseSettings):
 
     network_allow: Networks = ()
 
-    run_timeout_s: Annotated[
-        float,
-        Field(
-            ge=0.001, le=86400, allow_inf_nan=False, description="a number of seconds up to 86400"
-        ),
-    ] = 30
-    memory_limit: Annotated[
-        int,
-        BeforeValidator(to_size),
-        Field(ge=16 << 20, le=1 << 44, description="a size of at least 16MiB, such as 256MiB"),
-    ] = 256 << 20
-    cpus: Annotated[
-        float,
-        Field(
-            ge=0.01,
-            le=4096,
-            allow_inf_nan=False,
-            description="a number of processors from 0.01 to 4096",
-        ),
-    ] = 1
-    pids_limit: Annotated[
-        int, Field(ge=8, le=1 << 22, description="a whole number from 8 to 4194304")
-    ] = 64
-    disk_limit: Annotated[
-        int,
-        BeforeValidator(to_size),
-        Field(ge=64 << 10, le=1 << 44, description="a size of at least 64KiB, such as 64MiB"),
-    ] = 64 << 20
+    run_timeout_s: RunSeconds = 30
+    memory_limit: Memory = 256 << 20
+    cpus: Processors = 1
+    pids_limit: Processes = 64
+    disk_limit: Disk = 64 << 20
     output_limit: Size = 1 << 20
-    code_limit: Annotated[
-        int,
-        BeforeValidator(to_size),
-        Field(ge=1, le=64 << 20, description="a size from 1 byte to 64MiB"),
-    ] = 1 << 20
-    stdin_limit: Annotated[
-        int,
-        BeforeValidator(to_size),
-        Field(ge=0, le=64 << 20, description="a size from 0 to 64MiB"),
-    ] = 1 << 20
+    code_limit: CodeSize = 1 << 20
+    stdin_limit: StdinSize = 1 << 20
+
+    files_max: FileCount = 100
+    files_limit: FilesSize = 16 << 20
 
     install_timeout_s: Seconds = 120
     dependency_network: Annotated[
@@ -301,6 +282,11 @@ class Settings(BaseSettings):
                 f"PGEXEC_CODE_LIMIT is {format_size(self.code_limit)}, but must be at most "
                 f"PGEXEC_DISK_LIMIT, which is {format_size(self.disk_limit)}"
             )
+        if self.files_limit > self.disk_limit:
+            raise ValueError(
+                f"PGEXEC_FILES_LIMIT is {format_size(self.files_limit)}, but must be at most "
+                f"PGEXEC_DISK_LIMIT, which is {format_size(self.disk_limit)}"
+            )
         for name in self.trusted_keys:
             if name not in self.api_keys.tenants:
                 raise ValueError(
@@ -337,8 +323,13 @@ class Settings(BaseSettings):
         fields = self.profiles[name]
         values: dict[str, object] = {}
         for setting, value in profiles.changes(fields, self.pool_min_idle).items():
-            others = {"pool_min_idle": 0, "pool_max_containers": 10**6, "code_limit": 1}
-            alone = others | {setting: value}
+            others = {
+                "pool_min_idle": 0,
+                "pool_max_containers": 10**6,
+                "code_limit": 1,
+                "files_limit": 0,
+            }
+            alone = others | {"files_limit": 0, setting: value}
             try:
                 values[setting] = getattr(type(self).of(**alone), setting)
             except ValidationError as error:
@@ -356,6 +347,11 @@ class Settings(BaseSettings):
                 f"PGEXEC_PROFILES: {name}: disk_limit is {format_size(own.disk_limit)}, but must "
                 f"be at least PGEXEC_CODE_LIMIT, which is {format_size(own.code_limit)}"
             )
+        if own.disk_limit < own.files_limit:
+            raise ValueError(
+                f"PGEXEC_PROFILES: {name}: disk_limit is {format_size(own.disk_limit)}, but must "
+                f"be at least PGEXEC_FILES_LIMIT, which is {format_size(own.files_limit)}"
+            )
         return Profile(name, own, profiles.dependencies_of(fields))
 
     @property
@@ -363,8 +359,14 @@ class Settings(BaseSettings):
         """The largest body of a request, in bytes.
 
         JSON may need six bytes for one (a u escape). With this limit, code and stdin within their
-        own limits are never refused, however the client writes them.
+        own limits are never refused, however the client writes them. Nor are files as
+        base64, or as text that needs at most two bytes for one.
         """
+        return self.plain_body_limit + 2 * self.files_limit
+
+    @property
+    def plain_body_limit(self) -> int:
+        """The largest body of a request without files, and the most of one besides its files."""
         return 6 * (self.code_limit + self.stdin_limit) + (64 << 10)
 
     @property

@@ -75,7 +75,7 @@ class Stream(Protocol):
         """Return the next bytes that the container wrote, `b""` once the stream has ended."""
         ...
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Send bytes to the container's stdin.
 
         Raises `ContainerLost` when the other end is gone.

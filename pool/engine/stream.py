@@ -40,14 +40,14 @@ class EngineStream(Stream):
             await self.close()
             raise ConnectionResetError(_LOST) from error
 
-    async def write_in(self, data: bytes) -> None:
+    async def write_in(self, data: bytes | memoryview) -> None:
         # No `await` stands between these checks and aiodocker's assertion: else the connection
         # could go in between.
         if self._closed or self._resp is None or (connection := self._resp.connection) is None:
             raise ConnectionResetError(_LOST)
         if connection.transport is None:
             raise ConnectionResetError(_LOST)
-        await super().write_in(data)
+        await super().write_in(data)  # type: ignore[arg-type]  # it only passes it on
 
     async def close(self) -> None:
         if self._resp is not None and self._resp.connection is None:
@@ -84,7 +84,7 @@ class AttachedStream:
             raise ContainerLost(f"the container ended: {last}" if last else "the container ended")
         return b""
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Send bytes to the runner."""
         try:
             await self._stream.write_in(data)

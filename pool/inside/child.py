@@ -19,9 +19,12 @@ from typing import Iterable
 from pool.inside import reset
 from pool.inside.protocol import MAX_NAME_BYTES, JobHeader
 
-JOB = struct.Struct("!BIII")
+JOB = struct.Struct("!BIIIQQ")
 """The head of a job on its pipe: the sizes in bytes of the layer's name, of the code and of the
-strings, and how many of these are arguments (`JobHeader`)."""
+strings, how many of these are arguments, the size of the input files (`JobHeader`), and the
+stamp by which unchanged files are known. If there are files, the child writes `WRITTEN` or
+`NO_ROOM` to its stdout when it has them, and begins the script when PID 1 closes the pipe."""
+WRITTEN, NO_ROOM = b"\0", b"\1"
 
 FAREWELL = struct.Struct("=iiQ")
 """The last words of a child: 1, its exit status, and its largest resident set in KiB."""
@@ -49,6 +52,7 @@ class Child:
         """The wait status, as the child or the kernel has told it."""
         self.peak_kib = 0
         """The largest resident set of all processes that have ended, as far as it is known."""
+        self.stamp_ns = 0
         self.reaped = False
         """True once the kernel has told; the child may have told earlier (`hear_last_words`)."""
         self.farewell = mmap.mmap(-1, mmap.PAGESIZE)
@@ -85,18 +89,43 @@ class Child:
     def deliver(self, header: JobHeader, job: memoryview, strings: memoryview) -> None:
         """Send the job: the layer's name and the code, then the strings.
 
-        Raises nothing if the child has died. The relay notices that death by SIGCHLD.
+        Raises nothing if the child has died. The relay notices that death by SIGCHLD. If there are
+        input files, `pour` has to send them, and `begin` must follow.
         """
-        head = JOB.pack(header.layer_size, header.code_size, header.strings_size, header.args)
+        sizes = header.layer_size, header.code_size, header.strings_size, header.args
+        head = JOB.pack(*sizes, header.files_size, self.stamp_ns)
         try:
             written = os.writev(self.job_w, [head, job]) - len(head)
             while written < len(job):
                 written += os.write(self.job_w, job[written:])
-            while strings:
-                strings = strings[os.write(self.job_w, strings) :]
         except BrokenPipeError:
             pass
+        self.pour(strings)
+        if not header.files_size:
+            self.begin()
+
+    def pour(self, data: memoryview) -> None:
+        """Send more of the job. Raises nothing if the child has died."""
+        with contextlib.suppress(BrokenPipeError):
+            while data:
+                data = data[os.write(self.job_w, data) :]
+
+    def begin(self) -> None:
+        """Let the child begin the script."""
         self._close_ours(self.job_w)
+
+    def has_written(self, host_in: int) -> bool:
+        """Wait until the child has its input files. Returns False if it has no room for them.
+
+        True if the child has died: the relay will notice. Ends the process if the server has gone,
+        which `host_in` shows.
+        """
+        waiting = select.poll()
+        waiting.register(self.stdout_r, select.POLLIN)
+        waiting.register(host_in, select.POLLIN)
+        if host_in in dict(waiting.poll()):
+            os._exit(0)
+        return os.read(self.stdout_r, 1) != NO_ROOM
 
     def close_stdin(self) -> None:
         """Let the snippet see the end of its stdin."""

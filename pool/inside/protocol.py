@@ -38,6 +38,7 @@ class Ending(IntEnum):
     MEMORY_LIMIT = 4
     NO_LAYER = 5
     CPU_TIME = 6
+    NO_ROOM = 7
 
 
 class FrameError(ValueError):
@@ -52,7 +53,8 @@ class JobHeader(NamedTuple):
     `layer_size` is 0 if the run has no layer of dependencies. Each of the strings ends with a NUL:
     first `args` arguments of the snippet, then variables of its environment, `NAME=value`. `cpu_ms`
     bounds the processor time of all processes of the run, `memory_limit` (bytes) their memory; 0 is
-    no bound.
+    no bound. Right behind the frame come the input files, `files_size` bytes in all: for each one a
+    `FILE` with the sizes of its name and its content, then these two.
     """
 
     run: int
@@ -66,6 +68,7 @@ class JobHeader(NamedTuple):
     strings_size: int = 0
     cpu_ms: int = 0
     memory_limit: int = 0
+    files_size: int = 0
 
 
 class Exit(NamedTuple):
@@ -88,8 +91,9 @@ class Exit(NamedTuple):
     exception: bytes = b""
 
 
-_JOB = struct.Struct("!IIIII?BIIIQ")
+_JOB = struct.Struct("!IIIII?BIIIQQ")
 _EXIT = struct.Struct("!IBi?QQQ?")
+FILE = struct.Struct("!HQ")
 MAX_NAME_BYTES = 200
 """The longest name of an exception that an EXIT may have."""
 

@@ -61,6 +61,8 @@ CONFIG = "PGEXEC_RUNNER"
 _WARM_UPS = 6
 """After so many rounds the interpreter has specialised the code. A container that serves a single
 run does one round only, because more would cost it more time than they save."""
+_WINDOW_BYTES = 256 * 1024
+"""Input files pass through PID 1 in pieces of so many bytes."""
 PREIMPORT = ("traceback", "linecache", "tokenize", "threading", "resource")
 """Any interpreter imports these to print an uncaught exception, or at its exit. `os.wait4` imports
 `resource` when PID 1 first calls it; without it here, `sys.modules` would have it from the
@@ -143,10 +145,13 @@ class Runner:
         self.installed: list[str] = []
         job_area = config["job_limit"]
         # Private: a snippet could change a shared mapping, and so the frames that PID 1 sends.
-        self.arena = mmap.mmap(-1, job_area + AREA_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        size = job_area + AREA_BYTES + _WINDOW_BYTES
+        self.arena = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         view = memoryview(self.arena)
         self.job = view[:job_area]
-        self.outbox = Outbox(view[job_area:])
+        self.outbox = Outbox(view[job_area : job_area + AREA_BYTES])
+        self.window = view[-_WINDOW_BYTES:]
+        self.surplus = view[:0]
         self.oom = OomCounter()
         self.cpu = CpuMeter()
         self.memory = MemoryMeter()
@@ -283,9 +288,26 @@ class Runner:
                 wanted = HEADER.size + size
                 if kind != Kind.JOB or size < JOB_HEADER_SIZE or wanted > len(self.job):
                     os._exit(72)
-        if filled > wanted:
+        header = decode_job(self.job[HEADER.size : wanted])
+        self.surplus = self.job[wanted:filled]
+        if len(self.surplus) > header.files_size:
             os._exit(72)
-        return decode_job(self.job[HEADER.size : wanted])
+        return header
+
+    def hand_over_files(self, size: int) -> bool:
+        """Pass the input files from the server to the child. Returns False if it has no room.
+
+        Like all of a job they become no object of PID 1.
+        """
+        self.child.pour(self.surplus)
+        size -= len(self.surplus)
+        while size:
+            got = os.readv(HOST_IN, [self.window[: min(size, len(self.window))]])
+            if not got:
+                os._exit(0)
+            self.child.pour(self.window[:got])
+            size -= got
+        return self.child.has_written(HOST_IN)
 
     def run(self, header: JobHeader) -> Exit:
         """Deliver the job to the child, relay until the child has ended, and return its end."""
@@ -297,7 +319,14 @@ class Runner:
         stdin_at = job_at + header.layer_size + header.code_size
         strings_at = stdin_at + header.stdin_size
         strings = self.job[strings_at : strings_at + header.strings_size]
+        if header.files_size:
+            child.stamp_ns = time.time_ns()
         child.deliver(header, self.job[job_at:stdin_at], strings)
+        if header.files_size:
+            if not self.hand_over_files(header.files_size):
+                return Exit(header.run, Ending.NO_ROOM, 0, False, 0, 0, 0)  # noqa: FBT003
+            started = time.monotonic()
+            child.begin()
         self.cpu.mark()  # the child runs meanwhile: nobody waits for this
         stdin = self.job[stdin_at:strings_at]
         allowance = Allowance(header, (self.cpu, self.memory), self.cpus, child.pid, started)

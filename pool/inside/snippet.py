@@ -24,7 +24,8 @@ from time import monotonic, sleep
 from typing import Any
 
 from pool.inside import at_fork, fast_exit, fonts, reseed
-from pool.inside.child import FAREWELL, JOB, NO_LAYER, Child
+from pool.inside.child import FAREWELL, JOB, NO_LAYER, NO_ROOM, WRITTEN, Child
+from pool.inside.input_files import write_all
 from pool.inside.surroundings import surround
 from pool.inside.user_site import open_home, put_on_path, watch
 
@@ -179,6 +180,17 @@ def _receive(fd: int, size: int) -> bytearray:
     return data
 
 
+def _take_files(fd: int, size: int, stamp_ns: int) -> None:
+    """Write the input files, say so, and wait until PID 1 lets the script begin.
+
+    Only then does the time of the run begin to count.
+    """
+    written = write_all(fd, size, stamp_ns)
+    os.write(1, WRITTEN if written else NO_ROOM)
+    if os.read(fd, 1) or not written:
+        os._exit(71)
+
+
 def await_job(child: Child, script: str, layers: str, preload: str) -> None:
     """Wait for the job, write its script, and remove the runner's own modules.
 
@@ -192,17 +204,20 @@ def await_job(child: Child, script: str, layers: str, preload: str) -> None:
         fonts.offer(os.path.join(layers, preload))
     run = fast_exit.begin(script)
     run.farewell = child.farewell
-    layer_size, code_size, strings_size, args = JOB.unpack(os.read(child.job_r, JOB.size))
+    head = JOB.unpack(os.read(child.job_r, JOB.size))
+    layer_size, code_size, strings_size, args, files_size, stamp_ns = head
     job = _receive(child.job_r, layer_size + code_size)
     if strings_size:
         surround(bytes(_receive(child.job_r, strings_size)), args)
-    os.close(child.job_r)
     code = job[layer_size:] if layer_size else job
     target = os.open(script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     unwritten = memoryview(code)
     while unwritten:
         unwritten = unwritten[os.write(target, unwritten) :]
     os.close(target)
+    if files_size:
+        _take_files(child.job_r, files_size, stamp_ns)
+    os.close(child.job_r)
     if layer_size:
         where = os.path.join(layers, job[:layer_size].decode())
         if not os.path.isdir(where):

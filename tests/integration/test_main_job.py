@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from base64 import b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,35 @@ async def test_a_run_may_ask_for_less_output(each_server: Server) -> None:
     answer = (await each_server.run("print('x' * 2000)", output_limit_bytes=1024)).json
     assert (answer["status"], len(answer["stdout"])) == ("output_limit", 1024)
     assert answer["error"] == "output over the limit of 1 KiB"
+
+
+async def test_files_are_there_when_the_snippet_begins_and_in_no_later_run(
+    each_server: Server,
+) -> None:
+    data = os.urandom(1 << 20)
+    files = [
+        {"name": "in/data.bin", "content": b64encode(data).decode(), "encoding": "base64"},
+        {"name": "helper.py", "content": "WORD = 'é'"},
+        {"name": "e\u0301", "content": "decomposed"},
+        {"name": "\u00e9", "content": "composed"},
+    ]
+    code = (
+        "import hashlib, helper, os\n"
+        "print(helper.WORD, hashlib.sha256(open('in/data.bin', 'rb').read()).hexdigest())\n"
+        "print(open('e\u0301').read(), open('\u00e9').read(), os.access('in', os.W_OK))\n"
+    )
+    wanted = f"é {sha256(data).hexdigest()}\ndecomposed composed True\n"
+    assert await each_server.output(code, files=files) == wanted
+    assert await each_server.output("import os; print(os.listdir())") == "['Main.py']\n"
+
+
+async def test_files_that_fill_the_disk_are_refused_and_nothing_runs(each_server: Server) -> None:
+    """Its directories take the room of the one file that fits."""
+    names = ["/".join(["d" * 200, *str(n), *("x" * 400)]) for n in range(100)]
+    files = [{"name": name, "content": ""} for name in names]
+    answer = await each_server.run("print('ran')", files=files)
+    assert (answer.status, answer.code) == (413, "files_too_large")
+    await each_server.works()
 
 
 BUSY = """

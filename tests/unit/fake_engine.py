@@ -40,6 +40,7 @@ _ENDINGS = {
     b"killed": (Ending.SIGNALED, -11),
     b"timeout": (Ending.TIMEOUT, -9),
     b"output_limit": (Ending.OUTPUT_LIMIT, -9),
+    b"no room": (Ending.NO_ROOM, 0),
     b"cpu_time": (Ending.CPU_TIME, -9),
     b"memory_limit": (Ending.MEMORY_LIMIT, -9),
 }
@@ -53,7 +54,9 @@ class FakeContainer:
     def __init__(self, engine: FakeEngine, container_id: str) -> None:
         self.id = container_id
         self.jobs: list[tuple[JobHeader, bytes, bytes]] = []
-        self.strings = b""  # of the last job
+        self.strings = self.files = b""  # of the last job
+        self.files_left = 0
+        self._waiting: tuple[JobHeader, bytes, bytes]
         self.ended = False
         self.busy = False
         self.ready = False  # until then it has nothing to do but to exit with its stdin
@@ -66,19 +69,28 @@ class FakeContainer:
     async def read(self) -> bytes:
         return await self._outbox.get()
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         if self._engine.write_gate is not None:
             await self._engine.write_gate.wait()
         if self.ended:
             raise ContainerLost("the other end is gone")
-        for kind, payload in self._decoder.feed(data):
+        if self.files_left:
+            self.files += data
+            self.files_left -= len(data)
+            if not self.files_left:
+                self._on_job(*self._waiting)
+            return
+        for kind, payload in self._decoder.feed(bytes(data)):
             assert kind is Kind.JOB
             header = decode_job(payload)
             start = JOB_HEADER_SIZE + header.layer_size
             end = start + header.code_size
             stdin_end = end + header.stdin_size
             self.strings = payload[stdin_end:]
-            self._on_job(header, payload[start:end], payload[end:stdin_end])
+            self._waiting = header, payload[start:end], payload[end:stdin_end]
+            self.files, self.files_left = b"", header.files_size
+            if not self.files_left:
+                self._on_job(*self._waiting)
 
     async def close(self) -> None:
         if self.ready and not self._engine.auto_remove:

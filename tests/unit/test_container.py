@@ -7,10 +7,10 @@ from collections import deque
 
 import pytest
 
-from pool.container import Container, State
-from pool.errors import ContainerLost, EngineError, PoolError, RunnerProtocolError
-from pool.inside.protocol import JobHeader, Kind, encode
-from pool.job import Job, Status
+from pool.container import PIECE_BYTES, Container, State
+from pool.errors import ContainerLost, EngineError, NoRoom, PoolError, RunnerProtocolError
+from pool.inside.protocol import FILE, JobHeader, Kind, encode
+from pool.job import InputFile, Job, Status
 from tests.unit.fake_engine import DOCUMENT, FakeContainer, FakeEngine
 from tests.unit.rig import quiet
 
@@ -143,6 +143,37 @@ async def test_the_runner_receives_the_job_as_it_was_given() -> None:
     )
     assert fake.jobs == [(header, b"print(1)", b"input")]
     assert fake.strings == b"-x\0\0A=b\0"
+    await container.destroy()
+
+
+async def test_files_follow_the_job_in_pieces_and_without_a_copy() -> None:
+    container, fake, _ = await started()
+    content = bytearray(b"x" * (PIECE_BYTES + 1))
+    files = [InputFile("d/é", content), InputFile("b", b"")]
+    written: list[bytes | memoryview] = []
+    write = fake.write
+
+    async def watched(data: bytes | memoryview) -> None:
+        written.append(data)
+        await write(data)
+
+    fake.write = watched  # type: ignore[method-assign]
+    await container.run(Job(b"ok", files=files))
+    assert (
+        fake.files == FILE.pack(4, len(content)) + "d/é".encode() + content + FILE.pack(1, 0) + b"b"
+    )
+    pieces = [one.obj for one in written if isinstance(one, memoryview)]
+    assert [id(piece) for piece in pieces] == [id(content)] * 2
+    await container.destroy()
+
+
+async def test_files_without_room_are_an_error_of_their_own() -> None:
+    container, _, _ = await started()
+    with pytest.raises(NoRoom, match="do not fit"):
+        await container.run(Job(b"no room", files=[InputFile("a", b"x")]))
+    await container.reset(timeout_s=1)
+    with pytest.raises(RunnerProtocolError, match="nobody sent"):
+        await container.run(Job(b"no room"))
     await container.destroy()
 
 

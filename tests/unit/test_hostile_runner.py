@@ -64,7 +64,7 @@ class Stream:
             if self.end == "end":
                 return b""
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         self.jobs += 1
         if self.end == "write error":
             raise ContainerLost("the other end is gone")

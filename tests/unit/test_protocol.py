@@ -89,22 +89,21 @@ def test_an_unknown_kind_is_refused(kind: int, size: int) -> None:
     st.binary(),
     st.binary(),
     st.binary(max_size=255),
-    u32,
     st.binary(),
-    u32,
+    st.tuples(u32, u32, u64, u64),
 )
 def test_a_job_survives_the_way(
     numbers: tuple[int, int, int],
     code: bytes,
     stdin: bytes,
     layer: bytes,
-    args: int,
     strings: bytes,
-    cpu_ms: int,
+    more: tuple[int, int, int, int],
 ) -> None:
     last = bool(code)
+    args, *limits = more
     header = JobHeader(
-        *numbers, len(code), len(stdin), last, len(layer), args, len(strings), cpu_ms
+        *numbers, len(code), len(stdin), last, len(layer), args, len(strings), *limits
     )
     ((kind, payload),) = Decoder(1 << 20).feed(encode_job(header, layer, code, stdin, strings))
     assert kind is Kind.JOB

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import select
@@ -15,7 +16,16 @@ import pytest
 
 from pool.engine.sources import runner_files
 from pool.engine.spec import RUNNER_DIR
-from pool.inside.protocol import Decoder, Ending, Exit, JobHeader, Kind, decode_exit, encode_job
+from pool.inside.protocol import (
+    FILE,
+    Decoder,
+    Ending,
+    Exit,
+    JobHeader,
+    Kind,
+    decode_exit,
+    encode_job,
+)
 from tests.unit.pythons import interpreters
 
 if TYPE_CHECKING:
@@ -91,14 +101,16 @@ class Runner:
         self._run = 0
         self.first = self._next()
 
-    def run(self, code: str, layer: str = "", strings: bytes = b"", **fields: Any) -> Ran:
+    def run(
+        self, code: str, layer: str = "", strings: bytes = b"", files: bytes = b"", **fields: Any
+    ) -> Ran:
         self._run += 1
         source = code.encode()
         named = layer.encode()
         header = JobHeader(self._run, 10_000, 1 << 20, len(source), 0, False, len(named))  # noqa: FBT003
-        header = header._replace(strings_size=len(strings), **fields)
+        header = header._replace(strings_size=len(strings), files_size=len(files), **fields)
         assert self.process.stdin
-        self.process.stdin.write(encode_job(header, named, source, b"", strings))
+        self.process.stdin.write(encode_job(header, named, source, b"", strings) + files)
         self.process.stdin.flush()
         written = {Kind.STDOUT: b"", Kind.STDERR: b""}
         while (frame := self._next())[0] in written:
@@ -225,6 +237,58 @@ def test_gives_arguments_and_variables_to_one_run(runner: Runner) -> None:
     assert (ran.stderr, ran.report) == (b"", Kind.CLEAN)
     after = runner.run("import os, sys; print(sys.argv[1:], os.environ.get('A'))")
     assert after.stdout == b"[] None\n"
+
+
+def put(name: str, content: bytes) -> bytes:
+    encoded = name.encode()
+    return FILE.pack(len(encoded), len(content)) + encoded + content
+
+
+LOOK = """
+import hashlib, os
+for where, _, names in sorted(os.walk(".")):
+    for name in sorted(names):
+        path = os.path.join(where, name)
+        found = os.stat(path)
+        print(ascii(path), oct(found.st_mode), found.st_uid == os.getuid(), end=" ")
+        print(hashlib.md5(open(path, "rb").read()).hexdigest())
+print(sorted(os.listdir("/proc/self/fd")), open("more.py").read(), __import__("more").WORD)
+open("a", "a").write("x")
+"""
+
+
+def test_writes_input_files_as_the_runs_user_before_it(runner: Runner) -> None:
+    contents = {
+        "a": b"",
+        "d/e/\u00e9": b"\0" * 700_001,
+        "d/b c": os.urandom(200_000),
+        "more.py": b"WORD = 1",
+    }
+    ran = runner.run(LOOK, files=b"".join(put(*one) for one in contents.items()))
+    *lines, last = ran.stdout.decode().splitlines()
+    assert (ran.stderr, ran.ending.ending, ran.report) == (b"", Ending.EXITED, Kind.CLEAN)
+    del lines[0 if "Main.py" in lines[0] else 1]
+    assert lines == [
+        f"{'./' + name!a} 0o100644 True {hashlib.md5(contents[name]).hexdigest()}"
+        for name in ("a", "more.py", "d/b c", "d/e/\u00e9")
+    ]
+    assert last == "['0', '1', '2', '3'] WORD = 1 1"
+    after = runner.run("import os; print(os.listdir('.'))")
+    assert after.stdout == b"['Main.py']\n"
+
+
+def test_files_that_do_not_fit_are_refused_before_anything_runs(runner: Runner) -> None:
+    """The directory has 8 MiB; a name that is taken, or too long, is no traceback either."""
+    for files in (
+        put("a", b"x" * (9 << 20)) + put("b", b"y"),
+        put("Main.py", b"") + put("b", b"y" * 100_000),
+        put("a", b"") + put("a/b", b""),
+        put("x" * 300, b""),
+        put("a", b"") * 3000,
+    ):
+        ran = runner.run("print('ran')", files=files)
+        assert (ran.stdout, ran.ending.ending, ran.report) == (b"", Ending.NO_ROOM, Kind.CLEAN)
+    assert runner.run("print(1)").stdout == b"1\n"
 
 
 def test_shows_only_the_frames_of_the_snippet(runner: Runner) -> None:

@@ -51,7 +51,7 @@ class ProcessStream:
         assert self.process.stdout is not None
         return await self.process.stdout.read(1 << 16)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(data)
         with contextlib.suppress(ConnectionError):

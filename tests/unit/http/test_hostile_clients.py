@@ -67,7 +67,7 @@ async def until_closed(reader: asyncio.StreamReader) -> bytes:
         ),
         (HEAD + b"\r\n", 400, "invalid_json"),
         (HEAD + b"Content-Length: 0\r\n\r\n", 400, "invalid_json"),
-        (HEAD + b"Content-Length: 13000000\r\n\r\n", 413, "body_too_large"),
+        (HEAD + b"Content-Length: 50000000\r\n\r\n", 413, "body_too_large"),
     ],
 )
 async def test_each_kind_of_garbage_has_an_answer_in_json(
@@ -102,7 +102,9 @@ async def test_a_body_in_chunks_is_read(server: Running) -> None:
 
 
 async def test_chunks_beyond_the_limit_are_a_413(serve: Serve) -> None:
-    server = await serve(code_limit=1, stdin_limit=1)  # so the body may have 64 KiB and a bit
+    server = await serve(
+        code_limit=1, stdin_limit=1, files_limit=0
+    )  # so the body may have 64 KiB and a bit
     chunks = (b"1000\r\n" + b" " * 4096 + b"\r\n") * 17
     answer = await server.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
     assert (answer.status, answer.json["code"]) == (413, "body_too_large")
@@ -492,7 +494,7 @@ def test_a_client_that_takes_a_byte_now_and_then_is_disconnected(*, in_pieces: b
 async def test_of_clients_that_do_not_take_their_answers_the_first_makes_way(
     serve: Serve,
 ) -> None:
-    server = await serve(stall_timeout_s=3600, buffer_limit=5 * len(LONG))
+    server = await serve(stall_timeout_s=3600, buffer_limit=5 * len(LONG), files_limit=0)
     first, _ = await slow_reader(server)
     others = []
     for _ in range(3):
@@ -528,7 +530,7 @@ async def test_a_long_answer_has_one_copy(serve: Serve) -> None:
 async def test_bodies_that_are_held_back_are_refused_beyond_the_budget(
     serve: Serve, tenant_holds: str
 ) -> None:
-    limits = {"code_limit": "64k", "stdin_limit": 0, "buffer_limit": 1}
+    limits = {"code_limit": "64k", "stdin_limit": 0, "buffer_limit": 1, "files_limit": 0}
     server = await serve(**limits)
     server.service.gate = asyncio.Event()
     text = json.dumps({"language": "python", "code": "x" * (60 << 10)}).encode()

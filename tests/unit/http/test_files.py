@@ -1,0 +1,252 @@
+"""Files of a request: their names, their contents, and bodies too long to be parsed in one go."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgexec.http import excerpt
+from pgexec.http.errors import RequestError
+from pgexec.http.excerpt import LONG_BYTES, parse_body
+from pgexec.http.limits import RequestLimits
+from pgexec.http.parsing import parse_run
+
+LIMITS = RequestLimits(("python",), 30, 1 << 20, 1 << 20, 1 << 28, 1 << 20)
+BASE64 = {"encoding": "base64"}
+
+
+def file(name: str, content: Any = "x", **more: Any) -> dict[str, Any]:
+    return {"name": name, "content": content, **more}
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def body(*files: Any, ascii_only: bool = True, **more: Any) -> bytearray:
+    whole = {"language": "python", "code": "1", "files": list(files), **more}
+    return bytearray(json.dumps(whole, ensure_ascii=ascii_only).encode())
+
+
+def contents(data: bytearray) -> dict[str, bytes]:
+    """Return the files of a request, by name, however long its body is."""
+    request = asyncio.run(parse_body(data, LIMITS))
+    return {one.name: bytes(one.data) for one in request.files}
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "sentence"),
+    [
+        ("x", "invalid_field", "field 'files' must be a list of objects with a name and a content"),
+        (["x"], "invalid_field", "and a content, not a list with a string in it"),
+        ([{"name": "a"}], "missing_field", "file 1 of field 'files' has no 'content'"),
+        (
+            [file("a", 1)],
+            "invalid_field",
+            "file 1 of field 'files' must have a string as its",
+        ),
+        (
+            [file("a"), file("b", None)],
+            "invalid_field",
+            "file 2 of field 'files' must have",
+        ),
+        ([file("a", encoding="hex")], "invalid_field", "'utf8' or 'base64' as its 'encoding', not"),
+        (
+            [file("a", mode=7)],
+            "unknown_field",
+            "has a field 'mode', which is unknown; there",
+        ),
+        ([file(str(n)) for n in range(101)], "invalid_field", "'files' may have at most 100 items"),
+        ([file("/etc/passwd")], "invalid_file", "file '/etc/passwd' must have a relative path"),
+        (
+            [file("../a")],
+            "invalid_file",
+            "file '../a' must not have a part '.' or '..' in its path",
+        ),
+        ([file("a/../b")], "invalid_file", "must not have a part '.' or '..'"),
+        ([file("./a")], "invalid_file", "must not have a part '.' or '..'"),
+        ([file("a/..")], "invalid_file", "must not have a part '.' or '..'"),
+        ([file("")], "invalid_file", "file '' must not have an empty part in its path"),
+        ([file("a//b")], "invalid_file", "must not have an empty part"),
+        ([file("a/")], "invalid_file", "must not have an empty part"),
+        ([file("a\0")], "invalid_file", "must not have a NUL character in its name"),
+        ([file("é" * 128)], "invalid_file", "a part of more than 255 bytes in its path"),
+        ([file("/".join(["abc"] * 257))], "invalid_file", "must have a path of at most 1024 bytes"),
+        ([file("Main.py")], "invalid_file", "file 'Main.py' has the name of the script"),
+        ([file("Main.py/a")], "invalid_file", "needs a directory where 'Main.py' is a file"),
+        ([file("a"), file("a")], "invalid_file", "file 'a' comes twice"),
+        (
+            [file("a/b/c"), file("a/b")],
+            "invalid_file",
+            "'a/b/c' needs a directory where 'a/b'",
+        ),
+        ([file("a", "eA", **BASE64)], "invalid_file", "file 'a' is not base64, with padding and"),
+        ([file("a", "eA==\n", **BASE64)], "invalid_file", "file 'a' is not base64"),
+        ([file("a", "eA==eA==", **BASE64)], "invalid_file", "file 'a' is not base64"),
+        ([file("a", "é", **BASE64)], "invalid_file", "file 'a' is not base64"),
+    ],
+)
+def test_each_mistake_has_its_word_and_its_sentence(files: Any, code: str, sentence: str) -> None:
+    data = body()
+    data[-3:] = json.dumps(files).encode() + b"}"
+    with pytest.raises(RequestError) as caught:
+        parse_run(data, LIMITS)
+    problem = caught.value.problem
+    assert (problem.status, problem.code) == (400, code)
+    assert sentence in problem.sentence
+    assert problem.sentence.isprintable()
+
+
+def test_names_that_only_look_alike_are_different_files() -> None:
+    names = [
+        "A",
+        "a",
+        "\u00e9",
+        "e\u0301",
+        "a b",
+        "-rf",
+        "~",
+        "a\\b",
+        ".x",
+        "..x",
+        "x" * 255,
+        "d/a",
+    ]
+    assert list(contents(body(*map(file, names)))) == names
+
+
+def test_a_long_base64_passes_as_a_short_one_does() -> None:
+    for size in (0, 1, 2, 3, 100, 12_287, 12_288, 12_289, 98_304, 300_000, 300_001):
+        data = os.urandom(size)
+        given = [file("a", encoded(data), **BASE64), file("b", "é\n")]
+        long = body(*given, stdin=" " * LONG_BYTES)
+        assert contents(body(*given)) == contents(long) == {"a": data, "b": "é\n".encode()}
+
+
+ALPHABET = st.sampled_from(
+    ['"', "\\", "/", "\n", "\0", "a", "é", "\u20ac", "\U0001f600", "\\u", ","]
+)
+
+
+@given(
+    text=st.lists(ALPHABET, max_size=40).map("".join),
+    ascii_only=st.booleans(),
+    piece=st.integers(1, 30),
+)
+def test_text_of_any_content_passes_unharmed_however_it_is_cut(
+    text: str, *, ascii_only: bool, piece: int
+) -> None:
+    """With pieces so small that every cut is tried; only an escape is never cut."""
+    whole = text * (6_000 // max(1, len(text))) if text else ""
+    data = body(file("a", whole[:300]), file("b", whole), ascii_only=ascii_only)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(excerpt, "LONG_BYTES", 0)
+        patch.setattr(excerpt, "_TAKEN_BYTES", 100)
+        patch.setattr(excerpt, "PIECE_BYTES", 12 + piece)
+        assert contents(body(file("a", whole[:300]), ascii_only=ascii_only))["a"] == (
+            whole[:300].encode()
+        )
+        patch.setattr(excerpt, "PIECE_BYTES", 2048 + piece)
+        assert contents(data)["b"] == whole.encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"\\ud800" + b"x" * 20_000, "invalid_json"),
+        (b"x" * 20_000 + b"\\udc00", "invalid_json"),
+        (b"x" * 20_000 + b"\xff", "invalid_json"),
+        (b"x" * 20_000 + b"\n", "invalid_json"),
+        (b"x" * 20_000 + b"\\x", "invalid_json"),
+        (b"x" * 20_000 + b"\\u00", "invalid_json"),
+        (b"x" * 20_000 + b"\xc3", "invalid_json"),
+        (b'x", "encoding": "base64", "content": "' + b"eA==" * 60_000, "invalid_file"),
+        (b'x", "encoding": "base64", "content": "' + b"eAAA" * 60_000 + b"=", "invalid_file"),
+        (b'x", "encoding": "base64", "content": "' + b"!" * 60_000, "invalid_file"),
+    ],
+)
+def test_a_long_content_that_is_wrong_is_refused_in_one_sentence(content: bytes, code: str) -> None:
+    whole = body(file("a", "MARK"), stdin=" " * LONG_BYTES)
+    with pytest.raises(RequestError) as caught:
+        contents(bytearray(whole.replace(b"MARK", content)))
+    assert caught.value.problem.code == code
+    assert caught.value.problem.sentence.isprintable()
+
+
+def test_slashes_may_be_escaped_in_base64_as_some_clients_do() -> None:
+    data = b"\xff" * 30_000
+    text = json.dumps(encoded(data)).replace("/", "\\/").encode()
+    whole = body(file("a", "MARK", **BASE64), stdin=" " * LONG_BYTES)
+    assert contents(bytearray(whole.replace(b'"MARK"', text))) == {"a": data}
+
+
+def test_of_contents_that_come_twice_the_last_one_counts() -> None:
+    one, two = b'"content": "' + b"1" * 20_000, b'", "content": "' + b"2" * 30_000
+    whole = body(file("a", "MARK"), stdin=" " * LONG_BYTES)
+    data = bytearray(whole.replace(b'"content": "MARK', one + two))
+    assert contents(data) == {"a": b"2" * 30_000}
+
+
+def test_what_looks_like_a_content_elsewhere_is_no_content() -> None:
+    long = "x" * 20_000
+    data = body(file("a"), stdin='"content": "' + long, env={"content": "e"}, args=['"content": "'])
+    request = asyncio.run(parse_body(data + b" " * LONG_BYTES, LIMITS))
+    assert request.stdin == '"content": "' + long
+    assert (request.args, request.env) == (['"content": "'], {"content": "e"})
+    data = body(file("a"), env={"content": "é" + long}) + b" " * LONG_BYTES
+    assert asyncio.run(parse_body(data, LIMITS)).env == {"content": "é" + long}
+    with pytest.raises(RequestError) as caught:
+        contents(body(file("a"), env={"content": "x" * (1 << 17)}) + b" " * LONG_BYTES)
+    assert caught.value.problem.code == "env_too_large"
+
+
+@pytest.mark.parametrize("encoding", ["utf8", "base64"])
+def test_the_limit_counts_all_files_together_and_includes_its_end(encoding: str) -> None:
+    half = encoded(bytes(8 << 20)) if encoding == "base64" else "x" * (8 << 20)
+    files = [file(name, half, encoding=encoding) for name in "ab"]
+    assert sum(map(len, contents(body(*files)).values())) == 16 << 20
+    with pytest.raises(RequestError) as caught:
+        contents(body(*files, file("c", "x")))
+    problem = caught.value.problem
+    assert (problem.status, problem.code) == (413, "files_too_large")
+    assert problem.sentence == "the files are over the limit of 16 MiB together"
+
+
+def test_without_files_a_body_may_not_be_longer_than_before() -> None:
+    limits = RequestLimits(("python",), 30, 100, 100, 1, 1, plain_body_bytes=LONG_BYTES)
+    for data in (b" " * LONG_BYTES + b"{}", body(file("a")) + b" " * LONG_BYTES):
+        with pytest.raises(RequestError) as caught:
+            asyncio.run(parse_body(bytearray(data), limits))
+        assert caught.value.problem.code == "body_too_large"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["base64", "text", "escapes"])
+async def test_a_body_of_16_mib_never_holds_the_loop_for_20_ms(kind: str) -> None:
+    """The longest of all turns of the loop; the best of three, because the machine is not ours."""
+    text = '0,é,\u20ac,"x"\n' * (1 << 20)
+    one = {
+        "base64": file("a", encoded(os.urandom(16 << 20)), **BASE64),
+        "text": file("a", text[: 12 << 20]),
+        "escapes": file("a", "\n" * (16 << 20)),
+    }[kind]
+    data = body(one, ascii_only=kind == "escapes")
+    longest = []
+    for _ in range(3):
+        parsing = asyncio.create_task(parse_body(bytearray(data), LIMITS))
+        longest.append(0.0)
+        before = time.perf_counter()
+        while not parsing.done():
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            longest[-1], before = max(longest[-1], now - before), now
+        assert parsing.result().files
+    assert min(longest) < 0.02, longest
