@@ -48,6 +48,7 @@ chaos: setup ## break engine and server in every way we know; PGEXEC_CHAOS_SOAK_
 deployments: setup ## install, build and start what is in deploy/, with the real parts: proxies, Prometheus, Compose
 	@deploy/setup/prometheus.sh
 	@deploy/setup/compose.sh
+	@deploy/setup/proxies.sh
 	@PGEXEC_TEST_DEPLOYMENTS=1 exec $(BIN)/pytest tests/deploy
 
 ground: setup ## try pgexec on another engine of Debian's next release: GROUND=podman, or docker

@@ -1,0 +1,170 @@
+"""The real proxies before two real servers: nothing is lost, nothing runs twice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import sse
+from tests.deploy.proxies import CONFIGS, check, proxying
+from tests.integration.server import GATE, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from tests.deploy.proxies import Proxy
+    from tests.integration.server import Server, StartServer
+
+ASKED = "pgexec_requests_total{path=/run,status="
+LEASED = "pgexec_containers{state=leased}"
+SMALL = {"POOL_MIN_IDLE": 1, "POOL_MAX_CONTAINERS": 1, "POOL_MAX_WAITING": 1, "LEASE_TIMEOUT_S": 50}
+ROOMY = {"POOL_MIN_IDLE": 2, "POOL_MAX_CONTAINERS": 2, "DRAIN_DELAY_S": 4}
+NAMES = sorted(CONFIGS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_proxy_finds_nothing_wrong_with_its_configuration(name: str) -> None:
+    done = subprocess.run(check(name), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+async def servers(request: pytest.FixtureRequest, start: StartServer) -> list[Server]:
+    settings = getattr(request, "param", SMALL)
+    return [await start(SERVER_NAME=name, **settings) for name in ("one", "two")]
+
+
+@pytest.fixture(params=NAMES)
+async def proxy(
+    request: pytest.FixtureRequest, servers: Sequence[Server], tmp_path: Path
+) -> AsyncIterator[Proxy]:
+    ports = [server.port for server in servers]
+    async with proxying(request.param, tmp_path / request.param, ports) as proxy:
+        yield proxy
+
+
+async def of(servers: Sequence[Server], status: int) -> list[float]:
+    """Return how many runs each server has answered with a status."""
+    return [(await one.metrics()).get(f"{ASKED}{status}}}", 0.0) for one in servers]
+
+
+@pytest.mark.deployment
+async def test_a_run_goes_where_it_can_and_a_503_is_tried_elsewhere(
+    proxy: Proxy, servers: Sequence[Server]
+) -> None:
+    # Least outstanding requests: the next run goes where none is.
+    first = asyncio.create_task(proxy.run(GATE + "print('first')"))
+    await leasing(servers)
+    answers = [await proxy.run("print(1)") for _ in range(4)]
+    assert {(answer.status, answer.json["data"]) for answer in answers} == {(200, "1\n")}
+    (free,) = {answer.headers["X-Pgexec-Server"] for answer in answers}
+    busy = servers[free == "one"]
+    await busy.open_gates()
+    answer = await first
+    assert answer.headers["X-Pgexec-Server"] == busy.settings["SERVER_NAME"] != free
+
+    # A stream comes as it is made.
+    body = {"language": "python", "code": "print('early', flush=True)\n" + GATE}
+    async with (
+        proxy.session() as session,
+        session.post("/run", json=body, headers=sse.ASK) as response,
+    ):
+        events = sse.read(response.content)
+        async with asyncio.timeout(20):
+            while (event := await anext(events))[0] != "stdout":
+                pass
+        assert event == ("stdout", {"text": "early\n"})
+        # Not of the other: its next run would find its gate open.
+        await (await leasing(servers)).open_gates()
+        assert [name async for name, _ in events][-1] == "result"
+
+    # One server is full by others' runs; the proxy does not know, and tries again on the other.
+    full = servers[0]
+    held = [asyncio.create_task(full.run(GATE)) for _ in range(2)]
+    await full.sees("pgexec_waiters", 1)
+    for size in (10, 100_000, *((900_000,) if proxy.name == "envoy" else ())) * 2:
+        answer = await proxy.run("print(len(input()))", stdin="x" * size, timeout_s=20)
+        assert (answer.status, answer.json["data"]) == (200, f"{size}\n"), answer.body
+    assert (await of(servers, 503))[0] >= 1
+    assert (await of(servers, 502)) == [0, 0]
+    await full.open_gates()
+    await asyncio.gather(*held)
+
+
+async def leasing(servers: Sequence[Server]) -> Server:
+    """Return the one server that has a run, once there is one."""
+
+    async def leased() -> list[Server]:
+        return [one for one in servers if (await one.metrics())[LEASED]]
+
+    (one,) = await until(leased, "a run has begun")
+    return one  # type: ignore[no-any-return]
+
+
+@pytest.mark.deployment
+async def test_what_began_and_was_lost_is_a_502_and_runs_once(
+    proxy: Proxy, servers: Sequence[Server]
+) -> None:
+    # With its container:
+    run = asyncio.create_task(proxy.run(GATE))
+    server = await leasing(servers)
+    for container in await server.containers():
+        await server.engine.remove(container)
+    answer = await run
+    assert (answer.status, answer.code) == (502, "container_lost")
+    assert "Retry-After" not in answer.headers
+    assert sum(await of(servers, 502)) == 1
+    assert sum(await of(servers, 200)) == 0
+
+    # With its server:
+    run = asyncio.create_task(proxy.run(GATE))
+    lost = await leasing(servers)
+    (left,) = [server for server in servers if server is not lost]
+    before = await left.metrics()
+    lost.process.kill()
+    answer = await run
+    assert answer.status == 502, answer.body
+    assert "Retry-After" not in answer.headers
+    assert (await proxy.run("print(1)")).headers["X-Pgexec-Server"] == left.settings["SERVER_NAME"]
+    key = f"{ASKED}200}}"
+    assert (await left.metrics())[key] == before.get(key, 0) + 1
+    await lost.ended()
+
+
+@pytest.mark.deployment
+@pytest.mark.parametrize("servers", [ROOMY], indirect=True)
+async def test_a_server_that_leaves_loses_no_run_and_none_is_refused(
+    proxy: Proxy, servers: Sequence[Server]
+) -> None:
+    answers = []
+    leaves, stays = servers
+
+    async def client() -> None:
+        async with proxy.session() as session:
+            while leaves.process.poll() is None:
+                body = {"language": "python", "code": "print(1)"}
+                async with session.post("/run", json=body) as response:
+                    answers.append((response.status, (await response.json())["data"]))
+
+    clients = [asyncio.create_task(client()) for _ in range(2)]
+
+    async def served() -> bool:
+        return min(await of(servers, 200)) >= 5
+
+    await until(served, "both have served")
+    leaves.process.send_signal(signal.SIGTERM)
+    await asyncio.gather(*clients)
+    assert set(answers) == {(200, "1\n")}
+    assert await leaves.ended() == 0
+    # With no server left there is a 503, and whoever gets it may come again.
+    stays.process.send_signal(signal.SIGTERM)
+    assert await stays.ended() == 0
+    answer = await proxy.run("print(1)")
+    assert answer.status == 503
+    if proxy.name == "envoy":
+        assert (answer.code, answer.headers["Retry-After"]) == ("no_server", "1")
