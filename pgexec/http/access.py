@@ -1,9 +1,9 @@
 """Access: a server with API keys asks for a key; a server without keys refuses foreign pages.
 
 Any site can make a browser send requests. The browser itself stops other origins: the JSON of
-`POST /run` needs a preflight, which this server refuses. DNS rebinding is left: a site points its
-own name at this server and so becomes its origin. Therefore the name in `Host` must be ours.
-Nothing else tells such a request from a scraper's: on plain HTTP a browser sends no
+`POST /run` needs a preflight, which this server refuses (see `cors`). DNS rebinding is left: a site
+points its own name at this server and so becomes its origin. Therefore the name in `Host` must be
+ours. Nothing else tells such a request from a scraper's: on plain HTTP a browser sends no
 `Sec-Fetch-Site`, with a GET to its own origin no `Origin`, and its script may set all other
 headers.
 """

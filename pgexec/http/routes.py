@@ -27,6 +27,7 @@ from pgexec.http.access import (
 from pgexec.http.answers import MANY_TURNS, describe, render_result, without_output
 from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.budget import Budget
+from pgexec.http.cors import allow_origins
 from pgexec.http.delivery import deliver
 from pgexec.http.errors import JSON_HEADERS, RequestError
 from pgexec.http.excerpt import parse_body
@@ -359,4 +360,6 @@ def make_app(
             handler = with_own_name(handler, settings)
         options: dict[str, Any] = {} if route.expect is None else {"expect_handler": route.expect}
         app.add_routes([web.RouteDef(route.method, route.path, handler, options)])
+    if settings.cors_origins:
+        allow_origins(app, frozenset(settings.cors_origins))
     return app

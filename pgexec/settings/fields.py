@@ -27,6 +27,9 @@ _INDEX_URL = re.compile(r"https?://[^\s/]+(/\S*)?")
 _NEXT_REQUIREMENT = re.compile(r",(?![^\[]*\])(?=\s*[A-Za-z0-9])")
 """The commas of `a>=1,<2,b[c,d]` that separate requirements."""
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_ORIGIN = re.compile(rf"https?://({_HOST.pattern}|\[[0-9a-f:.]+\])(:[1-9][0-9]{{0,4}})?")
+_USUAL_PORTS = (":80", ":443")
+"""Of http, and of https."""
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -105,6 +108,18 @@ def to_hosts(value: object) -> object:
     if not all(map(_HOST.fullmatch, names)):
         raise ValueError("not a list of names")
     return names
+
+
+def to_origins(value: object) -> object:
+    """Read origins of web pages, separated by commas, as browsers write them."""
+    if not isinstance(value, str):
+        return value
+    origins = tuple(filter(None, (origin.strip().lower() for origin in value.split(","))))
+    for origin in origins:
+        usual = origin.endswith(_USUAL_PORTS[origin.partition(":")[0] == "https"])
+        if usual or not _ORIGIN.fullmatch(origin):  # a browser never sends its scheme's own port
+            raise ValueError("not a list of origins")
+    return origins
 
 
 def to_names(value: object) -> object:
@@ -217,6 +232,15 @@ Hosts = Annotated[
     NoDecode,
     BeforeValidator(to_hosts),
     Field(description="a list of host names without ports, with commas"),
+]
+Origins = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(to_origins),
+    Field(
+        description="empty or exact origins of pages with commas, such as https://app.example.com "
+        "(no path, no *, no port 80 or 443 of its own)"
+    ),
 ]
 Names = Annotated[
     tuple[str, ...],

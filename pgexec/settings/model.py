@@ -33,6 +33,7 @@ from pgexec.settings.fields import (
     Names,
     Network,
     Networks,
+    Origins,
     Packages,
     Processes,
     Processors,
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     page: Flag = True
     playground: Flag = True
     browser_hosts: Hosts = ()
+    cors_origins: Origins = ()
 
     docker_host: Annotated[
         str,
