@@ -51,8 +51,8 @@ deployments: setup ## install, build and start what is in deploy/, with the real
 	@deploy/setup/proxies.sh
 	@PGEXEC_TEST_DEPLOYMENTS=1 exec $(BIN)/pytest tests/deploy
 
-ground: setup ## try pgexec on another engine of Debian's next release: GROUND=podman, or docker
-	@exec tests/grounds/ground.sh $(or $(GROUND),podman)
+ground: setup ## try pgexec on another engine of Debian's suites, for docs/engines.md: GROUND=podman, docker-crun, ...
+	@exec tests/grounds/ground.sh $(or $(GROUND),podman) $(CHECKS)
 
 lint: venv ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check

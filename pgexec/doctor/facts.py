@@ -48,6 +48,7 @@ class Info(_Engine):
     """`GET /info`."""
 
     driver: str = ""
+    default_runtime: str = ""
     cgroup_version: str = "1"
     mem_total: int = 0
     memory_limit: bool = False

@@ -153,7 +153,8 @@ async def runc(report: EngineReport) -> Observation:
     component = report.version.component("runc")
     if component is None:
         runtimes = [one.name for one in report.version.components if "untime" in one.name]
-        return ok(f"the engine names no runc, but {', '.join(runtimes) or 'nothing'}")
+        names = ", ".join(runtimes) or report.info.default_runtime or "nothing"
+        return ok(f"the engine names no runc, but {names}")
     return _escapes("runc", component.package, RUNC_FIXES)
 
 
@@ -183,6 +184,11 @@ async def cgroup(report: EngineReport) -> Observation:
     missing = [name for name, there in limits.items() if not there]
     if missing:
         remedy = "enable these cgroup controllers (for memory: boot with cgroup_enable=memory)"
+        if len(missing) == len(limits) and info.cgroup_version == "1":
+            remedy = (
+                "boot with cgroup version 2 (systemd.unified_cgroup_hierarchy=1): a rootless "
+                "engine limits nothing on version 1"
+            )
         return fail(f"{finding}, without limits on {_and(missing)}", remedy)
     if not info.swap_limit:
         finding += ", without swap accounting: snippets may swap past their memory limit"

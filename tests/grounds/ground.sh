@@ -1,41 +1,79 @@
 #!/usr/bin/env bash
-# ground.sh podman|docker: bring up that engine of Debian's next release beside whatever runs here, and try
-# pgexec on it: doctor, battery, leftovers. Root on Debian, with the packages mmdebstrap and slirp4netns; the
-# first time takes two minutes more. It touches nothing of the machine's own engine or network: the engine has
-# mount, network, process and IPC namespaces of its own, and all of it ends with this script. What it prints
-# last is a row for docs/engines.md.
-#   GROUND_DIR    where the engine's root and data are kept (default /var/tmp/pgexec-ground)
+# ground.sh GROUND [CHECK...]: bring up an engine of a Debian suite beside whatever runs here, try pgexec on it, and
+# write its row of docs/engines.md. Root on Debian, with the packages mmdebstrap and slirp4netns; a suite takes a
+# minute more the first time. It touches nothing of the machine's own engine or network: the engine has mount,
+# network, process and IPC namespaces of its own, and all of it ends with this script.
+#   GROUND        docker, docker-containerd, docker-crun, docker-rootless or podman, of Debian's next release;
+#                 docker-26 or podman-5.4, of the present one
+#   CHECK         doctor, battery, leftovers, limits, escape; all of them if none is named
+#   GROUND_DIR    where roots, data and what was found are kept (default /var/tmp/pgexec-ground)
 #   GROUND_ROOT   a root that has the packages already
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-ground=${1-} port=18480
-work=${GROUND_DIR:-/var/tmp/pgexec-ground}
-root=${GROUND_ROOT:-$work/root}
-run=$work/run/$ground data=$work/data/$ground sockets=/run/pgexec-ground
-packages=docker.io,containerd,runc,crun,podman,netavark,aardvark-dns,conmon,catatonit,iptables,nftables,iproute2,ca-certificates
+ground=${1-} suite=forky engine_options='' left_out=''
 case $ground in
+  docker) ;;
+  docker-26) suite=trixie ;;
+  docker-containerd) engine_options='--feature containerd-snapshotter=true' ;;
+  docker-crun) engine_options='--add-runtime crun=/usr/bin/crun --default-runtime crun' ;;
+  docker-rootless) ;;
   # Its tmpfs has no limit on inodes: filling them ends as memory_limit, and the container is replaced.
-  podman) leftovers='not inode' ;;
-  docker) leftovers='' ;;
-  *) sed -nE 's/^# ?//p' "$0" | head -n 8 >&2; exit 2 ;;
+  podman) left_out='inode' ;;
+  podman-5.4) suite=trixie left_out='inode' ;;
+  *) sed -nE 's/^# ?//p' "$0" | head -n 10 >&2; exit 2 ;;
 esac
-socket=$sockets/$ground.sock
+checks=("${@:2}")
+((${#checks[@]})) || checks=(doctor battery leftovers limits escape)
+work=${GROUND_DIR:-/var/tmp/pgexec-ground}
+root=${GROUND_ROOT:-$work/$suite}
+run=$work/run/$ground data=$work/data/$ground sockets=/run/pgexec-ground/$ground
+socket=$sockets/engine.sock
+packages=docker.io,containerd,runc,crun,podman,netavark,aardvark-dns,conmon,catatonit,iptables,nftables,iproute2,ca-certificates,rootlesskit,slirp4netns,uidmap
 export PGEXEC_DOCKER_HOST=unix://$socket DOCKER_HOST=unix://$socket PGEXEC_GENERATE_LOG_FILE=false
 
+# A mirror's Release of a suite may be past its date, which nothing here depends on; its signature counts.
 make_root() {
   [[ ! -x $root/usr/bin/podman ]] || return 0
   local mirror
   mirror=$(sed -nE 's/^URIs: //p' /etc/apt/sources.list.d/debian.sources | head -n 1)
   mmdebstrap --mode=root --variant=minbase --aptopt='APT::Install-Recommends "false"' \
-    --include=$packages forky "$root" "deb ${mirror:?apt names no Debian mirror here} forky main"
+    --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --include=$packages "$suite" "$root" "deb ${mirror:?apt names no Debian mirror here} $suite main"
+}
+
+# A rootless engine on cgroup version 1 limits nothing, not even a fork bomb: here all of it together is limited.
+confine() {
+  local limits=/sys/fs/cgroup
+  [[ -d $limits/pids ]] || return 0
+  mkdir -p $limits/{pids,memory}/pgexec-"$ground"
+  echo 1000 >"$limits/pids/pgexec-$ground/pids.max"
+  echo 3G >"$limits/memory/pgexec-$ground/memory.limit_in_bytes"
+  echo 0 >"$limits/pids/pgexec-$ground/cgroup.procs"
+  echo 0 >"$limits/memory/pgexec-$ground/cgroup.procs"
+}
+
+# As the user rootless, who has what Docker's own set-up tool asks for.
+start_rootless() {
+  id rootless >/dev/null 2>&1 || useradd --create-home rootless
+  grep -q rootless /etc/subuid || echo rootless:100000:65536 | tee -a /etc/subuid >>/etc/subgid
+  mkdir -p /run/user/rootless
+  chown rootless: /run/user/rootless /mnt /run/sockets
+  mknod -m 666 /run/tun c 10 200
+  mount --bind /run/tun /dev/net/tun
+  exec catatonit -- setpriv --reuid=rootless --regid=rootless --clear-groups env HOME=/home/rootless \
+    XDG_RUNTIME_DIR=/run/user/rootless /usr/share/docker.io/contrib/dockerd-rootless.sh \
+    --data-root /mnt/docker -H unix:///run/sockets/engine.sock
 }
 
 # Runs as process 1 of the engine's namespaces, and becomes the engine.
 inside() {
   mount --make-rprivate /
-  # Podman and crun refuse a hybrid of cgroup v1 and v2; here only, its v2 half is hidden.
-  [[ $ground == docker ]] || umount /sys/fs/cgroup/unified 2>/dev/null || true
+  [[ $ground != docker-rootless ]] || confine
+  case $ground in
+    # Podman and crun refuse a hybrid of cgroup v1 and v2; here only, its v2 half is hidden.
+    podman* | docker-crun) umount /sys/fs/cgroup/unified 2>/dev/null || true ;;
+  esac
   mount --bind "$root" "$root"
   mount -t proc proc "$root/proc"
   mount -t sysfs sysfs "$root/sys"
@@ -43,8 +81,8 @@ inside() {
   mount --rbind /dev "$root/dev"
   mount -t tmpfs -o mode=755 tmpfs "$root/run"
   mount -t tmpfs tmpfs "$root/tmp"
-  mkdir -p "$root/run/data" "$root/run/sockets" "$root/etc/containers/networks"
-  mount --bind "$data" "$root/run/data"
+  mkdir -p "$root/run/sockets" "$root/etc/containers/networks"
+  mount --bind "$data" "$root/mnt"
   mount --bind "$sockets" "$root/run/sockets"
   mount -t tmpfs tmpfs "$root/etc/containers/networks"
   touch "$root/etc/resolv.conf"
@@ -57,10 +95,12 @@ inside() {
   pivot_root . .old
   umount -l .old
   case $ground in
-    podman) exec catatonit -- podman --root /run/data/root --runroot /run/podman --cgroup-manager cgroupfs \
-      system service --time=0 "unix:///run/sockets/$ground.sock" ;;
-    docker) exec catatonit -- dockerd --data-root /run/data/docker --exec-root /run/docker \
-      --cgroup-parent /pgexec-ground -H "unix:///run/sockets/$ground.sock" ;;
+    podman*) exec catatonit -- podman --root /mnt/root --runroot /run/podman --cgroup-manager cgroupfs \
+      system service --time=0 unix:///run/sockets/engine.sock ;;
+    docker-rootless) start_rootless ;;
+    # shellcheck disable=SC2086  # several options
+    *) exec catatonit -- dockerd --data-root /mnt/docker --exec-root /run/docker \
+      --cgroup-parent "/pgexec-$ground" -H unix:///run/sockets/engine.sock $engine_options ;;
   esac
 }
 
@@ -75,8 +115,8 @@ stop() {
 start_engine() {
   local holder
   mkdir -p "$run" "$data" "$sockets"
-  export -f inside
-  export ground root data sockets
+  export -f inside confine start_rootless
+  export ground root data sockets engine_options
   setsid unshare --mount --net --pid --ipc --fork --kill-child bash -euc inside >"$run/log" 2>&1 </dev/null &
   holder=$!
   sleep 1
@@ -91,32 +131,36 @@ start_engine() {
   return 1
 }
 
-try_doctor() {
-  .venv/bin/pgexec doctor >"$run/doctor" || true
-  grep -v '^ok' "$run/doctor" >&2 || true
-  echo "$(grep -c '^ok' "$run/doctor") ok, $(grep -c '^warn' "$run/doctor") warn, $(grep -cE '^(fail|skip)' "$run/doctor") fail"
-}
+try_doctor() { .venv/bin/pgexec doctor || true; }
 
 try_battery() {
+  local port
+  port=$(.venv/bin/python -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
   PGEXEC_HOST=127.0.0.1 PGEXEC_PORT=$port .venv/bin/pgexec serve >"$run/server.log" 2>&1 </dev/null &
   server=$!
-  .venv/bin/python -m tests.grounds.battery "http://127.0.0.1:$port" >"$run/battery" || true
+  .venv/bin/python -m tests.grounds.battery "http://127.0.0.1:$port" || true
   kill "$server" && wait "$server" || true
   server=''
-  grep -v '^ok' "$run/battery" >&2 || true
-  echo "$(grep -c '^ok' "$run/battery") of $(wc -l <"$run/battery")"
 }
 
-try_leftovers() {
-  nsenter -t "$engine" --net -- .venv/bin/pytest -q tests/abuse/test_leftovers.py -k "$leftovers" >"$run/leftovers" 2>&1 || true
-  grep '^FAILED' "$run/leftovers" >&2 || true
-  tail -n 1 "$run/leftovers"
+# From the network of the engine's bridges, where its gateways are.
+try_abuse() {
+  local among=$engine
+  [[ $ground != docker-rootless ]] || among=$(pgrep --ns "$engine" --nslist pid -x dockerd | head -n 1)
+  nsenter -t "$among" --net -- .venv/bin/pytest -q -rf -o console_output_style=classic \
+    "tests/abuse/test_$1.py" -k "${left_out:+not $left_out}" 2>&1 || true
 }
 
 trap stop EXIT
 make_root
 start_engine
 deploy/setup/image.sh
-doctor=$(try_doctor)
-version=$(sed -nE 's/^[a-z]+ +engine +([^,]+),.*/\1/p' "$run/doctor")
-echo "| $ground $version | $doctor | $(try_battery) | $(try_leftovers) | $(date +%F) |"
+[[ -n ${*:2} ]] || rm -f "$run"/*.found
+for check in "${checks[@]}"; do
+  case $check in
+    doctor | battery) "try_$check" >"$run/$check.found" ;;
+    leftovers | limits | escape) try_abuse "$check" >"$run/$check.found" ;;
+    *) echo "there is no check $check" >&2; exit 2 ;;
+  esac
+done
+.venv/bin/python -m tests.grounds.table "$ground" "$run" ${left_out:+"of tests, those of an $left_out table"}

@@ -257,6 +257,17 @@ async def test_a_missing_controller_fails_and_missing_swap_accounting_warns() ->
     assert (await machine.cgroup(report(**every | {"PidsLimit": False}))).status is CheckStatus.FAIL
 
 
+async def test_a_rootless_engine_that_limits_nothing_is_told_to_use_cgroup_version_2() -> None:
+    observation = await machine.cgroup(report(CgroupVersion="1"))
+    assert observation.status is CheckStatus.FAIL
+    assert "a rootless engine limits nothing on version 1" in observation.remedy
+
+
+async def test_what_starts_containers_in_place_of_runc_is_named() -> None:
+    observation = await machine.runc(replace(report(DefaultRuntime="crun"), version=Version()))
+    assert observation.finding == "the engine names no runc, but crun"
+
+
 async def test_containers_that_may_take_more_than_the_machine_has_are_a_warning() -> None:
     profile = {"memory_limit": "1GiB", "min_idle": 1, "max_containers": 2}
     settings = Settings.of(pool_max_containers=8, profiles=json.dumps({"large": profile}))
