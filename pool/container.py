@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from pool.ceiling import Ceiling
 from pool.engine.cleanup import see_through, until_removed
 from pool.errors import (
     ContainerLost,
+    EngineError,
     LayerMissing,
     NoRoom,
     PoolError,
@@ -163,6 +166,7 @@ class Container:
             sum(map(len, heads)) + sum(len(file.content) for file in job.files),
         )
         wait_s = job.timeout_s + GRACE_S + (FILES_S if job.files else 0)
+        began = time.time()
         try:
             async with asyncio.timeout(wait_s):
                 await self._stream.write(encode_job(header, layer, job.code, job.stdin, strings))
@@ -172,6 +176,10 @@ class Container:
         except TimeoutError as error:
             message = f"the runner did not answer within {wait_s:g} s"
             raise RunnerProtocolError(message) from error
+        except ContainerLost:
+            if self._counts_kills or not await self._ran_out_of_memory(began):
+                raise
+            ending = self._starved(time.time() - began)
         finally:
             self._answer = None
             # The reader's traceback keeps a destroyed container alive until the collector runs.
@@ -185,6 +193,8 @@ class Container:
             if not layer:
                 raise RunnerProtocolError("the runner misses a layer that nobody asked for")
             raise LayerMissing("the layer of dependencies is not there")
+        if self._looks_starved(ending) and await self._ran_out_of_memory(began):
+            ending = ending._replace(ending=Ending.MEMORY_LIMIT, oom_killed=True)
         return output.result(self._ceiling.bound(ending, job.timeout_s + GRACE_S))
 
     async def _send(self, head: bytes, content: bytes | bytearray) -> None:
@@ -193,6 +203,36 @@ class Container:
         with memoryview(content) as whole:
             for start in range(0, len(whole), PIECE_BYTES):
                 await self._stream.write(whole[start : start + PIECE_BYTES])
+
+    @property
+    def _counts_kills(self) -> bool:
+        """False in gVisor, where memory that runs out ends a process, or all, without a word."""
+        return self.runner.get("counts_kills") is not False
+
+    def _looks_starved(self, ending: Exit) -> bool:
+        """Return True if a process ended as gVisor ends it: with status 1, and saying nothing."""
+        if self._counts_kills or ending.exception or ending.ending is not Ending.EXITED:
+            return False
+        return ending.status == 1 and ending.peak_memory_bytes > self._ceiling.memory_bytes // 2
+
+    def _starved(self, duration_s: float) -> Exit:
+        """Return the end of a run over which the whole sandbox died for lack of memory."""
+        return Exit(
+            self._run,
+            Ending.MEMORY_LIMIT,
+            -signal.SIGKILL,
+            truncated=False,
+            duration_us=round(duration_s * 1e6),
+            cpu_us=0,
+            peak_memory_bytes=self._ceiling.memory_bytes,
+            oom_killed=True,
+        )
+
+    async def _ran_out_of_memory(self, since: float) -> bool:
+        try:
+            return await self._engine.ran_out_of_memory(self.id, since)
+        except EngineError:  # then the container is simply lost
+            return False
 
     async def reset(self, *, timeout_s: float) -> ResetReport:
         """Wait for the runner's report on the reset that follows every run.

@@ -30,6 +30,7 @@ class Operation(StrEnum):
     NETWORK = "network"
     VOLUME = "volume"
     EXEC = "exec"
+    EVENTS = "events"
 
 
 class Failure(StrEnum):
@@ -119,4 +120,11 @@ class Engine(Protocol):
 
     async def remove(self, container_id: str) -> None:
         """Kill and remove a container; one that is already gone is a success."""
+        ...
+
+    async def ran_out_of_memory(self, container_id: str, since: float) -> bool:
+        """Return True if a container has run out of memory since `since`, by `time.time()`.
+
+        The container may have gone already.
+        """
         ...

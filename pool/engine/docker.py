@@ -14,11 +14,12 @@ from aiodocker.exceptions import DockerError
 from yarl import URL
 
 from pool.engine import architectures, podman
-from pool.engine.address import connector_to, why_not
+from pool.engine.address import connector_to
 from pool.engine.api import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
 from pool.engine.cleanup import see_through, until_removed
+from pool.engine.refusals import NOT_FOUND, mapped_errors
 from pool.engine.stream import AttachedStream, EngineStream
-from pool.errors import ContainerLost, EngineError, EngineUnavailable, ImageMissing
+from pool.errors import ContainerLost, EngineError, EngineUnavailable
 from pool.language import PYTHON
 
 if TYPE_CHECKING:
@@ -26,50 +27,13 @@ if TYPE_CHECKING:
 
     from aiodocker.containers import DockerContainer
 
-_CANNOT_CONNECT = 900  # a status of aiodocker's own
-_NOT_FOUND = 404
 _CONFLICT = 409
-_ABOUT_AN_IMAGE = frozenset({Operation.CREATE, Operation.INSPECT, Operation.PULL})
-"""If one of these operations gets a 404, the image is missing; else something else is."""
 _DOWN = frozenset({"created", "exited", "dead"})
 _CREATE_TIMEOUT_S = 120.0
 """An engine that hangs for a while still creates the container afterwards: wait so many seconds
 for it, and remove it."""
 _REMOVE_TIMEOUT_S = 30.0
-
-
-@contextlib.contextmanager
-def _mapped_errors(operation: Operation, url: str, doing: str = "") -> Iterator[None]:
-    """Translate the errors of aiodocker and aiohttp into `EngineError` and its children.
-
-    Types and statuses decide, never the words of a message. Each message begins with `doing`, by
-    default the name of the operation.
-    """
-    doing = doing or operation
-    try:
-        yield
-    except DockerError as error:
-        cannot = error.status == _CANNOT_CONNECT
-        words = why_not(url, error) if cannot else error.message
-        raise _refusal(operation, error.status)(f"{doing}: {words}") from error
-    except aiohttp.ClientConnectorError as error:
-        raise EngineUnavailable(f"{doing}: {why_not(url, error)}") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise EngineUnavailable(f"{doing}: {_words(error)}") from error
-    except (ValueError, LookupError, TypeError) as error:  # not JSON, or without a field
-        raise EngineError(f"{doing}: the answer makes no sense: {_words(error)}") from error
-
-
-def _refusal(operation: Operation, status: int) -> type[EngineError]:
-    if status == _CANNOT_CONNECT:
-        return EngineUnavailable
-    if status == _NOT_FOUND and operation in _ABOUT_AN_IMAGE:
-        return ImageMissing
-    return EngineError
-
-
-def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+_NEWS_S = 0.5
 
 
 class DockerEngine:
@@ -150,6 +114,22 @@ class DockerEngine:
                 raise EngineUnavailable(sentence) from error
             raise
 
+    async def ran_out_of_memory(self, container_id: str, since: float) -> bool:
+        """Return True if the engine has seen that a container, which may have gone, did so.
+
+        `since` is a time of `time.time()`. Waits a moment for the news, which may come late.
+        """
+        parameters = {
+            "since": f"{since:.6f}",
+            "until": f"{time.time() + _NEWS_S:.6f}",
+            "filters": json.dumps({"container": [container_id], "event": ["oom"]}),
+        }
+        with self._call(Operation.EVENTS):
+            # aiodocker's own events are one endless stream of all.
+            events = self.docker._query("events", params=parameters)  # noqa: SLF001
+            async with events as answer:
+                return bool(await answer.content.readline())
+
     async def owned(self, label: str) -> Sequence[Owned]:
         """List the containers with a label (`name` or `name=value`), running or not."""
         with self._call(Operation.LIST):
@@ -173,7 +153,7 @@ class DockerEngine:
             try:
                 return str((await self.docker.images.inspect(name))["Id"])
             except DockerError as error:
-                if error.status != _NOT_FOUND:
+                if error.status != NOT_FOUND:
                     raise
                 return ""
 
@@ -234,7 +214,7 @@ class DockerEngine:
             try:
                 await self.docker.networks.get(name)
             except DockerError as error:
-                if error.status != _NOT_FOUND:
+                if error.status != NOT_FOUND:
                     raise
                 await self.docker.networks.create(
                     {
@@ -306,7 +286,7 @@ class DockerEngine:
         began = time.perf_counter()
         failure: Failure | None = Failure.CANCELLED
         try:
-            with _mapped_errors(operation, self.url, doing):
+            with mapped_errors(operation, self.url, doing):
                 yield
             failure = None
         except EngineUnavailable:
@@ -326,7 +306,7 @@ class DockerEngine:
                 if error.status == _CONFLICT:  # the engine removes it already, and may yet fail
                     await asyncio.sleep(0.02)
                     continue
-                if error.status != _NOT_FOUND:
+                if error.status != NOT_FOUND:
                     raise
             return
 

@@ -13,7 +13,7 @@ import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pool.engine import seccomp
+from pool.engine import gvisor, seccomp
 from pool.inside import fonts
 from pool.language import PYTHON
 
@@ -221,6 +221,7 @@ def create_document(
         "reused": spec.max_uses > 1,
         "sealed": True,
         "cpus": spec.limits.cpus,
+        "pids": spec.limits.pids + 1,
     }
     environment = {
         **dict.fromkeys(("USER", "LOGNAME"), USER),
@@ -239,7 +240,6 @@ def create_document(
         # The kernel ignores SIGTERM to a PID 1 without a handler: an engine that stops would wait
         # ten seconds for each container.
         "StopSignal": "SIGKILL",
-        "NetworkDisabled": spec.network == "none",
         "HostConfig": _host_config(spec, mounts),
     }
 
@@ -285,7 +285,8 @@ def volume_document(
 ) -> dict[str, object]:
     """Return the document of the container that serves the volume of layers.
 
-    It has neither a network nor capabilities: root owns all files that it touches.
+    It has neither a network nor capabilities: root owns all files that it touches. It runs our own
+    code only, by the engine's own runtime: in gVisor, no other server would see its lock.
     """
     return {
         **_piped(spec.image, command, {**labels, LABEL_ROLE: ROLE_VOLUME}),
@@ -303,7 +304,6 @@ def volume_document(
             "PidsLimit": _VOLUME_PIDS,
             "Mounts": [_volume_mount(volume, read_only=False)],
             "LogConfig": {"Type": "none", "Config": {}},
-            **({"Runtime": spec.runtime} if spec.runtime else {}),
         },
     }
 
@@ -386,7 +386,7 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
         "MaskedPaths": list(MASKED_PATHS),
         "Memory": memory,
         "MemorySwap": memory,
-        "PidsLimit": limits.pids + 1,  # the runner is one of them
+        "PidsLimit": gvisor.engine_pids(spec.runtime, limits.pids + 1),  # one is the runner
         "NanoCpus": round(limits.cpus * 1e9),
         "Ulimits": [
             {"Name": "nofile", "Soft": limits.open_files, "Hard": limits.open_files},

@@ -44,9 +44,12 @@ _REAPED_AT_ONCE = 256
 
 
 class Child:
-    """A forked process and the four pipes to it: job, stdin, stdout, stderr."""
+    """A forked process and the four pipes to it: job, stdin, stdout, stderr.
 
-    def __init__(self) -> None:
+    `user` is the id that the process is going to have.
+    """
+
+    def __init__(self, user: int = 0) -> None:
         self.pid = 0
         self.exited: int | None = None
         """The wait status, as the child or the kernel has told it."""
@@ -57,17 +60,28 @@ class Child:
         """True once the kernel has told; the child may have told earlier (`hear_last_words`)."""
         self.farewell = mmap.mmap(-1, mmap.PAGESIZE)
         self.job_r, self.job_w = os.pipe()
-        self.stdin_r, self.stdin_w = os.pipe()
-        self.stdout_r, self.stdout_w = os.pipe()
-        self.stderr_r, self.stderr_w = os.pipe()
-        for fd in (self.stdin_r, self.stdout_w, self.stderr_w):
-            os.fchmod(fd, 0o666)  # so that the snippet can open /dev/stdin and its kin
+        self._open_streams()
+        try:
+            for fd in (self.stdin_r, self.stdout_w, self.stderr_w):
+                os.fchmod(fd, 0o666)  # so that the snippet can open /dev/stdin and its kin
+        except PermissionError:
+            # gVisor's pipes keep the mode 0600: there the snippet's user must have made them.
+            _close((self.stdin_r, self.stdin_w, self.stdout_r, self.stdout_w))
+            _close((self.stderr_r, self.stderr_w))
+            os.seteuid(user)
+            self._open_streams()
+            os.seteuid(0)
         for fd in (self.stdin_w, self.stdout_r, self.stderr_r):
             os.set_blocking(fd, False)
         self._ours = {self.job_w, self.stdin_w, self.stdout_r, self.stderr_r}
         theirs = {self.job_r, self.stdin_r, self.stdout_w, self.stderr_w}
         self.highest = max(self._ours | theirs)
         """The highest descriptor in use. The runner's own are older, and their numbers lower."""
+
+    def _open_streams(self) -> None:
+        self.stdin_r, self.stdin_w = os.pipe()
+        self.stdout_r, self.stdout_w = os.pipe()
+        self.stderr_r, self.stderr_w = os.pipe()
 
     def fork(self) -> bool:
         """Fork; True in the child. PID 1 keeps only its own ends of the pipes."""

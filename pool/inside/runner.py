@@ -41,7 +41,7 @@ from pool.inside import (
     users,
 )
 from pool.inside.allowance import Allowance
-from pool.inside.cgroup import CpuMeter, MemoryMeter, OomCounter
+from pool.inside.cgroup import CpuMeter, MemoryMeter, OomCounter, limit_processes
 from pool.inside.child import Child, Reaper
 from pool.inside.outbox import AREA_BYTES, Outbox
 from pool.inside.protocol import (
@@ -75,7 +75,8 @@ class Config(TypedDict):
     `sequence` is the container's number on its server. `layers` is the directory of dependency
     layers, `preload` the name of the layer that every run has, or `""`. `guard` is the plan for the
     network (`guard.close_off`). `job_limit` is the largest JOB frame, in bytes. `reused` is true if
-    the container serves more than one run. `cpus` is the number of processors that it may use.
+    the container serves more than one run. `cpus` is the number of processors that it may use,
+    `pids` that of its processes.
     """
 
     script: str
@@ -89,6 +90,7 @@ class Config(TypedDict):
     reused: bool
     sealed: bool
     cpus: float
+    pids: int
 
 
 def install() -> None:
@@ -142,6 +144,7 @@ class Runner:
         self.reused = config["reused"]
         self.sealed = config["sealed"]
         self.cpus = config["cpus"]
+        limit_processes(config["pids"])
         self.installed: list[str] = []
         job_area = config["job_limit"]
         # Private: a snippet could change a shared mapping, and so the frames that PID 1 sends.
@@ -188,6 +191,7 @@ class Runner:
             "implementation": sys.implementation.name,
             "machine": os.uname().machine,
             "guard": guarded,
+            "counts_kills": self.oom.counts,
             "installed": self.installed,
         }
         self.outbox.send(encode(Kind.READY, json.dumps(ready).encode()))
@@ -260,9 +264,10 @@ class Runner:
         """Fork the next child. True in the child, once it holds a job and its script."""
         # Before the fork: after it, the kernel would first copy each page that `mark` writes to.
         self.oom.mark()
-        self.child = Child()
+        user = self.users[self.forks % len(self.users)]
+        self.child = Child(user)
         if self.child.fork():
-            snippet.become(self.users[self.forks % len(self.users)], self.child)
+            snippet.become(user, self.child)
             snippet.await_job(self.child, self.script, self.layers, self.preload)
             return True
         self.forks += 1

@@ -199,6 +199,7 @@ class FakeEngine:
     down: bool = False
     auto_remove: bool = False
     chunk_bytes: int = 1 << 16
+    starved: set[str] = field(default_factory=set)
     containers: dict[str, FakeContainer] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     started: int = 0
@@ -255,6 +256,9 @@ class FakeEngine:
             raise error
         if container_id in self.containers:
             self.containers[container_id].vanish()
+
+    async def ran_out_of_memory(self, container_id: str, since: float) -> bool:
+        return container_id in self.starved
 
     async def owned(self, label: str) -> Sequence[Owned]:
         return [Owned(one.id, {label: ""}, not one.ended) for one in self.containers.values()]

@@ -248,6 +248,17 @@ async def test_two_that_need_the_network_at_once_make_it_once(
     assert scripted.asked == [look, make, look]
 
 
+@pytest.mark.parametrize(("news", "ran_out"), [(b'{"Action": "oom"}\n', True), (b"", False)])
+async def test_the_engine_is_asked_whether_memory_ran_out(
+    scripted: Scripted, engine: DockerEngine, news: bytes, *, ran_out: bool
+) -> None:
+    scripted.answers += [(200, news)]
+    assert await engine.ran_out_of_memory("c1", 5.0) is ran_out
+    (asked,) = scripted.asked
+    assert b"since=5.000000" in asked
+    assert b"c1" in asked
+
+
 async def test_what_is_not_there_is_no_failure_of_the_engine(
     scripted: Scripted, engine: DockerEngine
 ) -> None:

@@ -77,6 +77,7 @@ class Runner:
             "job_limit": 1 << 20,
             "reused": reused,
             "sealed": False,  # the root is this machine's own
+            "pids": 1 << 15,
             "cpus": 1,
         }
         directory.chmod(0o755)

@@ -1,0 +1,141 @@
+"""gVisor, as far as it needs no gVisor: limits, memory that runs out, and pipes with one mode."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pool.container import Container
+from pool.engine.gvisor import is_gvisor
+from pool.engine.spec import ContainerSpec, Limits, create_document, volume_document
+from pool.errors import ContainerLost
+from pool.inside import cgroup
+from pool.inside.child import Child
+from pool.job import Job, Status
+from tests.unit.fake_engine import FakeEngine
+
+IN_GVISOR: dict[str, object] = {"counts_kills": False}
+PEAK_BYTES = 1 << 20  # of each run of a fake container
+
+
+def document(runtime: str) -> dict[str, Any]:
+    spec = ContainerSpec("image", prepared=True, runtime=runtime, limits=Limits(pids=64))
+    return cast("dict[str, Any]", create_document(spec, labels={}, sequence=0))
+
+
+async def started(
+    runner: dict[str, object], memory: int = PEAK_BYTES
+) -> tuple[Container, FakeEngine]:
+    engine = FakeEngine()
+    container = await Container.start(engine, {"HostConfig": {"Memory": memory}})
+    container.runner = runner
+    return container, engine
+
+
+@pytest.mark.parametrize(("runtime", "it_is"), [("runsc", True), ("runsc-kvm", True), ("", False)])
+def test_it_is_known_by_the_name_of_the_runtime(runtime: str, it_is: bool) -> None:  # noqa: FBT001
+    assert is_gvisor(runtime) is it_is
+
+
+def test_the_engine_leaves_room_for_its_threads_and_its_own_kernel_counts_processes() -> None:
+    assert document("")["HostConfig"]["PidsLimit"] == 65
+    in_gvisor = document("runsc")
+    assert in_gvisor["HostConfig"]["PidsLimit"] > 4 * 65
+    runner = next(one for one in in_gvisor["Env"] if one.startswith("PGEXEC_RUNNER="))
+    assert json.loads(runner.partition("=")[2])["pids"] == 65
+
+
+def test_the_container_of_dependencies_is_not_in_it() -> None:
+    spec = ContainerSpec("image", prepared=True, runtime="runsc")
+    served: Any = volume_document(spec, "volume", command=("serve",), labels={})
+    assert "Runtime" not in served["HostConfig"]
+
+
+def test_the_number_of_processes_is_limited_where_the_container_may(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cgroup, "_ROOT", str(tmp_path))
+    cgroup.limit_processes(65)
+    assert list(tmp_path.iterdir()) == [], "it makes no file"
+    (tmp_path / "pids").mkdir()
+    (tmp_path / "pids/pids.max").write_text("")
+    cgroup.limit_processes(65)
+    assert (tmp_path / "pids/pids.max").read_text() == "65"
+
+
+@pytest.mark.clock
+@pytest.mark.parametrize("runner", [IN_GVISOR, {"counts_kills": True}, {}])
+async def test_a_sandbox_that_died_for_lack_of_memory_is_the_run_s_memory_limit(
+    runner: dict[str, object],
+) -> None:
+    container, engine = await started(runner)
+    engine.starved.add(container.id)
+    if runner is not IN_GVISOR:
+        with pytest.raises(ContainerLost):
+            await container.run(Job(b"die"))
+        return
+    result = await container.run(Job(b"die"))
+    assert (result.status, result.signal, result.oom_killed) == (Status.MEMORY_LIMIT, 9, True)
+    assert container.lost
+
+
+@pytest.mark.clock
+async def test_a_sandbox_that_died_of_something_else_is_lost() -> None:
+    container, _ = await started(IN_GVISOR)
+    with pytest.raises(ContainerLost):
+        await container.run(Job(b"die"))
+
+
+@pytest.mark.clock
+@pytest.mark.parametrize(
+    ("code", "runner", "memory", "starved", "status"),
+    [
+        (b"error", IN_GVISOR, PEAK_BYTES, True, Status.MEMORY_LIMIT),
+        (b"error", IN_GVISOR, PEAK_BYTES, False, Status.ERROR),
+        (b"error", IN_GVISOR, 4 * PEAK_BYTES, True, Status.ERROR),
+        (b"error", {"counts_kills": True}, PEAK_BYTES, True, Status.ERROR),
+        (b"ok", IN_GVISOR, PEAK_BYTES, True, Status.OK),
+    ],
+)
+async def test_a_process_that_ends_without_a_word_is_asked_of_the_engine(
+    code: bytes,
+    runner: dict[str, object],
+    memory: int,
+    starved: bool,  # noqa: FBT001
+    status: Status,
+) -> None:
+    container, engine = await started(runner, memory)
+    if starved:
+        engine.starved.add(container.id)
+    assert (await container.run(Job(code))).status is status
+    await container.destroy()
+
+
+def test_pipes_whose_mode_is_fixed_belong_to_the_snippet_s_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(fd: int, mode: int) -> None:
+        raise PermissionError
+
+    def make() -> tuple[int, int]:
+        made.append(len(users))
+        return pipe()
+
+    users: list[int] = []
+    made: list[int] = []
+    pipe = os.pipe
+    monkeypatch.setattr("os.fchmod", refuse)
+    monkeypatch.setattr("os.seteuid", users.append)
+    monkeypatch.setattr("os.pipe", make)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    child = Child(1234)
+    assert users == [1234, 0]
+    assert made[-3:] == [1, 1, 1], "they are made as that user"
+    for fd in (child.job_r, child.stdin_r, child.stdout_w, child.stderr_w):
+        os.close(fd)
+    child.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
