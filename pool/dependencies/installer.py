@@ -13,13 +13,14 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from pool.container import Container
 from pool.dependencies.archive import ArchiveError, Bounds, Inspector
-from pool.dependencies.pip_log import PipLog, classify, missing_package, unfit_builds
+from pool.dependencies.pip_log import PipLog, classify, missing_package
 from pool.dependencies.throttle import Throttle
+from pool.dependencies.unfit import unfit_builds
 from pool.engine.api import Engine
 from pool.engine.cleanup import see_through, until_removed
 from pool.engine.sources import program
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 _USER = "9999:9999"
 _STDOUT = 1
-_MAX_ANSWER_BYTES = 4096
+_MAX_ANSWER_BYTES = 256 << 10
 _TEMPORARY = "/tmp"  # noqa: S108 - the container's own
 
 
@@ -159,27 +160,34 @@ class Installer:
             failure, sentence = classify(log.text, status, self.config.denied)
             if failure is InstallFailure.CONFLICT and spec.installed:
                 sentence = "it does not go with the versions that the language has"
-            if failure is InstallFailure.NO_PACKAGE:
-                sentence = await self._unfit(container, log.text) or sentence
+            if failure in (InstallFailure.NO_PACKAGE, InstallFailure.NO_VERSION):
+                sentence = await self._not_found(container, log.text, requirements) or sentence
             wanted = _wanted(requirements)
             raise InstallError(
                 f"could not install {wanted}: {sentence}", failure, log="\n".join(log.last)
             )
 
-    async def _unfit(self, container: Container, text: str) -> str | None:
+    async def _not_found(
+        self, container: Container, text: str, requirements: Requirements
+    ) -> str | None:
         """Look whether a package that pip did not find has builds for other interpreters."""
-        package = missing_package(text)
-        try:
-            Requirement(package or "")
-        except InvalidRequirement:
+        missing = missing_package(text)
+        if missing is None:
             return None
         answer = bytearray()
 
-        async def hear(_stream: int, data: bytes) -> None:
-            answer.extend(data[: _MAX_ANSWER_BYTES - len(answer)])
+        async def hear(stream: int, data: bytes) -> None:
+            if stream == _STDOUT:
+                answer.extend(data[: _MAX_ANSWER_BYTES - len(answer)])
 
-        await self._execute(container, {"do": "look", "base": "", "requirements": [package]}, hear)
-        return unfit_builds(str(package), bytes(answer))
+        work = {"do": "look", "base": "", "requirements": [missing.name]}
+        await self._execute(container, work, hear)
+        if (sentence := unfit_builds(missing, bytes(answer))) is not None:
+            return sentence
+        name = canonicalize_name(missing.name)
+        if all(canonicalize_name(Requirement(one).name) != name for one in requirements):
+            return f"it needs {missing}, which the index does not have"
+        return None
 
     async def collect(
         self, container: Container, name: str, on_data: Callable[[bytes], Awaitable[None]]

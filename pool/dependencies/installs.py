@@ -8,12 +8,13 @@ once.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pool.dependencies.turns import Turns
 from pool.errors import InstallError, InstallFailure, LeaseTimeout, PoolClosed, PoolSaturated
+from pool.tenant import owner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,10 +36,10 @@ _BACKLOG_LINES = 200
 class Install:
     """One installation, in progress or waiting for its turn, and the requests that wait for it."""
 
-    tenant: str
+    tenants: Counter[str] = field(default_factory=Counter)  # of those that wait
     task: asyncio.Task[Layer] = field(init=False)
     running: bool = False
-    waiters: int = 0
+    gave_way: int = 0  # if another tenant took its place: the number that its tenant had
     layer: Layer | None = None  # set when it is made; each waiter then uses it
     listeners: list[OnLine] = field(default_factory=list)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_BACKLOG_LINES))
@@ -55,7 +56,7 @@ class Install:
         A waiter wakes up later. Without this, the layer could be evicted before that.
         """
         self.layer = layer
-        layer.users += self.waiters
+        layer.users += self.tenants.total()
 
 
 class Installs:
@@ -103,7 +104,8 @@ class Installs:
                 on_line(line)
         if on_line is not None:
             install.listeners.append(on_line)
-        install.waiters += 1
+        install.tenants[tenant] += 1
+        self._turns.serve()  # it may be this tenant's turn, although not that of the others
         try:
             return await self._patiently(install, requirements)
         except BaseException:
@@ -113,11 +115,12 @@ class Installs:
                 install.layer.users -= 1
             raise
         finally:
-            install.waiters -= 1
+            install.tenants[tenant] -= 1
+            install.tenants += Counter()  # drops those of which nobody waits any more
             if on_line is not None:
                 install.listeners.remove(on_line)
             # An installation that runs already goes on to its end, for the next request.
-            if not install.waiters and not install.running:
+            if not install.tenants and not install.running:
                 self._forget(key, install)
                 install.task.cancel()
 
@@ -131,6 +134,8 @@ class Installs:
             )
             raise LeaseTimeout(message, retry_after_s=wait_s / 4)
         if install.task.cancelled():
+            if install.gave_way:
+                raise _too_many(install.gave_way)
             raise PoolClosed("the pool was closed")
         if isinstance(error := install.task.exception(), InstallError):
             # A new error for each waiter: each raise adds its frames to the error's traceback.
@@ -142,17 +147,10 @@ class Installs:
             raise PoolClosed("the pool takes no new leases")
         if (error := self._failures.recent(key)) is not None:
             raise error
-        of_tenant = sum(one.tenant == tenant for one in self._installs.values())
-        if (
-            len(self._installs) >= self._config.max_pending
-            or of_tenant >= self._config.tenant_max_pending
-        ):
-            message = (
-                f"{of_tenant or len(self._installs)} installations are waiting already; "
-                "PGEXEC_DEPENDENCY_PRELOAD has sets installed at the start"
-            )
-            raise PoolSaturated(message, retry_after_s=5.0)
-        install = Install(tenant)
+        of_tenant = sum(tenant in install.tenants for install in self._installs.values())
+        if of_tenant >= self._config.tenant_max_pending or not self._has_room(tenant):
+            raise _too_many(of_tenant or len(self._installs))
+        install = Install()
         install.task = asyncio.create_task(
             self._run(key, make, install), name=f"install {key[:12]}"
         )
@@ -160,8 +158,27 @@ class Installs:
         install.task.add_done_callback(lambda task: self._ended(key, install, task))
         return install
 
+    def _has_room(self, tenant: str) -> bool:
+        """Return True if one more may wait; the tenant with the most may have to give up one."""
+        if len(self._installs) < self._config.max_pending:
+            return True
+        owners = {key: {*map(owner, one.tenants)} for key, one in self._installs.items()}
+        count = Counter(name for names in owners.values() for name in names if name)
+        waiting = [
+            (max(count[name] for name in owners[key]), number, key, install)
+            for number, (key, install) in enumerate(self._installs.items())
+            if not install.running and len(owners[key]) == 1
+        ]
+        many, _, key, install = max(waiting, key=lambda one: one[:2], default=(0, 0, "", None))
+        if install is None or many <= count[owner(tenant)] + 1:
+            return False
+        install.gave_way = many
+        self._forget(key, install)
+        install.task.cancel()
+        return True
+
     async def _run(self, key: str, make: Make, install: Install) -> Layer:
-        async with self._turns.of(install.tenant):
+        async with self._turns.of(install.tenants):
             install.running = True
             layer = await make(install)
         self._failures.forget(key)
@@ -177,6 +194,14 @@ class Installs:
         # A new installation of the same set may have taken the place of a cancelled one.
         if self._installs.get(key) is install:
             del self._installs[key]
+
+
+def _too_many(waiting: int) -> PoolSaturated:
+    message = (
+        f"{waiting} installations are waiting already; "
+        "PGEXEC_DEPENDENCY_PRELOAD has sets installed at the start"
+    )
+    return PoolSaturated(message, retry_after_s=5.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 from collections import deque
 from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
 
 from pool.errors import InstallFailure
 
@@ -60,6 +62,13 @@ class PipLog:
 
 _TOOLS = r"(?:cc|gcc|g\+\+|c\+\+|clang|gfortran|cargo|rustc|cmake|make|ninja|swig)"
 
+_BUILDING = "(?:equirements to build|reparing metadata|uilding)"
+_NO_WAY = (
+    *("Failed to establish a new connection", "NameResolutionError"),
+    *("Network is unreachable", "Temporary failure in name resolution"),
+    *("ConnectTimeoutError", "No route to host", "CERTIFICATE_VERIFY_FAILED"),
+)
+
 # The first that matches counts: to pip, a failed network looks like an index without packages.
 _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
     (
@@ -68,19 +77,24 @@ _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
         ("No space left on device", "Disk quota exceeded", r"Errno 28\b"),
     ),
     (
+        InstallFailure.BUILD,
+        "it cannot be built: its set-up code needs something from the network",
+        (rf"{_BUILDING}[^\n]* did not run successfully[\s\S]*(?:{'|'.join(_NO_WAY)})",),
+    ),
+    (
         InstallFailure.NO_NETWORK,
         "the package index cannot be reached",
-        (
-            *("Failed to establish a new connection", "NameResolutionError"),
-            *("Network is unreachable", "Temporary failure in name resolution"),
-            *("ConnectTimeoutError", "No route to host", "CERTIFICATE_VERIFY_FAILED"),
-            *("Could not fetch URL",),
-        ),
+        (*_NO_WAY, "Could not fetch URL"),
     ),
     (
         InstallFailure.BAD_LAYER,
         "it holds paths that lead out of its directory",
         ("trying to install outside",),
+    ),
+    (
+        InstallFailure.NO_PACKAGE,  # of what each version needs
+        "there is no such package",
+        ("no matching distributions available for your environment",),
     ),
     (
         InstallFailure.CONFLICT,
@@ -99,13 +113,18 @@ _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
     ),
     (
         InstallFailure.BUILD,
+        "its wheel is broken",
+        ("has an invalid wheel", r"Wheel .* is invalid", "BadZipFile"),
+    ),
+    (
+        InstallFailure.BUILD,
         "no wheel of it fits this image, and a compiler or library to build it is missing there",
         (
             rf"command ['\"]?(?:\S*[/-])?{_TOOLS}['\"]? failed: No such file",
             rf"(?:unable to execute|directory:) ['\"]?(?:\S*[/-])?{_TOOLS}\b",
             *(r"[Uu]nknown compiler\(s\)", r"CMAKE_(?:C|CXX|Fortran)_COMPILER"),
             *(
-                "[Nn]o [^\n]*compiler",
+                "[Nn]o (?!module)[^\n]*compiler",
                 "[Cc]ompiler [^\n]*(?:not found|cannot be found|not installed)",
             ),
             *("(?:find|locate) [^\n]*compiler", "[Rr]ust (?:toolchain|compiler)", "rustup"),
@@ -122,39 +141,26 @@ _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
         "it cannot be built",
         (
             *("subprocess-exited-with-error", "metadata-generation-failed", "Failed to build"),
-            *("Failed building wheel", "has an invalid wheel", r"Wheel .* is invalid"),
-            *("BackendUnavailable",),
+            *("Failed building wheel", "BackendUnavailable"),
         ),
     ),
 )
 _KILLED = 128 + 9
-_MISSING = re.compile(r"No matching distribution found for (\S+)")
+_MISSING = (
+    re.compile(r"No matching distribution found for ([^\n]+)"),
+    re.compile(r"distributions available for your environment:\n\s*(\S+)"),
+)
 
 
-def missing_package(text: str) -> str | None:
-    """Return the package of which pip found no build at all, from its output."""
-    found = _MISSING.search(text)
-    return found[1] if found else None
-
-
-def unfit_builds(package: str, answer: bytes) -> str | None:
-    """Return a sentence on builds that are for other interpreters, `None` if there are none.
-
-    `answer` is what `look` of `pool/inside/pip_install.py` printed. Foreign code may have a hand in
-    it, so it counts only if it has the right form.
-    """
-    try:
-        told = json.loads(answer)
-        builds, python, libc = int(told["builds"]), str(told["python"]), str(told["libc"])
-    except (ValueError, KeyError, TypeError):
-        return None
-    if builds <= 0 or not re.fullmatch(r"\d\.\d+", python) or libc not in ("musl", "glibc"):
-        return None
-    helps = "with glibc, such as python:slim," if libc == "musl" else "with another Python"
-    return (
-        f"{package} exists, but none of its {builds} builds is for Python {python} on {libc}; "
-        f"an image {helps} may have one, as PGEXEC_IMAGE or that of a profile"
-    )
+def missing_package(text: str) -> Requirement | None:
+    """Return the requirement for which pip found nothing, from its output."""
+    for pattern in _MISSING:
+        with contextlib.suppress(InvalidRequirement):
+            if found := pattern.search(text):
+                requirement = Requirement(found[1])
+                requirement.marker = None
+                return requirement
+    return None
 
 
 def classify(

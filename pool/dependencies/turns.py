@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pool.tenant import owner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
 REMEMBERED = 1000
 """The greatest number of tenants whose last turn is remembered."""
@@ -23,7 +23,8 @@ class Turns:
     last turn is longest ago. A tenant counts with all its users, and these take turns in the same
     way. A tenant with a name never has the last place: an installation takes minutes, and another
     tenant would wait for all of them. The server's own installations, and those of a server without
-    API keys, have no tenant (`""`) and may take all places.
+    API keys, have no tenant (`""`) and may take all places. An
+    installation for which several tenants wait has the turn of the one that comes first.
     """
 
     def __init__(self, places: int) -> None:
@@ -32,21 +33,22 @@ class Turns:
         self._running: Counter[str] = Counter()
         self._last_turn: dict[str, int] = {}
         self._turns = 0
-        self._waiting: dict[asyncio.Future[None], str] = {}  # the first that came is the first
+        # The first that came is the first. The tenants of an installation may change.
+        self._waiting: dict[asyncio.Future[str], Collection[str]] = {}
 
     @contextlib.asynccontextmanager
-    async def of(self, tenant: str) -> AsyncIterator[None]:
-        """Wait for a place, and keep it until the block ends."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = tenant
-        self._serve()
+    async def of(self, tenants: Collection[str]) -> AsyncIterator[None]:
+        """Wait for a place for any of the tenants, and keep it until the block ends."""
+        turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = tenants
+        self.serve()
         try:
-            await turn
+            tenant = await turn
         except BaseException:
             # Cancelled after the place was given, before this task woke up. Without this, nobody
             # would ever have that place again.
             if self._waiting.pop(turn, None) is None:
-                self._give_back(tenant)
+                self._give_back(turn.result())
             raise
         try:
             yield
@@ -59,15 +61,21 @@ class Turns:
             self._running[name] -= 1
             if not self._running[name]:
                 del self._running[name]
-        self._serve()
+        self.serve()
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
+        """Give the free places away; to be called when the tenants of an installation change."""
         while self._free:
-            may = [turn for turn, tenant in self._waiting.items() if self._may_run(tenant)]
+            may = [
+                (turn, tenant)
+                for turn, tenants in self._waiting.items()
+                for tenant in tenants
+                if not turn.done() and self._may_run(tenant)
+            ]
             if not may:
                 return
-            turn = min(may, key=lambda turn: self._precedence(self._waiting[turn]))
-            tenant = self._waiting.pop(turn)
+            turn, tenant = min(may, key=lambda one: self._precedence(one[1]))
+            del self._waiting[turn]
             self._free -= 1
             self._turns += 1
             for name in {tenant, owner(tenant)}:
@@ -77,8 +85,7 @@ class Turns:
             while len(self._last_turn) > REMEMBERED:
                 # The users of a trusted key may be very many; those of long ago come first anyway.
                 del self._last_turn[next(iter(self._last_turn))]
-            if not turn.done():
-                turn.set_result(None)
+            turn.set_result(tenant)
 
     def _may_run(self, tenant: str) -> bool:
         return not tenant or self._running[owner(tenant)] < self._limit

@@ -11,12 +11,15 @@ import contextlib
 import glob
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
 import sysconfig
+from collections import deque
 from typing import BinaryIO, Iterator, TypedDict
+from urllib.parse import unquote
 
 from pool.inside.compiling import Compilers
 from pool.inside.fonts import LISTS
@@ -31,7 +34,7 @@ _FONTS_TIMEOUT_S = 60
 class Work(TypedDict):
     """What the server asks for, as JSON in an argument.
 
-    A `send` has `do` and `base` only, a `look` one requirement besides.
+    A `send` has `do` and `base` only, a `look` the name of a package besides.
     `profile` is the directory of the layer that the language's containers have anyway, and
     `installed` are its packages, such as `six==1.0`.
     """
@@ -49,8 +52,14 @@ PIP = (
     *("--no-input", "--no-warn-script-location", "--disable-pip-version-check"),
     *("--progress-bar", "off", "--prefer-binary"),
 )
-LOOK = ("-m", "pip", "install", "-vv", "--dry-run", "--no-deps", "--ignore-installed", "--no-input")
-_UNFIT = (b"none of the wheel's tags", b"Link requires a different Python", b"No sources permitted")
+LOOK = ("-m", "pip", "index", "versions", "-vv", "--pre", "--no-input")
+_UNFIT = {
+    "tags": b"none of the wheel's tags",
+    "python": b"Link requires a different Python",
+    "source": b"No sources permitted",
+}
+_MAX_BUILDS = 500
+_FILE = re.compile(rb"/([^/\s#?]+\.(?:whl|tar\.gz|zip))")
 
 
 def install(base: str, work: Work) -> int:
@@ -113,21 +122,29 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def look(requirement: str) -> None:
-    """Print how many builds of a package there are that do not fit this interpreter, as JSON."""
-    options = (*LOOK, "--disable-pip-version-check", "--", requirement)
-    found = 0
+def look(package: str) -> None:
+    """Print the newest builds of a package that do not fit this interpreter, as JSON.
+
+    Each is the name of its file, and the reason, a key of `_UNFIT`.
+    """
+    builds: deque[tuple[str, str]] = deque(maxlen=_MAX_BUILDS)
     with subprocess.Popen(
-        [sys.executable, *options],
+        [sys.executable, *LOOK, "--disable-pip-version-check", "--", package],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as pip:
         for line in pip.stdout or ():
-            found += any(sign in line for sign in _UNFIT)
-    libc = "musl" if "musl" in str(sysconfig.get_config_var("SOABI")) else "glibc"
-    python = ".".join(map(str, sys.version_info[:2]))
-    sys.stdout.write(json.dumps({"builds": found, "python": python, "libc": libc}))
+            for reason, sign in _UNFIT.items():
+                if sign in line and (file := _FILE.search(line)):
+                    builds.append((unquote(file[1].decode("ascii", "replace"))[:200], reason))
+    told = {
+        "builds": list(builds),
+        "python": ".".join(map(str, sys.version_info[:2])),
+        "libc": "musl" if "musl" in str(sysconfig.get_config_var("SOABI")) else "glibc",
+        "machine": os.uname().machine,
+    }
+    sys.stdout.write(json.dumps(told))
 
 
 def _pretended(parent: str, installed: list[str]) -> str:

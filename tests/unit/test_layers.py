@@ -274,10 +274,10 @@ async def test_a_place_that_was_given_to_a_task_that_is_cancelled_goes_to_the_ne
     turns = Turns(1)
 
     async def take() -> None:
-        async with turns.of("t"):
+        async with turns.of(["t"]):
             pass
 
-    async with turns.of("t"):
+    async with turns.of(["t"]):
         cancelled = asyncio.create_task(take())
         await quiet()
     cancelled.cancel()  # it has the place, and has not woken up
@@ -425,11 +425,11 @@ async def test_a_layer_in_use_is_looked_at_now_and_then(monkeypatch: pytest.Monk
 
 async def test_too_many_that_wait_are_refused_and_one_tenant_cannot_take_all() -> None:
     bench = Bench(max_pending=3, tenant_max_pending=2)
-    for name in "ab":
-        await bench.client(name, tenant="t")
+    tasks = [await bench.client(name, tenant="t") for name in "ab"]
     with pytest.raises(PoolSaturated):
         await bench.name("c", tenant="t")
-    await bench.client("c", tenant="u")
+    await tasks[0]
+    tasks = [await bench.client(name, tenant=f"u{name}") for name in "xy"]
     with pytest.raises(PoolSaturated):
         await bench.name("d", tenant="v")
     await asyncio.sleep(30)
@@ -454,7 +454,7 @@ async def test_closing_ends_what_goes_on_and_notes_what_was_used() -> None:
 async def test_turns_of_ever_new_tenants_are_not_remembered_for_ever() -> None:
     turns = Turns(2)
     for number in range(REMEMBERED + 10):
-        async with turns.of(f"front/{number}"):
+        async with turns.of([f"front/{number}"]):
             pass
     assert len(turns._last_turn) == REMEMBERED
     assert not turns._running
@@ -464,7 +464,7 @@ async def test_the_users_of_a_tenant_take_its_turns_and_never_the_last_place() -
     turns, order, ends = Turns(2), [], asyncio.Event()
 
     async def install(tenant: str) -> None:
-        async with turns.of(tenant):
+        async with turns.of([tenant]):
             order.append(tenant)
             await ends.wait()
 
@@ -476,3 +476,32 @@ async def test_the_users_of_a_tenant_take_its_turns_and_never_the_last_place() -
     ends.set()
     await asyncio.gather(*tasks)
     assert order == ["a/x", "b", "a/y", "b", "a/z"]
+
+
+async def test_a_set_that_two_tenants_wait_for_has_the_turn_of_the_one_that_comes_first() -> None:
+    bench = Bench(concurrency=2)
+    slow = [await bench.client(f"slow{number}", tenant="a") for number in range(5)]
+    slow.append(await bench.client("wanted", tenant="a"))
+    await asyncio.sleep(1)
+    began = asyncio.get_running_loop().time()
+    await asyncio.wait_for(await bench.client("wanted", tenant="b"), 60)
+    assert asyncio.get_running_loop().time() - began < 15
+    await asyncio.gather(*slow)
+
+
+async def test_tenants_that_fill_the_queue_make_room_for_one_that_has_nothing_in_it() -> None:
+    bench = Bench(max_pending=8, tenant_max_pending=4, wait_s=1000)
+    filling = [
+        await bench.client(f"{tenant}{number}", tenant=tenant)
+        for number in range(4)
+        for tenant in "ab"
+    ]
+    await asyncio.sleep(1)
+    newcomers = [await bench.client(f"c{number}", tenant="c") for number in range(2)]
+    with pytest.raises(PoolSaturated, match="2 installations"):  # nobody has more, with this one
+        await (await bench.client("d", tenant="c"))
+    names = await asyncio.gather(*newcomers)
+    assert len(set(names)) == 2
+    results = await asyncio.gather(*filling, return_exceptions=True)
+    gave_way = [number for number, one in enumerate(results) if isinstance(one, PoolSaturated)]
+    assert gave_way == [6, 7]

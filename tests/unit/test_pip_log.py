@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
@@ -12,7 +11,6 @@ from pool.dependencies.pip_log import (
     PipLog,
     classify,
     missing_package,
-    unfit_builds,
 )
 from pool.dependencies.throttle import BYTES_PER_S, Throttle
 from pool.errors import InstallFailure
@@ -73,21 +71,30 @@ def test_a_compiler_that_is_missing_is_said(line: str) -> None:
     assert classify(there, 1)[1] == "it cannot be built"
 
 
-def test_a_package_of_which_no_build_fits_is_told_from_one_that_there_is_not() -> None:
-    assert missing_package(NONE_FOUND) == "x"
-    told = {"builds": 987, "python": "3.13", "libc": "musl"}
-    sentence = unfit_builds("torch", json.dumps(told).encode()) or ""
-    assert sentence.startswith("torch exists, but none of its 987 builds is for Python 3.13")
-    answers: tuple[object, ...] = (
-        {**told, "builds": 0},
-        {**told, "python": "<b>"},
-        {},
-        [],
-        {**told, "libc": 1},
+def test_what_pip_did_not_find_is_read_with_its_versions_and_without_its_marker() -> None:
+    assert str(missing_package(NONE_FOUND)) == "x"
+    marked = "No matching distribution found for torch>=2; platform_system == 'Linux'"
+    assert str(missing_package(marked)) == "torch>=2"
+    each = "ResolutionImpossible\nno matching distributions available for your environment:\n    t"
+    assert str(missing_package(each)) == "t"
+    assert classify(each, 1)[0] is InstallFailure.NO_PACKAGE
+    assert missing_package("No matching distribution found for $") is None
+
+
+def test_a_build_that_fails_for_another_reason_is_not_said_to_lack_a_compiler() -> None:
+    module = "No module named 'distutils.msvccompiler'\nerror: subprocess-exited-with-error"
+    assert classify(module, 1)[1] == "it cannot be built"
+    wheel = "ERROR: Wheel 'x' located at /tmp/x-1.0-py3-none-any.whl is invalid."
+    assert classify(wheel, 1)[1] == "its wheel is broken"
+    step = "Getting requirements to build wheel did not run successfully.\n"
+    network = "OSError: Network is unreachable"
+    assert classify(step + network, 1)[0] is InstallFailure.BUILD
+    assert (
+        classify(
+            "pip subprocess to install build dependencies did not run successfully.\n" + network, 1
+        )[0]
+        is InstallFailure.NO_NETWORK
     )
-    for answer in answers:
-        assert unfit_builds("torch", json.dumps(answer).encode()) is None
-    assert unfit_builds("torch", b"Traceback") is None
 
 
 def test_an_installer_that_was_killed_took_too_much() -> None:
