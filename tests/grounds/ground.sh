@@ -4,8 +4,8 @@
 # minute more the first time. It touches nothing of the machine's own engine or network: the engine has mount,
 # network, process and IPC namespaces of its own, and all of it ends with this script.
 #   GROUND        docker, docker-containerd, docker-crun, docker-rootless or podman, of Debian's next release;
-#                 docker-26 or podman-5.4, of the present one
-#   CHECK         doctor, battery, leftovers, limits, escape; all of them if none is named
+#                 docker-26 or podman-5.4, of the present one; or here, the engine that runs already
+#   CHECK         doctor, battery, leftovers, limits, escape, latency; all of them if none is named
 #   GROUND_DIR    where roots, data and what was found are kept (default /var/tmp/pgexec-ground)
 #   GROUND_ROOT   a root that has the packages already
 set -euo pipefail
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/../.."
 
 ground=${1-} suite=forky engine_options='' left_out=''
 case $ground in
-  docker) ;;
+  docker | here) ;;
   docker-26) suite=trixie ;;
   docker-containerd) engine_options='--feature containerd-snapshotter=true' ;;
   docker-crun) engine_options='--add-runtime crun=/usr/bin/crun --default-runtime crun' ;;
@@ -21,16 +21,17 @@ case $ground in
   # Its tmpfs has no limit on inodes: filling them ends as memory_limit, and the container is replaced.
   podman) left_out='inode' ;;
   podman-5.4) suite=trixie left_out='inode' ;;
-  *) sed -nE 's/^# ?//p' "$0" | head -n 10 >&2; exit 2 ;;
+  *) sed -nE 's/^# ?//p' "$0" | head -n 11 >&2; exit 2 ;;
 esac
 checks=("${@:2}")
-((${#checks[@]})) || checks=(doctor battery leftovers limits escape)
+((${#checks[@]})) || checks=(doctor battery leftovers limits escape latency)
 work=${GROUND_DIR:-/var/tmp/pgexec-ground}
 root=${GROUND_ROOT:-$work/$suite}
 run=$work/run/$ground data=$work/data/$ground sockets=/run/pgexec-ground/$ground
 socket=$sockets/engine.sock
 packages=docker.io,containerd,runc,crun,podman,netavark,aardvark-dns,conmon,catatonit,iptables,nftables,iproute2,ca-certificates,rootlesskit,slirp4netns,uidmap
-export PGEXEC_DOCKER_HOST=unix://$socket DOCKER_HOST=unix://$socket PGEXEC_GENERATE_LOG_FILE=false
+export PGEXEC_GENERATE_LOG_FILE=false
+[[ $ground == here ]] || export PGEXEC_DOCKER_HOST=unix://$socket DOCKER_HOST=unix://$socket
 
 # A mirror's Release of a suite may be past its date, which nothing here depends on; its signature counts.
 make_root() {
@@ -145,20 +146,22 @@ try_battery() {
 
 # From the network of the engine's bridges, where its gateways are.
 try_abuse() {
-  local among=$engine
+  local among=${engine-}
   [[ $ground != docker-rootless ]] || among=$(pgrep --ns "$engine" --nslist pid -x dockerd | head -n 1)
-  nsenter -t "$among" --net -- .venv/bin/pytest -q -rf -o console_output_style=classic \
+  ${among:+nsenter -t "$among" --net --} .venv/bin/pytest -q -rfE -o console_output_style=classic \
     "tests/abuse/test_$1.py" -k "${left_out:+not $left_out}" 2>&1 || true
 }
 
+try_latency() { .venv/bin/python -m bench latency 2>&1 || true; }
+
 trap stop EXIT
-make_root
-start_engine
+mkdir -p "$run"
+[[ $ground == here ]] || { make_root; start_engine; }
 deploy/setup/image.sh
 [[ -n ${*:2} ]] || rm -f "$run"/*.found
 for check in "${checks[@]}"; do
   case $check in
-    doctor | battery) "try_$check" >"$run/$check.found" ;;
+    doctor | battery | latency) "try_$check" >"$run/$check.found" ;;
     leftovers | limits | escape) try_abuse "$check" >"$run/$check.found" ;;
     *) echo "there is no check $check" >&2; exit 2 ;;
   esac

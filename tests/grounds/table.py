@@ -18,7 +18,7 @@ from typing import Any
 from deploy.setup import engine_api
 
 DOCUMENT = Path(__file__).parents[2] / "docs/engines.md"
-CHECKS = ("doctor", "battery", "leftovers", "limits", "escape")
+CHECKS = ("doctor", "battery", "leftovers", "limits", "escape", "latency")
 BEGIN, END = "<!-- by make ground -->\n", "<!-- until here -->\n"
 HEAD = f"| ground | engine | {' | '.join(CHECKS)} | date |\n|{'---|' * (len(CHECKS) + 3)}\n"
 WIDTH = 116
@@ -74,6 +74,10 @@ def read(check: str, text: str) -> tuple[str, list[str]]:
         failed = re.findall(r"^FAIL (.*?):", text, re.MULTILINE)
         passed = len(re.findall(r"^ok ", text, re.MULTILINE))
         return (f"{passed} of {passed + len(failed)}", failed) if passed else ("not ready", [])
+    if check == "latency":
+        ratios = dict(re.findall(r"^  (.*?) / run, p50: ([\d.e+]+),", text, re.MULTILINE))
+        cell = ", ".join(f"{float(ratio):.0f} x {what}" for what, ratio in ratios.items())
+        return cell or "not measured", []
     failed = re.findall(r"^(?:FAILED|ERROR) \S+?::(\w+(?:\[.*?\])?)(?: - |$)", text, re.MULTILINE)
     last = text.splitlines()[-1]
     tally = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", last)}

@@ -31,6 +31,11 @@ def test_each_check_is_told_in_one_cell_and_what_failed_by_its_name() -> None:
     assert table.read("doctor", DOCTOR) == ("1 ok, 1 warn, 1 fail", ["memory limit"])
     found = "ok   hello\nFAIL memory: {'status': 'ok'} None\n"
     assert table.read("battery", found) == ("1 of 2", ["memory"])
+    found = (
+        "  warm exec / run, p50: 21.6, wanted at least 20: met\n  classic / run, p50: 1.5e+02, w"
+    )
+    assert table.read("latency", found)[0] == "22 x warm exec, 150 x classic"
+    assert table.read("latency", "bench: no figures")[0] == "not measured"
     assert table.read("limits", PYTEST) == ("5 of 7", ["test_a_bomb[a fork - bomb]", "test_other"])
 
 
