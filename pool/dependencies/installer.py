@@ -25,7 +25,8 @@ from pool.engine.api import Engine
 from pool.engine.cleanup import see_through, until_removed
 from pool.engine.sources import program
 from pool.engine.spec import LAYERS_DIR, Limits, installer_document
-from pool.errors import EngineError, InstallError, InstallFailure
+from pool.errors import InstallError, InstallFailure
+from pool.inside.compiling import BUDGET_S
 from pool.language import PYTHON
 
 if TYPE_CHECKING:
@@ -194,8 +195,8 @@ class Installer:
     ) -> Inspector:
         """Read the records of the layer, check them, and pass them on to `on_data`.
 
-        Returns their inspector, which has counted them. Raises `ArchiveError`, or `EngineError` if
-        the container does not send a whole layer.
+        Returns their inspector, which has counted them. Raises `ArchiveError`, also if the
+        container does not send a whole layer.
         """
         inspector = Inspector(f"{LAYERS_DIR}/{name}", Bounds(self.config.limit_bytes))
 
@@ -203,10 +204,11 @@ class Installer:
             if stream == _STDOUT:
                 await on_data(b"".join(inspector.feed(data)))
 
-        work = {"do": "send", "base": f"{LAYERS_DIR}/{name}"}
-        status = await self._execute(container, work, check)
-        if status != 0 or not inspector.complete:
-            raise EngineError("the installer's container did not deliver what it made")
+        base, limit = f"{LAYERS_DIR}/{name}", self.config.limit_bytes
+        work = {"do": "send", "base": base, "limit_bytes": limit}
+        if await self._execute(container, work, check) != 0 or not inspector.complete:
+            # If the engine were the reason, it would have raised: this is what the package made.
+            raise ArchiveError("its files could not be read to their end")
         return inspector
 
     async def _execute(
@@ -255,7 +257,8 @@ class Installed:
         wanted = _wanted(self.requirements)
         self.on_line("Storing what was installed, and compiling it meanwhile")
         try:
-            async with asyncio.timeout(self.installer.config.timeout_s):
+            # What compiling may take does not count.
+            async with asyncio.timeout(self.installer.config.timeout_s + BUDGET_S):
                 layer = await self.installer.collect(self.container, self.name, on_data)
                 self.on_line(f"Stored {layer.entries} files, {layer.bytes / (1 << 20):.1f} MiB")
         except ArchiveError as error:

@@ -9,13 +9,20 @@ import contextlib
 import gc
 import marshal
 import os
+import resource
 import select
 import signal
 import time
+import warnings
 from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 
 BUDGET_S = 30.0
+UNFINISHED = ".pyc.new"
+"""How the names of files end that are not whole bytecode yet."""
 _WORKERS = 2
+_MEMORY_BYTES = 320 << 20
+"""The memory that a worker may take beyond the interpreter's, so that a large source is a
+`MemoryError` for itself, and not the end of the installer."""
 _SKIPPED = ("test", "tests", "__pycache__")
 """Directories that are left out. Snippets hardly ever import the tests of a package. Of `pandas`
 and its dependencies, these are 1377 of 1890 files."""
@@ -45,11 +52,24 @@ class Compilers:
         if pid:
             return pid
         gc.disable()
+        # A source with very many warnings would take all the time to read them.
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(OSError, ValueError):
+            _limit_memory()
         for source in sources:
             # Skip a source that cannot be read, is not Python, or needs too much memory or depth.
             with contextlib.suppress(Exception):
                 _compile(source)
         os._exit(0)
+
+
+def _limit_memory() -> None:
+    # If memory runs out all the same, the kernel is to kill this process and no other one.
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
+    with open("/proc/self/statm", encoding="ascii") as file:
+        own = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (own + _MEMORY_BYTES,) * 2)
 
 
 def _sources(base: str) -> list[str]:
@@ -71,6 +91,7 @@ def _compile(path: str) -> None:
     # Python's names for these flags are private: 1 means "by hash", 2 "check the source".
     head = MAGIC_NUMBER + (1).to_bytes(4, "little") + source_hash(source)
     # Not in place: a kill at the end of the time would leave half a file, which breaks imports.
-    with open(target + ".new", "wb") as file:
+    unfinished = target[: -len(".pyc")] + UNFINISHED
+    with open(unfinished, "wb") as file:
         file.write(head + marshal.dumps(code))
-    os.rename(target + ".new", target)
+    os.rename(unfinished, target)

@@ -21,9 +21,15 @@ from collections import deque
 from typing import BinaryIO, Iterator, TypedDict
 from urllib.parse import unquote
 
-from pool.inside.compiling import Compilers
+from pool.inside.compiling import UNFINISHED, Compilers
 from pool.inside.fonts import LISTS
-from pool.inside.layer_format import Entry, record
+from pool.inside.layer_format import (
+    MAX_ENTRIES,
+    MAX_NAMES_BYTES,
+    Entry,
+    disk_bytes,
+    record,
+)
 
 _KINDS = {stat.S_IFREG: Entry.FILE, stat.S_IFDIR: Entry.DIRECTORY, stat.S_IFLNK: Entry.LINK}
 _CHUNK = 1 << 18
@@ -34,7 +40,7 @@ _FONTS_TIMEOUT_S = 60
 class Work(TypedDict):
     """What the server asks for, as JSON in an argument.
 
-    A `send` has `do` and `base` only, a `look` the name of a package besides.
+    A `send` has `do`, `base` and `limit_bytes` only, a `look` the name of a package besides.
     `profile` is the directory of the layer that the language's containers have anyway, and
     `installed` are its packages, such as `six==1.0`.
     """
@@ -45,6 +51,7 @@ class Work(TypedDict):
     constraints: list[str]
     profile: str
     installed: list[str]
+    limit_bytes: int
 
 
 PIP = (
@@ -172,51 +179,77 @@ def _reach(profile: str, base: str) -> None:
         file.write(f"import site, sys; {there!r} in sys.path or site.addsitedir({there!r})\n")
 
 
-def send(base: str) -> None:
-    """Write every entry of the directory `base` to stdout, parents first, bytecode last."""
+def send(base: str, limit_bytes: int) -> None:
+    """Write every entry of the directory `base` to stdout, parents first, bytecode last.
+
+    Bytecode is optional: what would be over `limit_bytes`, or the other bounds, stays here.
+    """
     compilers = Compilers(base)
     with open(sys.stdout.fileno(), "wb", buffering=_CHUNK, closefd=False) as out:
-        caches = list(_send_tree(base, "", out))
+        sender = _Sender(base, out)
+        caches = list(sender.send_tree(""))
         compilers.wait()
         for cache in caches:
-            if not os.path.lexists(os.path.join(base, cache)):
+            path = os.path.join(base, cache)
+            if not os.path.lexists(path) or not sender.has_room(cache, limit_bytes):
                 continue
-            if _send_entry(base, cache, out) is Entry.DIRECTORY:
-                for _ in _send_tree(base, cache, out):
+            if sender.send_entry(cache) is Entry.DIRECTORY:
+                for _ in sender.send_tree(cache):
                     pass
         out.write(record(Entry.END, b""))
 
 
-def _send_tree(base: str, top: str, out: BinaryIO) -> Iterator[str]:
-    """Send what lies below `top`, and yield where bytecode belongs, which is not sent."""
-    pending = [top]
-    while pending:
-        where = pending.pop()
-        for name in sorted(os.listdir(os.path.join(base, where))):
-            path = os.path.join(where, name)
-            if name != _CACHE and _send_entry(base, path, out) is Entry.DIRECTORY:
-                pending.append(path)
-        yield os.path.join(where, _CACHE)
+class _Sender:
+    """Sends entries of the directory `base`, and counts them as the server does."""
 
+    def __init__(self, base: str, out: BinaryIO) -> None:
+        self._base = base
+        self._out = out
+        self._bytes = self._entries = self._names_bytes = 0
 
-def _send_entry(base: str, path: str, out: BinaryIO) -> Entry:
-    about = os.lstat(os.path.join(base, path))
-    kind = _KINDS.get(stat.S_IFMT(about.st_mode), Entry.OTHER)
-    target = os.readlink(os.path.join(base, path)) if kind is Entry.LINK else ""
-    size = about.st_size if kind is Entry.FILE else 0
-    out.write(
-        record(
-            kind,
-            os.fsencode(path),
-            target=os.fsencode(target),
-            executable=bool(about.st_mode & 0o100),
-            size=size,
+    def send_tree(self, top: str) -> Iterator[str]:
+        """Send what lies below `top`, and yield where bytecode belongs, which is not sent."""
+        pending = [top]
+        while pending:
+            where = pending.pop()
+            for name in sorted(os.listdir(os.path.join(self._base, where))):
+                path = os.path.join(where, name)
+                if name == _CACHE or name.endswith(UNFINISHED):
+                    continue
+                if self.send_entry(path) is Entry.DIRECTORY:
+                    pending.append(path)
+            yield os.path.join(where, _CACHE)
+
+    def send_entry(self, path: str) -> Entry:
+        """Send one entry; return its kind."""
+        about = os.lstat(os.path.join(self._base, path))
+        kind = _KINDS.get(stat.S_IFMT(about.st_mode), Entry.OTHER)
+        target = os.readlink(os.path.join(self._base, path)) if kind is Entry.LINK else ""
+        size = about.st_size if kind is Entry.FILE else 0
+        name, to = os.fsencode(path), os.fsencode(target)
+        executable = bool(about.st_mode & 0o100)
+        self._out.write(record(kind, name, target=to, executable=executable, size=size))
+        if size:
+            with open(os.path.join(self._base, path), "rb") as file:
+                shutil.copyfileobj(file, self._out, _CHUNK)
+        self._entries += 1
+        self._names_bytes += len(name) + len(to)
+        self._bytes += disk_bytes(size) + len(name) + len(to)
+        return kind
+
+    def has_room(self, cache: str, limit_bytes: int) -> bool:
+        """Return True if the directory `cache` may be sent on top of what was."""
+        sizes, names_bytes = [0], len(os.fsencode(cache))
+        top = os.path.join(self._base, cache)
+        for where, directories, names in os.walk(top) if not os.path.islink(top) else ():
+            paths = [os.path.join(where, name) for name in directories + names]
+            sizes += [os.lstat(path).st_size for path in paths]
+            names_bytes += sum(len(os.fsencode(path)) for path in paths)
+        return (
+            self._bytes + sum(map(disk_bytes, sizes)) + names_bytes <= limit_bytes
+            and self._entries + len(sizes) <= MAX_ENTRIES
+            and self._names_bytes + names_bytes <= MAX_NAMES_BYTES
         )
-    )
-    if size:
-        with open(os.path.join(base, path), "rb") as file:
-            shutil.copyfileobj(file, out, _CHUNK)
-    return kind
 
 
 def main() -> int:
@@ -229,7 +262,7 @@ def main() -> int:
         look(work["requirements"][0])
         return 0
     if work["do"] == "send":
-        send(base)
+        send(base, work["limit_bytes"])
         return 0
     return install(base, work)
 

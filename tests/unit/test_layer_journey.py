@@ -36,8 +36,8 @@ def base(tmp_path: Path) -> Path:
     return base
 
 
-def send(base: Path) -> bytes:
-    work = {"do": "send", "base": str(base)}
+def send(base: Path, limit_bytes: int = 1 << 20) -> bytes:
+    work = {"do": "send", "base": str(base), "limit_bytes": limit_bytes}
     sender = [sys.executable, "-IS", "-c", program("pip_install"), json.dumps(work)]
     return subprocess.run(sender, stdout=subprocess.PIPE, check=True).stdout
 
@@ -120,11 +120,36 @@ def test_what_is_not_compiled_in_time_is_sent_as_it_is(base: Path) -> None:
     late = program("pip_install").replace("BUDGET_S = 30.0", "BUDGET_S = -1.0")
     assert late != program("pip_install")
     (base / "lib" / "slow.py").write_text("x = [" + "1," * 1_000_000 + "]\n")
-    work = {"do": "send", "base": str(base)}
+    work = {"do": "send", "base": str(base), "limit_bytes": 1 << 30}
     sender = [sys.executable, "-IS", "-c", late, json.dumps(work)]
     sent = subprocess.run(sender, stdout=subprocess.PIPE, check=True, timeout=60).stdout
     assert b"lib/slow.py" in sent
     assert b"slow.cpython" not in sent
+
+
+def test_a_source_that_takes_too_much_to_compile_is_sent_as_it_is_and_the_others_compiled(
+    base: Path,
+) -> None:
+    (base / "lib" / "large.py").write_text("x = [" + "1," * 4_000_000 + "]\n")
+    (base / "lib" / "warns.py").write_text("x = ['\\d']\n" * 1000)
+    work = {"do": "send", "base": str(base), "limit_bytes": 1 << 30}
+    sender = [sys.executable, "-IS", "-c", program("pip_install"), json.dumps(work)]
+    sent = subprocess.run(sender, capture_output=True, check=True, timeout=60)
+    assert b"lib/large.py" in sent.stdout
+    assert b"large.cpython" not in sent.stdout
+    assert b"warns.cpython" in sent.stdout
+    assert sent.stderr == b""
+
+
+def test_bytecode_that_would_be_over_the_limit_is_left_out(base: Path) -> None:
+    (base / "lib" / "package" / "__pycache__").mkdir()
+    (base / "lib" / "package" / "__pycache__" / "killed.cpython-313.pyc.new").write_bytes(b"x")
+    whole = inspect(send(base), base)
+    assert b"/__pycache__/__init__." in whole
+    assert b".pyc.new" not in whole
+    half = inspect(send(base, 450_000), base)
+    assert b"lib/package/__init__.py" in half
+    assert b"/package/__pycache__" not in half
 
 
 def test_bytecode_that_a_wheel_brings_along_is_sent_too(base: Path) -> None:
