@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case "doctor":
             return doctor_command(as_json=options.json)
         case "advise":
-            return advise_command(options.source, options.window, options.key, as_json=options.json)
+            return advise_command(
+                options.sources, options.window, options.key, as_json=options.json
+            )
         case _:
             parser.print_help()
             return 0
@@ -57,9 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print findings for machines")
     advise = commands.add_parser("advise", help="say which settings to change, and why")
     advise.add_argument(
-        "source",
+        "sources",
+        metavar="source",
+        nargs="+",
         help="a server's /metrics (URL, or file, or - for standard input), the URL of a "
-        "Prometheus that scrapes it, a trace (CSV), or the server's log",
+        "Prometheus that scrapes it, a trace (CSV), or the server's log; several are taken "
+        "together, as servers with the same settings",
     )
     advise.add_argument("--window", default="7d", help="of Prometheus, such as 12h; 7d by default")
     advise.add_argument(
@@ -127,18 +132,18 @@ def doctor_command(*, as_json: bool) -> int:
     return status
 
 
-def advise_command(source: str, window: str, key: str, *, as_json: bool) -> int:
-    """Print advice on the settings."""
-    from pgexec.advise.advice import advise, render, render_json
+def advise_command(sources: Sequence[str], window: str, key: str, *, as_json: bool) -> int:
+    """Print advice on the settings, which all sources must have in common."""
+    from pgexec.advise.advice import DifferentError, advise, render, render_json, together
     from pgexec.advise.sources import SourceError, evidence_of
     from pgexec.settings import SettingsError, load_settings
 
     try:
         settings, _ = load_settings()
-        advice = advise(evidence_of(source, window, settings, key))
+        advice = advise(together([evidence_of(one, window, settings, key) for one in sources]))
     except SettingsError as error:
         return _fail(EXIT_MISCONFIGURED, str(error))
-    except SourceError as error:
+    except (SourceError, DifferentError) as error:
         return _fail(EXIT_FAILED, str(error))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

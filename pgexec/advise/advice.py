@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pool.sizing.demand import COLD_SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ENOUGH = 100
 """With fewer leases than this, there is no advice."""
@@ -81,6 +81,49 @@ class Advice:
     def enough(self) -> bool:
         """True if there were enough leases for advice."""
         return self.leases >= ENOUGH
+
+
+_OF_ALL = ("min_idle", "max_containers", "autoscale", "max_uses", "memory_limit")
+_SUMS = ("leases", "waited", "refused", "worn_out", "runs", "out_of_memory")
+
+
+class DifferentError(Exception):
+    """Servers have different settings, so that no advice fits all of them."""
+
+
+def together(seen: Sequence[Evidence]) -> Evidence:
+    """Return the evidence of several servers as if it were of one; its advice is for each of them.
+
+    `seen` has at least one. Raises `DifferentError` if their settings differ.
+    """
+    first = seen[0]
+    for name in _OF_ALL:
+        if len(values := {getattr(one, name) for one in seen}) > 1:
+            many = " and ".join(map(str, sorted(values)))
+            raise DifferentError(f"the servers differ in {name} ({many}): ask for each alone")
+    by_leases = [one.leases for one in seen]
+    return replace(
+        first,
+        **{name: sum(getattr(one, name) for one in seen) for name in _SUMS},
+        mean_wait_s=_mean([one.mean_wait_s for one in seen], by_leases),
+        start_s=_mean([one.start_s for one in seen], by_leases),
+        held_s=_mean([one.held_s for one in seen], [one.runs for one in seen]),
+        levels=_all([one.levels for one in seen]),
+        rises=_all([one.rises for one in seen]),
+        peaks=_all([one.peaks for one in seen]),
+    )
+
+
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    total = sum(weights)
+    if not total:
+        return values[0]
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / total
+
+
+def _all(counts: Sequence[Counts]) -> Counts:
+    bounds = sorted({bound for one in counts for bound in one})
+    return {bound: sum(one.get(bound, 0.0) for one in counts) for bound in bounds}
 
 
 def advise(seen: Evidence) -> Advice:

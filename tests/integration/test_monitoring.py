@@ -40,11 +40,11 @@ _ALERT_ROW = re.compile(r"^\| `(Pgexec\w+)` \|", re.MULTILINE)
 
 
 class Prometheus:
-    """A Prometheus of the test's own, with the repository's configuration but for the address."""
+    """A Prometheus of the test's own, with the repository's configuration but for the addresses."""
 
-    def __init__(self, directory: Path, target: int) -> None:
+    def __init__(self, directory: Path, *targets: int) -> None:
         self.directory = directory
-        self.target = target
+        self.targets = [f"127.0.0.1:{port}" for port in targets]
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.port = int(listener.getsockname()[1])
@@ -54,7 +54,7 @@ class Prometheus:
         program = tool("prometheus")
         shutil.copytree(RULES, self.directory)
         config = self.directory / "prometheus.yml"
-        text = config.read_text().replace("localhost:8080", f"127.0.0.1:{self.target}")
+        text = config.read_text().replace("localhost:8080", '", "'.join(self.targets))
         config.write_text(text.replace("_interval: 15s", "_interval: 1s"))
         with (self.directory / "log").open("wb") as log:
             self.process = subprocess.Popen(
@@ -97,13 +97,13 @@ class Prometheus:
         return float(result[0]["value"][1]) if result else None
 
     async def scrapes(self) -> None:
-        """Wait until it has scraped the server."""
+        """Wait until it has scraped every server."""
 
         async def is_up() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, (self.directory / "log").read_text()
             try:
-                return await self.value('up{job="pgexec"}') == 1
+                return await self.value('sum(up{job="pgexec"})') == len(self.targets)
             except (OSError, ContentTypeError):  # it does not listen, or only says to wait
                 return False
 

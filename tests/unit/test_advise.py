@@ -14,7 +14,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pgexec.__main__ import main
-from pgexec.advise.advice import Evidence, advise, least, render, render_json
+from pgexec.advise.advice import (
+    DifferentError,
+    Evidence,
+    advise,
+    least,
+    render,
+    render_json,
+    together,
+)
 from pgexec.advise.sources import SourceError, evidence_of, in_text, of_metrics, of_trace
 from pgexec.advise.traces import Request, TraceError, read_trace
 from pgexec.settings import Settings
@@ -57,6 +65,27 @@ def advised(**changes: object) -> dict[str, str]:
 def test_a_pool_that_fits_is_left_alone() -> None:
     assert advised() == {}
     assert render(advise(CALM)).endswith("Nothing to change")
+
+
+def test_servers_that_are_alike_are_advised_as_one() -> None:
+    calm, busy = (
+        CALM,
+        replace(
+            CALM, leases=3000, waited=400, mean_wait_s=0.04, runs=3000, held_s=0.1, rises={7: 4000}
+        ),
+    )
+    both = together([calm, busy])
+    assert (both.leases, both.waited, both.runs) == (4000, 400, 4000)
+    assert (both.mean_wait_s, both.held_s) == pytest.approx((0.03, 0.2))
+    assert both.rises == {1: 900, 4: 100, 7: 4000}
+    assert both.levels == {1: 1000, 4: 960, 6: 40}
+    assert [change.advised for change in advise(both).changes] == ["7"]
+    assert together([calm]) == calm
+
+
+def test_servers_that_differ_are_not_advised_as_one() -> None:
+    with pytest.raises(DifferentError, match=r"differ in max_uses \(1 and 100\)"):
+        together([CALM, replace(CALM, max_uses=1)])
 
 
 def test_min_idle_covers_all_but_one_arrival_in_a_hundred() -> None:
