@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pgexec.settings import profiles
 from pool.engine.egress import make_rules, own_addresses, own_resolvers
+from pool.engine.gvisor import is_gvisor
 from pool.engine.image import prepare
 from pool.engine.ownership import labels
 from pool.engine.sources import bootstrap_command
@@ -38,7 +39,7 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
     if "egress" in (network, settings.dependency_network):
         await engine.ensure_network(NETWORK, LABEL)
     if network == "egress":
-        network = NETWORK
+        network = _egress_network(settings)
     await engine.ensure_volume(settings.dependency_volume, LABEL)
     rules = egress_rules(settings)
     script = PYTHON.script(settings.root_dir, settings.code_file_name)
@@ -78,6 +79,15 @@ def egress_rules(settings: Settings) -> EgressRules | None:
     return _rules(settings) if settings.network == "egress" else None
 
 
+def _egress_network(settings: Settings) -> str:
+    """Return the engine's network for `egress`.
+
+    On a network of our own, Docker's resolver listens where gVisor does not look: on the machine's
+    side of the container. On the default one, the container asks the engine's own resolvers.
+    """
+    return "bridge" if is_gvisor(settings.runtime) else NETWORK
+
+
 def _rules(settings: Settings) -> EgressRules:
     return make_rules(settings.network_allow, own_addresses(), own_resolvers())
 
@@ -85,7 +95,7 @@ def _rules(settings: Settings) -> EgressRules:
 def installer_network(settings: Settings) -> tuple[str, Mapping[str, object] | None]:
     """Return the installers' own network and its guard; `""` means the snippets' network."""
     if settings.dependency_network == "egress":
-        return NETWORK, _rules(settings).document()
+        return _egress_network(settings), _rules(settings).document()
     return settings.dependency_network, None
 
 

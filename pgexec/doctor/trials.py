@@ -222,8 +222,8 @@ async def guard(sandbox: Sandbox) -> Observation:
     strength = str(sandbox.container.runner.get("guard") or "no guard")
     addresses = [_within(text) for text in rules.blocked]
     found = await _trespass(sandbox, [METADATA, *addresses], rules.allowed)
-    if found.through:
-        through = sorted(found.through, key=lambda way: "answered" not in way)
+    if ways := _arrived(strength, found.through):
+        through = sorted(ways, key=lambda way: "answered" not in way)
         more = f" and {len(through) - SHOWN} more" if len(through) > SHOWN else ""
         return fail(
             f"{strength}: not refused: {', '.join(through[:SHOWN])}{more}",
@@ -247,6 +247,7 @@ async def metadata(sandbox: Sandbox) -> Observation:
     through = [way for way in found.through if way.startswith(f"{METADATA} ")]
     if rules is None:  # without a guard nothing refuses it, so only an answer counts
         through = [way for way in through if "answered" in way]
+    through = _arrived(str(sandbox.container.runner.get("guard")), through)
     if through:
         return fail(
             f"not refused: {', '.join(through[:SHOWN])}",
@@ -317,6 +318,11 @@ async def _trespass(
             [*allowed],
             may_leave=_NEIGHBOURS,
         )
+
+
+def _arrived(strength: str, ways: Sequence[str]) -> list[str]:
+    """Return the ways that count as through: gVisor's filter drops packets without an error."""
+    return [way for way in ways if "answered" in way or strength != "filter"]
 
 
 def _networkless(sandbox: Sandbox) -> Observation:

@@ -20,3 +20,10 @@ def is_gvisor(runtime: str) -> bool:
 def engine_pids(runtime: str, pids: int) -> int:
     """Return the limit that the engine is to set where a container may have `pids` processes."""
     return _THREADS_A_PROCESS * pids + _OWN_THREADS if is_gvisor(runtime) else pids
+
+
+def guard_capabilities(runtime: str, plan: object) -> tuple[str, ...]:
+    """Return what the runner needs for `plan` while it boots; `pool/inside/guard.py` drops it."""
+    if plan is None:
+        return ()
+    return ("NET_ADMIN", "SETPCAP", *(["NET_RAW"] if is_gvisor(runtime) else []))

@@ -34,8 +34,6 @@ LAYERS_DIR = "/opt/layers"
 CA_BUNDLE = f"{RUNNER_DIR}/ca.pem"
 
 CAPABILITIES = ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER")
-GUARD_CAPABILITIES = ("NET_ADMIN", "SETPCAP")
-"""The runner has these while it boots; then `pool/inside/guard.py` drops them."""
 
 # A run could leave state for the next one in System V IPC or in message queues. A closed
 # connection in TIME_WAIT would keep its port, and show its peer, for a minute. TCP would remember
@@ -378,7 +376,7 @@ def _host_config(spec: ContainerSpec, mounts: Mapping[str, str]) -> dict[str, ob
         "IpcMode": "none",  # a namespace of its own, and /dev/shm is ours to mount
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
-        "CapAdd": [*CAPABILITIES, *(GUARD_CAPABILITIES if spec.guard else ())],
+        "CapAdd": [*CAPABILITIES, *gvisor.guard_capabilities(spec.runtime, spec.guard)],
         "SecurityOpt": [
             "no-new-privileges",
             *([f"seccomp={seccomp.profile(spec.machine)}"] if spec.seccomp else []),

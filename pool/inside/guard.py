@@ -21,6 +21,7 @@ import os
 import struct
 from typing import Tuple
 
+from pool.inside import packet_filter
 from pool.inside.callbacks import ctypes
 from pool.inside.resolvers import resolvers
 
@@ -45,7 +46,8 @@ _ANY_PROTOCOL = 0
 _TRANSPORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 _UNLIMITED = b"\xff" * 32 + bytes(32)
 
-_CAP_SETPCAP, _CAP_NET_ADMIN = 8, 12
+_CAP_SETPCAP, _CAP_NET_ADMIN, _CAP_NET_RAW = 8, 12, 13
+_GUARDS_OWN = (_CAP_NET_ADMIN, _CAP_NET_RAW, _CAP_SETPCAP)
 _PR_CAPBSET_DROP = 24
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -53,11 +55,16 @@ Network = Tuple[int, bytes, int]
 """Address family, address, prefix length."""
 
 
+class Unguarded(Exception):  # noqa: N818 - a fact about the runtime
+    """The guard cannot close this container's network; the text gives a remedy."""
+
+
 def close_off(plan: dict[str, list[str]]) -> str:
     """Set routes and policies, and drop the capabilities that this needs. Raises `OSError`.
 
     `plan` has the `blocked` networks, the `allowed` exceptions, and the addresses of `resolvers`,
-    on which port 53 alone is open. Returns `policies`, or `routes` if the kernel has no IPsec.
+    on which port 53 alone is open. Returns `policies`, or `routes` if the kernel has no IPsec, or
+    `filter` in gVisor. Raises `Unguarded` if gVisor was not started as the filter needs it.
     """
     named = resolvers()
     if named is not None:  # the engine's word counts before the server's guess
@@ -69,6 +76,10 @@ def close_off(plan: dict[str, list[str]]) -> str:
         for network in map(_parse, plan["blocked"])
         if network[0] == socket.AF_INET or has_ipv6
     ]
+    if packet_filter.is_gvisor():
+        _filter(plan, [*blocked, *subnets], has_ipv6=has_ipv6)
+        _drop_capabilities()
+        return "filter"
     _set_routes(plan, blocked, gateway, subnets)
     own = subnets if gateway is None else [*subnets, (socket.AF_INET, gateway, _WHOLE)]
     # A second policy for the same network would replace the first: an allowed one would be blocked.
@@ -87,6 +98,19 @@ def close_off(plan: dict[str, list[str]]) -> str:
         strength = "policies"
     _drop_capabilities()
     return strength
+
+
+def _filter(plan: dict[str, list[str]], blocked: list[Network], *, has_ipv6: bool) -> None:
+    if has_ipv6:
+        raise Unguarded("the network guard knows no IPv6 in gVisor: set PGEXEC_NETWORK=none")
+    servers = list(map(socket.inet_aton, plan["resolvers"]))
+    try:
+        packet_filter.close_off(servers, map(_parse, plan["allowed"]), blocked)
+    except PermissionError as error:
+        raise Unguarded(
+            "the network guard needs gVisor's packet filter: register runsc with --net-raw among "
+            "its runtimeArgs (the guard drops that right again), or set PGEXEC_NETWORK=none"
+        ) from error
 
 
 def _set_routes(
@@ -247,14 +271,14 @@ def _request(kernel: socket.socket, kind: int, body: bytes) -> None:
 def _drop_capabilities() -> None:
     """Drop the capabilities that only the guard needs, for ever: from the bounding set, too."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for capability in (_CAP_NET_ADMIN, _CAP_SETPCAP):
+    for capability in _GUARDS_OWN:
         if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "cannot drop from the bounding set")
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     sets = ctypes.create_string_buffer(24)
     if libc.capget(header, sets) != 0:
         raise OSError(ctypes.get_errno(), "capget")
-    lost = ~(1 << _CAP_NET_ADMIN | 1 << _CAP_SETPCAP) & 0xFFFFFFFF
+    lost = ~sum(1 << capability for capability in _GUARDS_OWN) & 0xFFFFFFFF
     words = struct.unpack("=6I", sets.raw)
     kept = [*(word & lost for word in words[:3]), *words[3:]]  # the lower words come first
     if libc.capset(header, struct.pack("=6I", *kept)) != 0:

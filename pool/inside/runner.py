@@ -25,7 +25,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import TypedDict
+from typing import NoReturn, TypedDict
 
 from pool.inside import (
     at_fork,
@@ -166,7 +166,10 @@ class Runner:
 
     def serve(self) -> None:
         """Serve jobs for ever. Returns only in a forked child, once its script is written."""
-        guarded = guard.close_off(self.guard) if self.guard else ""
+        try:
+            guarded = guard.close_off(self.guard) if self.guard else ""
+        except guard.Unguarded as error:
+            self.refuse(str(error))
         self.guard = None  # each child would have the host's addresses in its memory
         if self.sealed:
             self.see_sealed()
@@ -235,7 +238,7 @@ class Runner:
                 "does this to containers of crun; use runc, or start the engine without AppArmor"
             )
 
-    def refuse(self, sentence: str) -> None:
+    def refuse(self, sentence: str) -> NoReturn:
         """Send REFUSED with `sentence`, the reason, and end the container."""
         self.outbox.send(encode(Kind.REFUSED, sentence.encode("utf-8", "replace")))
         os._exit(0)

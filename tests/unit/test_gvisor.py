@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any, cast
 
 import pytest
 
+from pgexec.backend.spec import installer_network
+from pgexec.doctor import trials
+from pgexec.settings import Settings
 from pool.container import Container
-from pool.engine.gvisor import is_gvisor
+from pool.engine.gvisor import guard_capabilities, is_gvisor
 from pool.engine.spec import ContainerSpec, Limits, create_document, volume_document
 from pool.errors import ContainerLost
-from pool.inside import cgroup
+from pool.inside import cgroup, guard, packet_filter
 from pool.inside.child import Child
 from pool.job import Job, Status
 from tests.unit.fake_engine import FakeEngine
@@ -47,6 +51,99 @@ def test_the_engine_leaves_room_for_its_threads_and_its_own_kernel_counts_proces
     assert in_gvisor["HostConfig"]["PidsLimit"] > 4 * 65
     runner = next(one for one in in_gvisor["Env"] if one.startswith("PGEXEC_RUNNER="))
     assert json.loads(runner.partition("=")[2])["pids"] == 65
+
+
+def test_the_guard_gets_the_right_to_filter_packets() -> None:
+    assert guard_capabilities("", {}) == ("NET_ADMIN", "SETPCAP")
+    assert guard_capabilities("runsc", {}) == ("NET_ADMIN", "SETPCAP", "NET_RAW")
+    assert guard_capabilities("runsc", None) == ()
+
+
+class Table:
+    """Stands for a raw socket, and keeps the table that it is given."""
+
+    def __init__(self, *_: int) -> None:
+        self.table = b""
+        tables.append(self)
+
+    def setsockopt(self, level: int, option: int, table: bytes) -> None:
+        assert (level, option) == (0, 64)
+        self.table = table
+
+    def close(self) -> None:
+        pass
+
+
+tables: list[Table] = []
+
+
+def rules_of(table: bytes) -> list[tuple[str, int, int]]:
+    """Return network, protocol and verdict of each rule, in order; check the offsets."""
+    _, _, count, size, *starts, _, _ = packet_filter._HEAD.unpack_from(table)
+    entries = table[packet_filter._HEAD.size :]
+    assert len(entries) == size
+    found: list[tuple[str, int, int]] = []
+    at, places = 0, []
+    while at < size:
+        entry = packet_filter._ENTRY.unpack_from(entries, at)
+        address, mask, protocol, target, length = (entry[place] for place in (1, 3, 4, 8, 9))
+        verdict = packet_filter._TARGET.unpack_from(entries, at + target)[3]
+        bits = int.from_bytes(mask, "big").bit_count()
+        network = ipaddress.ip_network((address, bits))
+        places.append(at)
+        found.append((str(network), protocol, verdict))
+        at += length
+    assert len(found) == count
+    assert starts[1:4] == places[:3], "input, forward, output"
+    assert starts[6:9] == [*places[:2], places[-2]], "their policies"
+    return found
+
+
+def test_what_is_allowed_comes_before_what_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables.clear()
+    monkeypatch.setattr("_socket.socket", Table)
+    ten, one = (2, b"\x0a\1\2\3", 8), (2, b"\x0a\0\0\5", 32)
+    packet_filter.close_off([b"\x0a\0\0\x35"], [one], [ten, (10, bytes(16), 8)])
+    assert rules_of(tables[0].table)[2:-2] == [
+        ("10.0.0.53/32", 17, -2),
+        ("10.0.0.53/32", 6, -2),
+        ("10.0.0.5/32", 0, -2),
+        ("10.0.0.0/8", 0, -1),
+    ]
+
+
+@pytest.mark.parametrize(("has_ipv6", "remedy"), [(False, "--net-raw"), (True, "IPv6")])
+def test_a_network_that_cannot_be_closed_is_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+    has_ipv6: bool,  # noqa: FBT001
+    remedy: str,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    plan: dict[str, list[str]] = {"blocked": [], "allowed": [], "resolvers": []}
+    monkeypatch.setattr(packet_filter, "is_gvisor", lambda: True)
+    monkeypatch.setattr(packet_filter, "close_off", refuse)
+    monkeypatch.setattr(guard, "_has_ipv6", lambda: has_ipv6)
+    monkeypatch.setattr(guard, "_look_around", lambda: (None, []))
+    with pytest.raises(guard.Unguarded, match=f"{remedy}.*PGEXEC_NETWORK=none"):
+        guard.close_off(plan)
+
+
+@pytest.mark.parametrize(("strength", "counts"), [("filter", False), ("routes", True)])
+def test_a_packet_that_was_sent_counts_where_no_filter_drops_it(
+    strength: str,
+    counts: bool,  # noqa: FBT001
+) -> None:
+    sent, answered = "10.0.0.1 by UDP (sent)", "10.0.0.1 by TCP (answered)"
+    assert (sent in trials._arrived(strength, [sent, answered])) is counts
+    assert answered in trials._arrived(strength, [sent, answered])
+
+
+def test_egress_is_the_engine_s_default_network_whose_resolvers_it_can_ask() -> None:
+    for runtime, network in (("runsc", "bridge"), ("", "pgexec-egress")):
+        settings = Settings.of(runtime=runtime, dependency_network="egress")
+        assert installer_network(settings)[0] == network
 
 
 def test_the_container_of_dependencies_is_not_in_it() -> None:
