@@ -105,6 +105,8 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         pools,
         backend.dependencies,
         output_limit_bytes=settings.output_limit,
+        collect_limit_bytes=settings.collect_limit,
+        files_max=settings.files_max,
     )
     tracer = _tracer()
     app = make_app(settings, service, metrics, tracer)

@@ -16,6 +16,7 @@ MAX_DEPENDENCIES = 64
 MAX_REQUIREMENT_CHARS = 256
 MAX_USER_CHARS = 128
 MAX_ARGUMENTS = MAX_VARIABLES = 500
+MAX_PATTERNS = 64
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -101,6 +102,14 @@ class RunRequest(BaseModel):
         int | None,
         Field(description="How much the snippet may write; the server's limit by default."),
     ] = None
+    collect: Annotated[
+        list[str],
+        Field(
+            max_length=MAX_PATTERNS,
+            description="Patterns of files to return, relative to the code's directory: *, ? and "
+            "[abc] within a name, ** for any directories.",
+        ),
+    ] = []
     memory_limit_bytes: Annotated[
         int | None,
         Field(
@@ -122,6 +131,22 @@ class RunRequest(BaseModel):
             "that PGEXEC_TRUSTED_KEYS names. Each user is a tenant of his own."
         ),
     ] = None
+
+
+class CollectedFile(BaseModel):
+    """A file that the run has made or changed, and the request has asked for."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(description="Its path; bytes that are no UTF-8 as \\xff.")]
+    size_bytes: Count
+    content: Annotated[
+        str, Field(description="Not there in a stream's result, nor where omitted is.")
+    ] = ""
+    encoding: Annotated[
+        Literal["utf8", "base64"], Field(description="What the content is written in.")
+    ] = "utf8"
+    omitted: Annotated[str, Field(description="Why there is no content.")] = ""
 
 
 class RunResult(BaseModel):
@@ -146,6 +171,13 @@ class RunResult(BaseModel):
     cpu_s: Annotated[float, Field(ge=0)]
     peak_memory_bytes: Annotated[int, Field(ge=0)]
     truncated: Annotated[bool, Field(description="Whether the limit on output was reached.")]
+    files: Annotated[
+        list[CollectedFile],
+        Field(description="Sorted by name; only there where the request has collect."),
+    ] = []
+    files_omitted: Annotated[
+        str, Field(description="Why some files are not in the list; only there where some are not.")
+    ] = ""
 
 
 class Refusal(BaseModel):

@@ -126,10 +126,14 @@ class PoolService:
         dependencies: Dependencies,
         *,
         output_limit_bytes: int,
+        collect_limit_bytes: int = 16 << 20,
+        files_max: int = 100,
     ) -> None:
         self._pools = pools
         self._dependencies = dependencies
         self._output_limit_bytes = output_limit_bytes
+        self._collect_limit_bytes = collect_limit_bytes
+        self._files_max = files_max
 
     async def run(
         self,
@@ -147,6 +151,9 @@ class PoolService:
             output_limit_bytes=request.output_limit_bytes or self._output_limit_bytes,
             cpu_time_s=request.cpu_time_s,
             memory_limit_bytes=request.memory_limit_bytes,
+            collect=request.collect,
+            collect_limit_bytes=self._collect_limit_bytes,
+            collect_max=self._files_max,
             files=[InputFile(file.name, file.data) for file in request.files],
             args=tuple(arg.encode() for arg in request.args),
             env={name.encode(): value.encode() for name, value in request.env.items()},

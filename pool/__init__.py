@@ -52,7 +52,7 @@ from pool.errors import (
     RunnerProtocolError,
     TenantSaturated,
 )
-from pool.job import InputFile, Job, Result, Status
+from pool.job import InputFile, Job, OutputFile, Result, Status
 from pool.lease import Launcher, Lease
 from pool.manager import PoolManager
 from pool.observer import Observer, Snapshot
@@ -72,6 +72,7 @@ __all__ = [
     "LeaseTimeout",
     "NoRoom",
     "Observer",
+    "OutputFile",
     "PoolClosed",
     "PoolConfig",
     "PoolError",

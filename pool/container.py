@@ -6,10 +6,12 @@ import asyncio
 import json
 import signal
 import time
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from pool.ceiling import Ceiling
+from pool.collected import Collected
 from pool.engine.cleanup import see_through, until_removed
 from pool.errors import (
     ContainerLost,
@@ -81,6 +83,7 @@ class Container:
         self._run = 0
         self._output = _NOTHING
         self._room = 0
+        self._collected: Collected | None = None
         self._answer: asyncio.Future[Exit] | None = None
         self._report: asyncio.Future[ResetReport] | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -150,7 +153,8 @@ class Container:
         self._report = loop.create_future()
         self._answer = loop.create_future()
         layer, strings = job.layer.encode(), _strings(job)
-        heads = [_head(file) for file in job.files]
+        heads, collect = [_head(file) for file in job.files], _collect(job)
+        self._collected = Collected(job) if job.collect else None
         header = JobHeader(
             self._run,
             max(1, round(job.timeout_s * 1000)),
@@ -164,12 +168,16 @@ class Container:
             0 if job.cpu_time_s is None else max(1, round(job.cpu_time_s * 1000)),
             job.memory_limit_bytes or 0,
             sum(map(len, heads)) + sum(len(file.content) for file in job.files),
+            len(collect),
+            job.collect_limit_bytes,
+            job.collect_max,
         )
-        wait_s = job.timeout_s + GRACE_S + (FILES_S if job.files else 0)
+        frame = encode_job(header, layer, job.code, job.stdin, strings, collect)
+        wait_s = job.timeout_s + GRACE_S + (FILES_S if job.files or job.collect else 0)
         began = time.time()
         try:
             async with asyncio.timeout(wait_s):
-                await self._stream.write(encode_job(header, layer, job.code, job.stdin, strings))
+                await self._stream.write(frame)
                 for head, file in zip(heads, job.files, strict=True):
                     await self._send(head, file.content)
                 ending = await self._answer
@@ -182,20 +190,18 @@ class Container:
             ending = self._starved(time.time() - began)
         finally:
             self._answer = None
+            collected, self._collected = self._collected, None
             # The reader's traceback keeps a destroyed container alive until the collector runs.
             # Without this line it would keep the last run's output alive, too.
             self._output = _NOTHING
-        if ending.ending is Ending.NO_ROOM:
-            if not job.files:
-                raise RunnerProtocolError("the runner has no room for files that nobody sent")
-            raise NoRoom("the files do not fit on the disk of a container")
-        if ending.ending is Ending.NO_LAYER:
-            if not layer:
-                raise RunnerProtocolError("the runner misses a layer that nobody asked for")
-            raise LayerMissing("the layer of dependencies is not there")
+        _see_that_it_ran(ending, job)
         if self._looks_starved(ending) and await self._ran_out_of_memory(began):
             ending = ending._replace(ending=Ending.MEMORY_LIMIT, oom_killed=True)
-        return output.result(self._ceiling.bound(ending, job.timeout_s + GRACE_S))
+        result = output.result(self._ceiling.bound(ending, job.timeout_s + GRACE_S))
+        if collected is None:
+            return result
+        files, omitted = collected.result()
+        return replace(result, files=files, files_omitted=omitted)
 
     async def _send(self, head: bytes, content: bytes | bytearray) -> None:
         """Send one file in pieces, none of which is copied."""
@@ -286,6 +292,10 @@ class Container:
             if not running or self._room < 0:
                 raise FrameError("output that no run asked for")
             self._output.add(kind, payload)
+        elif kind is Kind.FILES:
+            if not running or self._collected is None:
+                raise FrameError("files that no run asked for")
+            self._collected.add(payload)
         elif kind is Kind.EXIT:
             ending = decode_exit(payload)
             if self._answer is None or not running or ending.run != self._run:
@@ -296,13 +306,19 @@ class Container:
                 raise FrameError("a reset report that no run asked for")
             detail = payload.decode("utf-8", "replace")
             self._report.set_result(ResetReport(clean=kind is Kind.CLEAN, detail=detail))
-        elif kind is Kind.READY and not self._ready.done():
+        else:
+            self._on_first_frame(kind, payload)
+
+    def _on_first_frame(self, kind: Kind, payload: bytes) -> None:
+        if self._ready.done():
+            raise FrameError(f"{kind.name} out of turn")
+        if kind is Kind.READY:
             about = json.loads(payload)
             if not isinstance(about, dict):
                 raise FrameError("READY tells nothing about the runner")
             self.runner = about
             self._ready.set_result(None)
-        elif kind is Kind.REFUSED and not self._ready.done():
+        elif kind is Kind.REFUSED:
             raise PreimportRefused(" ".join(payload.decode("utf-8", "replace").split()))
         else:
             raise FrameError(f"{kind.name} out of turn")
@@ -325,6 +341,26 @@ def _strings(job: Job) -> bytes:
         return b""
     given = [*job.args, *(b"%b=%b" % variable for variable in job.env.items())]
     return b"".join(b"%b\0" % one for one in given)
+
+
+def _see_that_it_ran(ending: Exit, job: Job) -> None:
+    """Raise the error of a job that did not begin, if the runner says so and may say so."""
+    if ending.ending is Ending.NO_ROOM:
+        if not job.files:
+            raise RunnerProtocolError("the runner has no room for files that nobody sent")
+        raise NoRoom("the files do not fit on the disk of a container")
+    if ending.ending is Ending.NO_LAYER:
+        if not job.layer:
+            raise RunnerProtocolError("the runner misses a layer that nobody asked for")
+        raise LayerMissing("the layer of dependencies is not there")
+
+
+def _collect(job: Job) -> bytes:
+    """Return the part of a JOB that asks for files."""
+    if not job.collect:
+        return b""
+    names = "\0".join(file.name for file in job.files)
+    return ("\0".join(job.collect) + "\0\0" + names).encode()
 
 
 def _head(file: InputFile) -> bytes:

@@ -34,6 +34,16 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A file that a run has left; `content` is `None` if it was not read, `omitted` says why."""
+
+    name: str
+    size_bytes: int
+    content: bytes | bytearray | None
+    omitted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One snippet to run.
 
@@ -42,7 +52,8 @@ class Job:
     on the module path, or `""`. `args` are the snippet's `sys.argv[1:]`, `env` are variables to add
     to its environment; neither may hold a NUL. `cpu_time_s` bounds the processor time of all of its
     processes together, `memory_limit_bytes` their memory and what they write to files; `None` is no
-    bound but the container's. `files` are written before the run.
+    bound but the container's. `files` are written before the run. `collect` are patterns of the
+    files to return, at most `collect_max`, with contents of at most `collect_limit_bytes` together.
     """
 
     code: bytes
@@ -56,6 +67,9 @@ class Job:
     cpu_time_s: float | None = None
     memory_limit_bytes: int | None = None
     files: Sequence[InputFile] = ()
+    collect: Sequence[str] = ()
+    collect_limit_bytes: int = 16 << 20
+    collect_max: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +81,8 @@ class Result:
     of stdout again. `duration_s` and `cpu_s` are seconds. `peak_memory_bytes` is the largest
     resident set of one of the snippet's processes. `oom_killed` is true if one of them was killed
     for lack of memory. `exception` is the class of the exception that ended the script, or `""`.
+    `files` are those that the job asked for, sorted by name; `files_omitted` says why there are
+    more, or is `""`.
     """
 
     status: Status
@@ -82,6 +98,8 @@ class Result:
     turns: Sequence[int] = ()
     oom_killed: bool = False
     exception: str = ""
+    files: Sequence[OutputFile] = ()
+    files_omitted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

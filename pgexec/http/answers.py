@@ -81,9 +81,9 @@ def _in_parts(fields: Mapping[str, object]) -> Iterator[bytes]:
 
 def without_output(result: Result) -> Result:
     """Return a result without its output, which may be large."""
-    if len(result.data) <= LONG_BYTES:
+    if len(result.data) <= LONG_BYTES and not result.files:
         return result
-    return replace(result, data=b"", stdout=b"", stderr=b"", turns=())
+    return replace(result, data=b"", stdout=b"", stderr=b"", turns=(), files=())
 
 
 def _in_turns(result: Result) -> str:

@@ -7,24 +7,26 @@ held.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from pgexec.http.errors import JSON_HEADERS
+from pgexec.http.output_files import Base64
 from pgexec.http.record import GONE, RECORD, SENDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from pgexec.http.budget import Budget
 
 CHUNK_BYTES = 32 << 10
+Document = Sequence[bytes | Base64]
+"""A document of JSON in parts."""
 
 
-async def deliver(
-    request: web.Request, document: Sequence[bytes], budget: Budget
-) -> web.StreamResponse:
+async def deliver(request: web.Request, document: Document, budget: Budget) -> web.StreamResponse:
     """Send the parts of a JSON document as the answer, with status 200.
 
     If the client hangs up, or has to give way in the budget, the record notes it as gone.
@@ -50,14 +52,18 @@ def abort(request: web.Request) -> None:
         transport.abort()
 
 
-def cut(document: Sequence[bytes]) -> Iterator[memoryview]:
+def cut(document: Document) -> Iterator[memoryview]:
     """Yield the parts of a document in pieces of at most `CHUNK_BYTES`, without copying them."""
     for part in document:
+        if isinstance(part, Base64):
+            for piece in part.pieces(CHUNK_BYTES):
+                yield memoryview(piece)
+            continue
         whole = memoryview(part)
         for start in range(0, len(part), CHUNK_BYTES):
             yield whole[start : start + CHUNK_BYTES]
 
 
-def held_bytes(document: Sequence[bytes]) -> int:
+def held_bytes(document: Document) -> int:
     """Return the bytes of a document in memory; a part that is in it twice counts once."""
     return sum({id(part): len(part) for part in document}.values())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import binascii
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pgexec.http.errors import RequestError
 from pgexec.http.refusals import BAD, quote
 from pgexec.settings.sizes import format_size
+from pool.inside.patterns import matcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +60,20 @@ def _fault(name: str, script: str) -> str | None:
     elif name == script:
         fault = "has the name of the script, which holds 'code'"
     return fault
+
+
+def check_patterns(patterns: Sequence[str]) -> None:
+    """Refuse, by `RequestError` 400, patterns that could match no file below one directory."""
+    for pattern in patterns:
+        fault = _fault(pattern, "")
+        if fault is None:
+            try:
+                matcher([pattern])
+            except re.error as error:
+                fault = f"has a set that cannot be: {error.msg}"
+        if fault is not None:
+            sentence = f"pattern {quote(pattern)} of field 'collect' {fault}"
+            raise RequestError(BAD, "invalid_field", sentence)
 
 
 class Contents:

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from pgexec.contract import (
     MAX_REQUIREMENT_CHARS,
     MAX_USER_CHARS,
+    CollectedFile,
     InstallerLine,
     OutputText,
     QueuePlace,
@@ -47,6 +48,7 @@ _MODELS = (
     QueuePlace,
     InstallerLine,
     OutputText,
+    CollectedFile,
     ServerStatus,
 )
 _EVENTS: dict[str, type[BaseModel]] = {
@@ -54,6 +56,7 @@ _EVENTS: dict[str, type[BaseModel]] = {
     "install": InstallerLine,
     "stdout": OutputText,
     "stderr": OutputText,
+    "file": CollectedFile,
     "result": RunResult,
     "error": StreamRefusal,
 }

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pgexec.contract import MAX_REQUIREMENT_CHARS, MAX_USER_CHARS, RunRequest
 from pgexec.http.body import SMALL_BYTES, cut
 from pgexec.http.errors import RequestError
-from pgexec.http.files import Contents, check_names
+from pgexec.http.files import Contents, check_names, check_patterns
 from pgexec.http.refusals import BAD, bulk_refusal, quote, refusal
 from pgexec.http.surroundings import check_arguments, check_variables
 from pgexec.settings.profiles import DEFAULT
@@ -57,6 +57,7 @@ def parse_run(
     if request.stdin:
         _check_size("stdin", request.stdin, limits.stdin_limit_bytes)
     limits.check(request)
+    check_patterns(request.collect)
     check_arguments(request.args)
     check_variables(request.env)
     _check_user(request.user)

@@ -32,6 +32,7 @@ _EXPECTED = {
     "fresh": "true or false",
     "files": "a list of objects with a name and a content",
     "args": "a list of strings",
+    "collect": "a list of strings",
     "env": "an object of strings",
     "memory_limit_bytes": "a whole number above 0",
     "cpu_time_s": "a finite number above 0",

@@ -7,7 +7,7 @@ A new path is a new line of `ROUTES`. From it follow the application, `/openapi.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -28,7 +28,7 @@ from pgexec.http.answers import MANY_TURNS, describe, render_result, without_out
 from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.budget import Budget
 from pgexec.http.cors import allow_origins
-from pgexec.http.delivery import deliver
+from pgexec.http.delivery import Document, deliver
 from pgexec.http.errors import JSON_HEADERS, RequestError
 from pgexec.http.excerpt import parse_body
 from pgexec.http.limits import RequestLimits
@@ -42,6 +42,7 @@ from pgexec.http.openapi import (
     reference,
     text_answer,
 )
+from pgexec.http.output_files import list_files, render_files
 from pgexec.http.page import Page, make_page
 from pgexec.http.parsing import parse_run
 from pgexec.http.recent import Recent
@@ -140,16 +141,19 @@ async def respond(request: web.Request, wanted: RunRequest) -> web.StreamRespons
     if wants_events(", ".join(request.headers.getall("Accept", ()))):
         run = partial(answer, context, record, wanted)
         return await answer_with_events(request, run, context.answers)
-    document = await answer(context, record, wanted)
-    if len(document) > 1:
-        return await deliver(request, document, context.answers)
-    return web.Response(body=document[0], headers=JSON_HEADERS)
+    document, _ = await answer(context, record, wanted)
+    if len(document) == 1 and isinstance(whole := document[0], bytes):
+        return web.Response(body=whole, headers=JSON_HEADERS)
+    return await deliver(request, document, context.answers)
 
 
 async def answer(
     context: Context, record: Record, wanted: RunRequest, progress: Progress | None = None
-) -> tuple[bytes, ...]:
-    """Run a snippet and return the JSON document of its result, in parts."""
+) -> tuple[Document, Sequence[Document]]:
+    """Run a snippet; return the JSON document of its result, in parts, and those of its files.
+
+    If `progress` is told, the result has only the names of the files.
+    """
     record.language, timings = wanted.language, Timings()
     record.timings = timings
     limits = context.limits_of[wanted.language].of_run(wanted)
@@ -157,8 +161,14 @@ async def answer(
     record.result = without_output(result)
     sentence = describe(result, limits)
     if len(result.turns) > MANY_TURNS:
-        return await asyncio.to_thread(render_result, result, sentence)
-    return render_result(result, sentence)
+        document = await asyncio.to_thread(render_result, result, sentence)
+    else:
+        document = render_result(result, sentence)
+    if not wanted.collect:
+        return document, ()
+    files = await render_files(result)
+    listed = list_files(result, files if progress is None else None)
+    return (*document[:-1], document[-1][:-1], *listed, b"}"), files
 
 
 async def ping(_request: web.Request) -> web.Response:

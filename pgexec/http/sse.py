@@ -12,6 +12,7 @@ import asyncio
 import codecs
 from collections import deque
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import HttpVersion11, web
@@ -22,9 +23,10 @@ from pgexec.http.record import GONE, RECORD, SENDER
 from pool.inside.protocol import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from pgexec.http.budget import Budget, Held
+    from pgexec.http.delivery import Document
     from pgexec.service import Progress
 
 KEEPALIVE_S: Final = 15.0
@@ -80,9 +82,13 @@ def _quality(parameters: list[str]) -> float:
 
 
 async def answer_with_events(
-    request: web.Request, run: Callable[[Progress], Awaitable[tuple[bytes, ...]]], budget: Budget
+    request: web.Request,
+    run: Callable[[Progress], Awaitable[tuple[Document, Sequence[Document]]]],
+    budget: Budget,
 ) -> web.StreamResponse:
-    """Await `run`, send its progress as events, and at the end the JSON document that it returns.
+    """Await `run`, send its progress as events, and at the end the JSON documents that it returns.
+
+    These are the result, and the files, whose events come before it.
 
     The events that are still to be sent count in `budget`. An error before the first event is
     raised as it is; a later error is the last event.
@@ -91,13 +97,14 @@ async def answer_with_events(
         stream = EventStream(request, held)
         try:
             try:
-                stream.finish(b"result", await run(stream))
+                document, files = await run(stream)
+                stream.finish(*((b"file", file) for file in files), (b"result", document))
             except Exception as error:
                 if not stream.begun:
                     raise
                 problem = request[RECORD].fail(error)
                 request[RECORD].status = problem.status
-                stream.finish(b"error", (problem.event(),))
+                stream.finish((b"error", (problem.event(),)))
             await stream.sent()
         finally:
             stream.close()
@@ -148,9 +155,9 @@ class EventStream:
 
     # --- its end ------------------------------------------------------------------------------
 
-    def finish(self, name: bytes, document: tuple[bytes, ...]) -> None:
-        """Send the last event, whose document comes in parts."""
-        self._unsent.finish(name, document)
+    def finish(self, *events: tuple[bytes, Document]) -> None:
+        """Send the last events, whose documents come in parts."""
+        self._unsent.finish(*events)
         self._begin()
 
     async def sent(self) -> None:
@@ -241,10 +248,12 @@ class Unsent:
         self._told.append((name, document))
         self._told_bytes += len(document)
 
-    def finish(self, name: bytes, document: tuple[bytes, ...]) -> None:
-        """Add the last event; its document comes in parts."""
-        self._last = cut((b"event: %b\ndata: " % name, *document, b"\n\n"))
-        self._last_bytes = held_bytes(document)
+    def finish(self, *events: tuple[bytes, Document]) -> None:
+        """Add the last events; their documents come in parts."""
+        self._last = chain.from_iterable(
+            cut((b"event: %b\ndata: " % name, *document, b"\n\n")) for name, document in events
+        )
+        self._last_bytes = sum(held_bytes(document) for _, document in events)
 
     def take(self) -> bytes:
         """Return the next events, up to `CHUNK_BYTES` or a little more; the last one in pieces."""

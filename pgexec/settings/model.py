@@ -158,6 +158,7 @@ class Settings(BaseSettings):
 
     files_max: FileCount = 100
     files_limit: FilesSize = 16 << 20
+    collect_limit: FilesSize = 16 << 20
 
     install_timeout_s: Seconds = 120
     dependency_network: Annotated[
@@ -377,7 +378,7 @@ class Settings(BaseSettings):
 
         A tenant may have three quarters, which thus has room for one body of the largest size.
         """
-        return max(self.buffer_limit, 2 * self.body_limit)
+        return max(self.buffer_limit, 2 * self.body_limit, 2 * self.collect_limit)
 
     @property
     def exposed(self) -> bool:

@@ -136,7 +136,7 @@ _COUNTS = (
     "RAYON_NUM_THREADS",
 )
 
-_FRAME_SLACK_BYTES = 4096 + (256 << 10)  # the latter for arguments and variables
+_FRAME_SLACK_BYTES = 1 << 20  # for arguments, variables, patterns, and names of files
 _VOLUME_MEMORY_BYTES = 256 << 20
 _VOLUME_PIDS = 16
 

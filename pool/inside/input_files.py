@@ -38,8 +38,9 @@ class _Source:
 def write_all(fd: int, size: int, stamp_ns: int) -> bool:
     """Read `size` bytes of files from PID 1 and write them. Returns False if they do not fit.
 
-    The nth file gets the modification time `stamp_ns` + n: if it still has that after the run, the
-    run has not changed it. No process of the run exists yet, so nothing can come between.
+    The first file gets the modification time `stamp_ns`, the next one a nanosecond more, and so on:
+    if it still has that after the run, the run has not changed it. No process of the run exists
+    yet, so nothing can come between.
     """
     source = _Source(fd, size)
     try:

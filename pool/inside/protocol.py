@@ -26,6 +26,7 @@ class Kind(IntEnum):
     CLEAN = 20
     DIRTY = 21
     REFUSED = 22
+    FILES = 23
 
 
 class Ending(IntEnum):
@@ -41,6 +42,16 @@ class Ending(IntEnum):
     NO_ROOM = 7
 
 
+class Found(IntEnum):
+    """What the FILES of a run say next: a file, or the end. See `FOUND`."""
+
+    CONTENT = 0
+    OVER_LIMIT = 1
+    UNREADABLE = 2
+    END = 3
+    CUT_SHORT = 4
+
+
 class FrameError(ValueError):
     """The bytes on the stream are not frames of this protocol."""
 
@@ -54,7 +65,10 @@ class JobHeader(NamedTuple):
     first `args` arguments of the snippet, then variables of its environment, `NAME=value`. `cpu_ms`
     bounds the processor time of all processes of the run, `memory_limit` (bytes) their memory; 0 is
     no bound. Right behind the frame come the input files, `files_size` bytes in all: for each one a
-    `FILE` with the sizes of its name and its content, then these two.
+    `FILE` with the sizes of its name and its content, then these two. The last part of the frame,
+    of `collect_size`, asks for files of the run: patterns with a NUL between them, two NULs, and
+    the names of the input files with a NUL between them. At most `collect_max` files are sent,
+    with contents of at most `collect_limit` bytes.
     """
 
     run: int
@@ -69,6 +83,9 @@ class JobHeader(NamedTuple):
     cpu_ms: int = 0
     memory_limit: int = 0
     files_size: int = 0
+    collect_size: int = 0
+    collect_limit: int = 0
+    collect_max: int = 0
 
 
 class Exit(NamedTuple):
@@ -91,9 +108,14 @@ class Exit(NamedTuple):
     exception: bytes = b""
 
 
-_JOB = struct.Struct("!IIIII?BIIIQQ")
+_JOB = struct.Struct("!IIIII?BIIIQQIII")
 _EXIT = struct.Struct("!IBi?QQQ?")
 FILE = struct.Struct("!HQ")
+FOUND = struct.Struct("!BHQ")
+"""What kind of `Found` it is, the size of a name, and that of the file. The name follows, and the
+content only of a `CONTENT`. At the end, the last number is that of the files beyond
+`collect_max`."""
+MAX_FOUND_NAME_BYTES = 4096
 MAX_NAME_BYTES = 200
 """The longest name of an exception that an EXIT may have."""
 
@@ -106,12 +128,17 @@ def encode(kind: Kind, payload: bytes = b"") -> bytes:
 
 
 def encode_job(
-    header: JobHeader, layer: bytes, code: bytes, stdin: bytes, strings: bytes = b""
+    header: JobHeader,
+    layer: bytes,
+    code: bytes,
+    stdin: bytes,
+    strings: bytes = b"",
+    collect: bytes = b"",
 ) -> bytes:
     """Return a JOB frame. `header` must have the sizes of the other arguments."""
-    size = JOB_HEADER_SIZE + len(layer) + len(code) + len(stdin) + len(strings)
-    head = HEADER.pack(Kind.JOB, size), _JOB.pack(*header)
-    return b"".join((*head, layer, code, stdin, strings))
+    parts = layer, code, stdin, strings, collect
+    size = JOB_HEADER_SIZE + sum(map(len, parts))
+    return b"".join((HEADER.pack(Kind.JOB, size), _JOB.pack(*header), *parts))
 
 
 def decode_job(payload: memoryview | bytes) -> JobHeader:
@@ -120,6 +147,7 @@ def decode_job(payload: memoryview | bytes) -> JobHeader:
         raise FrameError("JOB is shorter than its header")
     header = JobHeader(*_JOB.unpack_from(payload))
     sizes = header.layer_size + header.code_size + header.stdin_size + header.strings_size
+    sizes += header.collect_size
     if JOB_HEADER_SIZE + sizes != len(payload):
         raise FrameError("JOB sizes do not add up")
     return header

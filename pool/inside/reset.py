@@ -63,7 +63,7 @@ class Baseline:
         try:
             # In this order: a process that still ran could write a file after the wipe, for the
             # next run to find.
-            if not _reap_all(deadline):
+            if not reap_all(deadline):
                 return "a process survived"
             for mount in self._mounts:
                 if not _wipe(mount, deadline):
@@ -108,7 +108,7 @@ class Baseline:
         return (sum(map(int, kept)),)
 
 
-def _reap_all(deadline: float) -> bool:
+def reap_all(deadline: float) -> bool:
     """Kill and reap until no process is left. Returns False if `deadline` comes first.
 
     A process whose parent ends becomes a child of PID 1. So "no child left" proves that nothing

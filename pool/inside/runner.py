@@ -30,6 +30,7 @@ from typing import NoReturn, TypedDict
 from pool.inside import (
     at_fork,
     callbacks,
+    collect,
     environment,
     fast_exit,
     guard,
@@ -154,7 +155,7 @@ class Runner:
         self.job = view[:job_area]
         self.outbox = Outbox(view[job_area : job_area + AREA_BYTES])
         self.window = view[-_WINDOW_BYTES:]
-        self.surplus = view[:0]
+        self.job_end, self.surplus = 0, view[:0]
         self.oom = OomCounter()
         self.cpu = CpuMeter()
         self.memory = MemoryMeter()
@@ -201,6 +202,8 @@ class Runner:
         while True:
             header = self.receive()
             ending = self.run(header)
+            if header.collect_size and ending.ending not in (Ending.NO_LAYER, Ending.NO_ROOM):
+                self.collect(header)
             with self.child.exception_name() as name:
                 self.outbox.send(encode_exit_head(ending, len(name)), name)
             if header.last:
@@ -297,7 +300,7 @@ class Runner:
                 if kind != Kind.JOB or size < JOB_HEADER_SIZE or wanted > len(self.job):
                     os._exit(72)
         header = decode_job(self.job[HEADER.size : wanted])
-        self.surplus = self.job[wanted:filled]
+        self.job_end, self.surplus = wanted, self.job[wanted:filled]
         if len(self.surplus) > header.files_size:
             os._exit(72)
         return header
@@ -327,7 +330,7 @@ class Runner:
         stdin_at = job_at + header.layer_size + header.code_size
         strings_at = stdin_at + header.stdin_size
         strings = self.job[strings_at : strings_at + header.strings_size]
-        if header.files_size:
+        if header.files_size or header.collect_size:
             child.stamp_ns = time.time_ns()
         child.deliver(header, self.job[job_at:stdin_at], strings)
         if header.files_size:
@@ -363,6 +366,23 @@ class Runner:
             child.peak_kib * 1024,
             oom_killed,
         )
+
+    def collect(self, header: JobHeader) -> None:
+        """Send the files that the job asks for, once no process of the run is left.
+
+        Nothing can change them any more then. If a process cannot be ended, nothing is read.
+        """
+        deadline = time.monotonic() + reset.TIMEOUT_S
+        self.reaper.end(self.child, deadline)
+        if not reset.reap_all(deadline):
+            return
+        end = self.job_end
+        uid = self.users[(self.forks - 1) % len(self.users)]
+        request = self.job[end - header.collect_size : end]
+        source = collect.start(header, request, uid, self.script, self.child.stamp_ns)
+        collect.pass_on(source, self.outbox, HOST_IN)
+        os.close(source)
+        reset.kill_all()
 
     def has_layer(self, name: memoryview) -> bool:
         """Return True if the layer is there after all, so that it was the snippet that spoke.

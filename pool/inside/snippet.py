@@ -28,6 +28,7 @@ from pool.inside.child import FAREWELL, JOB, NO_LAYER, NO_ROOM, WRITTEN, Child
 from pool.inside.input_files import write_all
 from pool.inside.surroundings import surround
 from pool.inside.user_site import open_home, put_on_path, watch
+from pool.inside.users import become_user
 
 # `_Turn.write` below runs in the midst of the snippet, which may have replaced builtins, and
 # also after the interpreter has torn down its modules. So it uses a copy of them.
@@ -152,13 +153,7 @@ def become(uid: int, child: Child) -> None:
     os.closerange(3, child.job_r)
     os.closerange(child.job_r + 1, child.highest + 1)
     os.setsid()
-    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    os.write(score, b"1000")  # if memory runs out, the kernel kills the snippet, not the runner
-    os.close(score)
-    # The groups first: once the user has changed, the kernel would refuse to change them.
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
+    become_user(uid)
     if fast_exit.prctl is not None:
         # The change of user gave /proc/self to root. A process may read its own entries.
         fast_exit.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -214,9 +209,11 @@ def await_job(child: Child, script: str, layers: str, preload: str) -> None:
     unwritten = memoryview(code)
     while unwritten:
         unwritten = unwritten[os.write(target, unwritten) :]
+    if stamp_ns:
+        os.utime(target, ns=(stamp_ns, stamp_ns))
     os.close(target)
     if files_size:
-        _take_files(child.job_r, files_size, stamp_ns)
+        _take_files(child.job_r, files_size, stamp_ns + 1)
     os.close(child.job_r)
     if layer_size:
         where = os.path.join(layers, job[:layer_size].decode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,27 @@ async def test_files_are_there_when_the_snippet_begins_and_in_no_later_run(
     wanted = f"é {sha256(data).hexdigest()}\ndecomposed composed True\n"
     assert await each_server.output(code, files=files) == wanted
     assert await each_server.output("import os; print(os.listdir())") == "['Main.py']\n"
+
+
+async def test_files_of_the_run_come_back_and_only_what_it_changed(each_server: Server) -> None:
+    code = (
+        "import os, sys\n"
+        "rows = open('data.csv').read().splitlines()\n"
+        "os.mkdir('out')\n"
+        "open('out/sum.json', 'w').write(str(sum(map(int, rows))))\n"
+        "open('out/plot.png', 'wb').write(bytes(range(256)))\n"
+        "open(os.fsencode('out/') + b'\\xff', 'w')\n"
+        "sys.exit(3)\n"
+    )
+    files = [{"name": "data.csv", "content": "1\n2\n"}]
+    answer = (await each_server.run(code, files=files, collect=["*", "out/**"])).json
+    assert (answer["status"], answer["exit_code"]) == ("error", 3)
+    plot, total, odd = sorted(answer["files"], key=lambda one: (len(one["name"]) == 8, one["name"]))
+    assert (total["name"], total["content"], total["encoding"]) == ("out/sum.json", "3", "utf8")
+    assert (plot["name"], plot["size_bytes"], plot["encoding"]) == ("out/plot.png", 256, "base64")
+    assert b64decode(plot["content"]) == bytes(range(256))
+    assert odd == {"name": "out/\\xff", "size_bytes": 0, "content": "", "encoding": "utf8"}
+    assert "files" not in (await each_server.run("print(1)")).json
 
 
 async def test_files_that_fill_the_disk_are_refused_and_nothing_runs(each_server: Server) -> None:

@@ -15,10 +15,12 @@ from pool.container import MAX_PAYLOAD_BYTES, Container
 from pool.engine.api import Owned
 from pool.errors import ContainerLost, EngineError
 from pool.inside.protocol import (
+    FOUND,
     JOB_HEADER_SIZE,
     Decoder,
     Ending,
     Exit,
+    Found,
     JobHeader,
     Kind,
     decode_job,
@@ -147,6 +149,9 @@ class FakeContainer:
             self.say(offence)
         elif exits:
             output = b"" if code in _MUTE else b"hello\n"
+            if code == b"leave a file":
+                end = FOUND.pack(Found.END, 0, 0)
+                self.say(encode(Kind.FILES, FOUND.pack(Found.CONTENT, 1, 3) + b"axyz" + end))
             self._exit(output, *_ENDINGS.get(code, (Ending.EXITED, 0)))
         if code in {b"die", b"die in a frame", b"die in reset"} or (exits and last):
             self.vanish()

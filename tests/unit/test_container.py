@@ -141,6 +141,7 @@ async def test_the_runner_receives_the_job_as_it_was_given() -> None:
     header = JobHeader(
         1, 1500, 99, 8, 5, last=True, layer_size=2, args=2, strings_size=8, cpu_ms=500
     )
+    header = header._replace(collect_limit=16 << 20, collect_max=100)
     assert fake.jobs == [(header, b"print(1)", b"input")]
     assert fake.strings == b"-x\0\0A=b\0"
     await container.destroy()
@@ -164,6 +165,17 @@ async def test_files_follow_the_job_in_pieces_and_without_a_copy() -> None:
     )
     pieces = [one.obj for one in written if isinstance(one, memoryview)]
     assert [id(piece) for piece in pieces] == [id(content)] * 2
+    await container.destroy()
+
+
+async def test_files_that_are_asked_for_come_with_the_result() -> None:
+    container, _, _ = await started()
+    result = await container.run(Job(b"leave a file", collect=["*"]))
+    assert [(file.name, file.content) for file in result.files] == [("a", b"xyz")]
+    assert (result.stdout, result.files_omitted) == (b"hello\n", "")
+    await container.reset(timeout_s=1)
+    with pytest.raises(RunnerProtocolError, match="files that no run asked for"):
+        await container.run(Job(b"leave a file"))
     await container.destroy()
 
 

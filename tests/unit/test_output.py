@@ -51,7 +51,7 @@ def events(heard: Pieces) -> list[tuple[str, str]]:
     unsent = Unsent()
     for kind, piece in heard:
         unsent.output.add(kind, piece)
-    unsent.finish(b"result", (b"null",))
+    unsent.finish((b"result", (b"null",)))
     sent = b"".join(iter(unsent.take, b"")).decode()
     *lines, _, _ = [line.partition(": ")[2] for line in sent.splitlines() if line]
     return [(name, json.loads(data)["text"]) for name, data in zip(lines[::2], lines[1::2])]  # noqa: B905

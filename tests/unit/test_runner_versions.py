@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from pool.collected import Collected
 from pool.engine.sources import runner_files
 from pool.engine.spec import RUNNER_DIR
 from pool.inside.protocol import (
@@ -26,6 +27,7 @@ from pool.inside.protocol import (
     decode_exit,
     encode_job,
 )
+from pool.job import InputFile, Job
 from tests.unit.pythons import interpreters
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Ran(NamedTuple):
     stderr: bytes
     ending: Exit
     report: Kind
+    files: bytes = b""
 
 
 class Runner:
@@ -103,22 +106,34 @@ class Runner:
         self.first = self._next()
 
     def run(
-        self, code: str, layer: str = "", strings: bytes = b"", files: bytes = b"", **fields: Any
+        self,
+        code: str,
+        layer: str = "",
+        strings: bytes = b"",
+        files: bytes = b"",
+        collect: bytes = b"",
+        **fields: Any,
     ) -> Ran:
         self._run += 1
         source = code.encode()
         named = layer.encode()
         header = JobHeader(self._run, 10_000, 1 << 20, len(source), 0, False, len(named))  # noqa: FBT003
         header = header._replace(strings_size=len(strings), files_size=len(files), **fields)
+        header = header._replace(
+            collect_size=len(collect), collect_limit=header.collect_limit or 1 << 20
+        )
+        header = header._replace(collect_max=header.collect_max or 100)
         assert self.process.stdin
-        self.process.stdin.write(encode_job(header, named, source, b"", strings) + files)
+        self.process.stdin.write(encode_job(header, named, source, b"", strings, collect) + files)
         self.process.stdin.flush()
-        written = {Kind.STDOUT: b"", Kind.STDERR: b""}
+        written = {Kind.STDOUT: b"", Kind.STDERR: b"", Kind.FILES: b""}
         while (frame := self._next())[0] in written:
             written[frame[0]] += frame[1]
         assert frame[0] is Kind.EXIT
         ending = decode_exit(frame[1])
-        return Ran(written[Kind.STDOUT], written[Kind.STDERR], ending, self._next()[0])
+        return Ran(
+            written[Kind.STDOUT], written[Kind.STDERR], ending, self._next()[0], written[Kind.FILES]
+        )
 
     def close(self) -> int:
         assert self.process.stdin
@@ -290,6 +305,42 @@ def test_files_that_do_not_fit_are_refused_before_anything_runs(runner: Runner) 
         ran = runner.run("print('ran')", files=files)
         assert (ran.stdout, ran.ending.ending, ran.report) == (b"", Ending.NO_ROOM, Kind.CLEAN)
     assert runner.run("print(1)").stdout == b"1\n"
+
+
+MAKES = """
+import os
+open("new.txt", "w").write("new")
+open("changed.txt", "a").write("!")
+os.utime("touched.txt")
+os.makedirs("out/deep")
+open("out/a.bin", "wb").write(bytes(300_000))
+open("out/deep/b", "w").write("b")
+open("out/.hidden", "w").write("h")
+open("other.log", "w")
+if os.fork() == 0:
+    while True: open("out/a.bin", "r+b").write(b"x")
+"""
+
+
+def test_sends_the_files_that_are_asked_for_and_that_the_run_has_changed(runner: Runner) -> None:
+    names = "same.txt", "changed.txt", "touched.txt"
+    files = b"".join(put(name, b"old") for name in names)
+    patterns = "*.txt", "out/**", "*.py"
+    asked = ("\0".join(patterns) + "\0\0" + "\0".join(names)).encode()
+    for _ in range(2):  # the second run is of another user, after a reset
+        ran = runner.run(MAKES, files=files, collect=asked)
+        assert (ran.stderr, ran.ending.ending, ran.report) == (b"", Ending.EXITED, Kind.CLEAN)
+        collected = Collected(
+            Job(b"", files=[InputFile(name, b"old") for name in names], collect=patterns)
+        )
+        for start in range(0, len(ran.files), 7_001):
+            collected.add(ran.files[start : start + 7_001])
+        found, omitted = collected.result()
+        assert omitted == ""
+        sizes = {file.name: file.size_bytes for file in found}
+        assert sizes == {"changed.txt": 4, "new.txt": 3, "out/a.bin": 300_000, "out/deep/b": 1}
+        contents = {file.name: bytes(file.content or b"") for file in found}
+        assert (contents["changed.txt"], contents["new.txt"]) == (b"old!", b"new")
 
 
 def test_shows_only_the_frames_of_the_snippet(runner: Runner) -> None:

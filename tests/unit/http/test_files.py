@@ -7,7 +7,7 @@ import base64
 import json
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +18,12 @@ from pgexec.http.errors import RequestError
 from pgexec.http.excerpt import LONG_BYTES, parse_body
 from pgexec.http.limits import RequestLimits
 from pgexec.http.parsing import parse_run
+from pool.job import OutputFile
+from tests import sse
+from tests.unit.http.rig import make_result
+
+if TYPE_CHECKING:
+    from tests.unit.http.rig import Running
 
 LIMITS = RequestLimits(("python",), 30, 1 << 20, 1 << 20, 1 << 28, 1 << 20)
 BASE64 = {"encoding": "base64"}
@@ -226,6 +232,73 @@ def test_without_files_a_body_may_not_be_longer_than_before() -> None:
         with pytest.raises(RequestError) as caught:
             asyncio.run(parse_body(bytearray(data), limits))
         assert caught.value.problem.code == "body_too_large"
+
+
+PNG = b"\x89PNG\r\n" + bytes(range(256)) * 300
+LEFT = [
+    OutputFile("big", 1 << 40, None, "the files together are over the limit"),
+    OutputFile("é.txt", 5, 'é\n"\u20ac'.encode()),
+    OutputFile("plot.png", len(PNG), PNG),
+    OutputFile("zeros", 100_000, bytes(100_000)),
+    OutputFile("empty", 0, b""),
+]
+ASKED = {"language": "python", "code": "1", "collect": ["*"]}
+
+
+def decoded(entry: dict[str, Any]) -> bytes:
+    text = entry["content"]
+    return base64.b64decode(text) if entry["encoding"] == "base64" else str(text).encode()
+
+
+async def test_the_answer_has_each_file_as_text_or_as_base64(server: Running) -> None:
+    server.service.result = make_result(files=LEFT, files_omitted="2 more matched")
+    answer = (await server.post(ASKED)).json
+    assert (answer["data"], answer["files_omitted"]) == ("1\n", "2 more matched")
+    assert [one["name"] for one in answer["files"]] == [file.name for file in LEFT]
+    assert answer["files"][0] == {
+        "name": "big",
+        "size_bytes": 1 << 40,
+        "omitted": "the files together are over the limit",
+    }
+    assert [one["encoding"] for one in answer["files"][1:]] == ["utf8", "base64", "base64", "utf8"]
+    assert [decoded(one) for one in answer["files"][1:]] == [file.content for file in LEFT[1:]]
+    assert "files" not in (await server.post({"language": "python", "code": "1"})).json
+    server.service.result = make_result()
+    assert (await server.post(ASKED)).json["files"] == []
+
+
+async def test_in_a_stream_files_come_before_the_result_which_only_lists_them(
+    server: Running,
+) -> None:
+    server.service.result = make_result(files=LEFT)
+    events = list(sse.parse((await server.post(ASKED, **sse.ASK)).body))
+    assert [name for name, _ in events] == ["file"] * 5 + ["result"]
+    assert [decoded(data) for _, data in events[1:5]] == [file.content for file in LEFT[1:]]
+    listed = events[-1][1]["files"]
+    assert [(one["name"], one["size_bytes"]) for one in listed] == [
+        (file.name, file.size_bytes) for file in LEFT
+    ]
+    assert not any("content" in one for one in listed)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault"),
+    [
+        ("/tmp/*", "must have a relative path"),
+        ("../*", "must not have a part '.' or '..' in its path"),
+        ("a/../../b", "must not have a part '.' or '..' in its path"),
+        ("", "must not have an empty part in its path"),
+        ("out/", "must not have an empty part in its path"),
+        ("a\0", "must not have a NUL character in its name"),
+        ("[z-a]", "has a set that cannot be: bad character range z-a"),
+    ],
+)
+def test_a_pattern_that_could_match_nothing_below_is_refused(pattern: str, fault: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_run(body(collect=[pattern]), LIMITS)
+    problem = caught.value.problem
+    assert (problem.status, problem.code) == (400, "invalid_field")
+    assert problem.sentence.endswith(f"of field 'collect' {fault}")
 
 
 @pytest.mark.slow

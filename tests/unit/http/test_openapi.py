@@ -17,6 +17,7 @@ from pgexec.http.parsing import parse_run
 from pgexec.http.routes import PATHS
 from pgexec.settings.profiles import DEFAULT
 from pool.inside.protocol import Kind
+from pool.job import OutputFile
 from tests import sse
 from tests.unit.http.rig import make_result
 
@@ -100,7 +101,7 @@ async def test_a_result_is_what_its_model_says(server: Running, changes: Any) ->
     server.service.result = make_result(**changes)
     answer = await server.post(CODE)
     RunResult.model_validate_json(answer.body)
-    assert list(answer.json) == list(RunResult.model_fields)
+    assert [*answer.json, "files", "files_omitted"] == list(RunResult.model_fields)
 
 
 async def test_an_error_is_what_its_model_says(server: Running) -> None:
@@ -125,8 +126,9 @@ async def test_each_event_is_there_with_the_model_of_its_data(
         progress.output(Kind.STDOUT, b"1")
         progress.output(Kind.STDERR, b"2")
 
+    server.service.result = make_result(files=[OutputFile("a", 1, b"x")])
     server.service.script = script
-    told = list(sse.parse((await server.post(CODE, **sse.ASK)).body))
+    told = list(sse.parse((await server.post({**CODE, "collect": ["*"]}, **sse.ASK)).body))
     assert {*models} == {name for name, _ in told} | {"error"}
     for name, data in told:
         model = getattr(contract, models[name].rpartition("/")[2])

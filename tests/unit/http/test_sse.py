@@ -363,7 +363,7 @@ def test_the_events_of_a_stream_add_up_to_what_the_result_says(
                 unsent.output.add(kind, piece)
             if taken:
                 sent += unsent.take()
-        unsent.finish(b"result", (b"nu", b"ll"))
+        unsent.finish((b"result", (b"nu", b"ll")))
         while chunk := unsent.take():
             sent += chunk
     *texts, last = sse.parse(bytes(sent))
