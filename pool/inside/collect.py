@@ -53,7 +53,7 @@ def start(header: JobHeader, request: memoryview, uid: int, script: str, stamp_n
 
 
 def pass_on(source: int, outbox: Outbox, host_in: int) -> None:
-    """Send what the process writes as FILES, until it has ended or takes too long.
+    """Send what the process writes as FILES, until it has ended or takes too long. Close `source`.
 
     Ends this process if the server has gone, which `host_in` shows.
     """
@@ -66,9 +66,10 @@ def pass_on(source: int, outbox: Outbox, host_in: int) -> None:
         if host_in in ready:
             os._exit(0)
         if ready and not outbox.read(Kind.FILES, source, READ_BYTES):
-            return
+            break
         if outbox.used >= READ_BYTES:
             outbox.send()
+    os.close(source)
 
 
 def _send(patterns: list[bytes], stamps: dict[bytes, int], limit: int, most: int) -> None:

@@ -376,12 +376,10 @@ class Runner:
         self.reaper.end(self.child, deadline)
         if not reset.reap_all(deadline):
             return
-        end = self.job_end
         uid = self.users[(self.forks - 1) % len(self.users)]
-        request = self.job[end - header.collect_size : end]
+        request = self.job[self.job_end - header.collect_size : self.job_end]
         source = collect.start(header, request, uid, self.script, self.child.stamp_ns)
         collect.pass_on(source, self.outbox, HOST_IN)
-        os.close(source)
         reset.kill_all()
 
     def has_layer(self, name: memoryview) -> bool:
