@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pgexec.settings import Settings
 from tests import sse
+from tests.conftest import ROOT
 from tests.deploy.proxies import CONFIGS, check, proxying
 from tests.integration.server import GATE, until
 
@@ -31,6 +34,29 @@ NAMES = sorted(CONFIGS)
 def test_a_proxy_finds_nothing_wrong_with_its_configuration(name: str) -> None:
     done = subprocess.run(check(name), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_a_proxy_allows_is_what_a_server_does_by_default() -> None:
+    settings = Settings.of()
+    longest_s = settings.lease_timeout_s + settings.install_timeout_s + settings.run_timeout_s
+    envoy, haproxy = (CONFIGS[name].read_text() for name in ("envoy", "haproxy"))
+    assert f"request_body_buffer_limit: {settings.body_limit}\n" in envoy
+    timeouts_s = [
+        *re.findall(r"^ +(?:stream_idle_timeout|timeout): (\d{3,})s", envoy, re.MULTILINE),
+        *re.findall(r"^ +timeout (?:client|server) (\d+)s", haproxy, re.MULTILINE),
+    ]
+    assert len(timeouts_s) == 4
+    assert min(map(int, timeouts_s)) > longest_s
+    kept_s = [*re.findall(r"idle_timeout: (\d+)s}", envoy)]
+    kept_s += re.findall(r"pool-purge-delay (\d+)s", haproxy)
+    assert max(map(int, kept_s)) < settings.keepalive_timeout_s
+
+
+def test_every_file_in_a_command_of_the_guide_is_there() -> None:
+    guide = (ROOT / "deploy/README.md").read_text()
+    named = set(re.findall(r"deploy/[\w./@-]+\w", guide))
+    assert len(named) >= 8
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 @pytest.fixture
@@ -87,8 +113,9 @@ async def test_a_run_goes_where_it_can_and_a_503_is_tried_elsewhere(
     full = servers[0]
     held = [asyncio.create_task(full.run(GATE)) for _ in range(2)]
     await full.sees("pgexec_waiters", 1)
-    for size in (10, 100_000, *((900_000,) if proxy.name == "envoy" else ())) * 2:
-        answer = await proxy.run("print(len(input()))", stdin="x" * size, timeout_s=20)
+    # The longest is 5 MB of JSON.
+    for size in (10, 30_000, *((900_000,) if proxy.name == "envoy" else ())) * 2:
+        answer = await proxy.run("print(len(input()))", stdin="\x01" * size, timeout_s=20)
         assert (answer.status, answer.json["data"]) == (200, f"{size}\n"), answer.body
     assert (await of(servers, 503))[0] >= 1
     assert (await of(servers, 502)) == [0, 0]

@@ -12,6 +12,7 @@ DOCUMENTS = [
     *ROOT.glob("*.md"),
     *ROOT.glob("docs/**/*.md"),
     *ROOT.glob("findings/*.md"),
+    *ROOT.glob("deploy/*.md"),
 ]
 MODULES = [file for room in ("pool", "pgexec", "bench") for file in ROOT.glob(f"{room}/**/*.py")]
 
