@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema
 from pydantic_core import core_schema
 
 from pool.job import Status
@@ -19,6 +19,14 @@ MAX_ARGUMENTS = MAX_VARIABLES = 500
 MAX_PATTERNS = 64
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+
+
+def _whole(number: object) -> object:
+    """Take 2.0 for 2, as JSON Schema does."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 # --- POST /run ---
@@ -99,7 +107,7 @@ class RunRequest(BaseModel):
         ),
     ] = {}
     output_limit_bytes: Annotated[
-        int | None,
+        Whole | None,
         Field(description="How much the snippet may write; the server's limit by default."),
     ] = None
     collect: Annotated[
@@ -111,7 +119,7 @@ class RunRequest(BaseModel):
         ),
     ] = []
     memory_limit_bytes: Annotated[
-        int | None,
+        Whole | None,
         Field(
             description="How much memory the snippet and its children may take together, with what "
             "they write to files; the language's limit by default."

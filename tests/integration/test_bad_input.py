@@ -56,7 +56,7 @@ FIELDS: dict[str, tuple[dict[str, object], str, str]] = {
     "no code in it": ({"code": ""}, "empty_code", "'code'"),
     "blank code": ({"code": " \n\t\r\n"}, "empty_code", "'code'"),
     "another language": ({"language": "ruby"}, "unsupported_language", "'ruby'"),
-    "a language in capitals": ({"language": "Python"}, "unsupported_language", "'Python'"),
+    "a language in capitals": ({"language": "RUBY"}, "unsupported_language", "'RUBY'"),
     "an unknown field": ({"cod": "1"}, "unknown_field", "'cod'"),
     "dependencies that are a string": ({"dependencies": "six"}, "invalid_field", "'dependencies'"),
     "dependencies with a number": ({"dependencies": ["six", 1]}, "invalid_field", "dependencies"),

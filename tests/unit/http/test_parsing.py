@@ -44,6 +44,11 @@ def refusal(data: bytes) -> Problem:
     return problem
 
 
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    """The document calls it an integer, of which JSON Schema says that 5.0 is one."""
+    assert parse_run(body(output_limit_bytes=5.0), LIMITS).output_limit_bytes == 5
+
+
 def test_language_and_code_are_enough() -> None:
     assert parse_run(body(), LIMITS) == RunRequest(language="python", code="print(1)")
 
