@@ -62,7 +62,7 @@ lint: venv ## ruff, mypy and the import contracts
 
 # uv's and pip's own configuration stays out of the lock: it names versions and hashes, no sources.
 lock: ## resolve requirements.lock again; UPGRADE=--upgrade for newer versions
-	@uv --no-config pip compile pyproject.toml --extra otel --group build --group dev \
+	@uv --no-config pip compile pyproject.toml --extra client --extra otel --group build --group dev \
 	  --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' --quiet $(UPGRADE) --output-file requirements.lock
 	@uv --no-config pip compile --group pyproject.toml:fuzz --python-version 3.11 \

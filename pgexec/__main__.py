@@ -26,8 +26,15 @@ EXIT_INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the process's exit status. Without a command, print the help."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    own = list(sys.argv[1:] if arguments is None else arguments)
+    args: list[str] = []
+    if own[:1] == ["run"] and "--" in own:  # the rest is the script's, options and all
+        end = own.index("--")
+        own, args = own[:end], own[end + 1 :]
+    options = parser.parse_args(own)
     match options.command:
+        case "run":
+            return run_command(options, args)
         case "serve":
             given = {"host": options.host, "port": options.port}
             return serve_command({name: text for name, text in given.items() if text is not None})
@@ -51,6 +58,24 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve over HTTP in the foreground")
     serve.add_argument("--host", help="the address to listen on, in place of PGEXEC_HOST")
     serve.add_argument("--port", help="the TCP port, in place of PGEXEC_PORT; 0 for any free one")
+    run = commands.add_parser(
+        "run",
+        help="run a file on a server as if it ran here",
+        usage="pgexec run [-h] [-d REQUIREMENT] [-f FILE] [-c PATTERN] [--language NAME] "
+        "[--timeout SECONDS] SCRIPT [-- ARGUMENT ...]",
+        description="Run a file on the server at PGEXEC_URL (http://localhost:8080 by default) "
+        "with the key in PGEXEC_API_KEY. The exit status is the script's own; 124 at a time limit, "
+        "125 if there is no result. Ctrl-C ends the run.",
+    )
+    run.add_argument("script", metavar="SCRIPT", help="a file, or - for code from standard input")
+    for short, long, metavar, text in (
+        ("-d", "--dependency", "REQUIREMENT", "a package to install; may be repeated"),
+        ("-f", "--file", "FILE", "a file that the script reads; may be repeated"),
+        ("-c", "--collect", "PATTERN", "files to put down beside the script; may be repeated"),
+    ):
+        run.add_argument(short, long, action="append", default=[], metavar=metavar, help=text)
+    run.add_argument("--language", default="python", metavar="NAME", help="python, or a profile")
+    run.add_argument("--timeout", type=float, metavar="SECONDS", help="the server's by default")
     settings = commands.add_parser(
         "settings", help="print every setting: value, where it comes from, default, advice"
     )
@@ -81,6 +106,31 @@ def serve_command(options: Mapping[str, str]) -> int:
     from pgexec.backend.docker import DockerBackend
 
     return run_server(DockerBackend, options)
+
+
+def run_command(options: argparse.Namespace, args: Sequence[str]) -> int:
+    """Run a script on a server; the status is the script's own."""
+    try:
+        from pgexec.client.command import RunCommand
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        return _fail(EXIT_FAILED, "`pgexec run` needs httpx: install pgexec[client]")
+    command = RunCommand(
+        script=options.script,
+        args=tuple(args),
+        dependencies=tuple(options.dependency),
+        files=tuple(options.file),
+        collect=tuple(options.collect),
+        language=options.language,
+        timeout_s=options.timeout,
+    )
+    try:
+        return command.run()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return _stop_printing()
 
 
 def settings_command(*, as_json: bool) -> int:

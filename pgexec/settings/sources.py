@@ -18,8 +18,8 @@ SHIPPED = "settings.env"
 FILES = (SHIPPED, "settings.local.env")
 ENVIRONMENT = "environment"
 DEFAULT = "default"
-OF_CLIENTS = frozenset({"PGEXEC_API_KEY"})
-"""Names that are not the server's: what `pgexec advise` sends to one."""
+OF_CLIENTS = frozenset({"PGEXEC_API_KEY", "PGEXEC_URL"})
+"""Names that are not the server's: those of its clients, `pgexec run` and `pgexec advise`."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

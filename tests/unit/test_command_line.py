@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from dotenv import dotenv_values
 
 import pgexec
 from pgexec.__main__ import main
+from pgexec.client.command import name_of
 from pgexec.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +38,7 @@ def test_without_a_command_it_prints_help_and_starts_nothing(
     assert main([]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("usage: pgexec")
-    for command in ("serve", "settings", "doctor", "advise"):
+    for command in ("serve", "run", "settings", "doctor", "advise"):
         assert command in printed
 
 
@@ -204,3 +206,37 @@ def test_a_disk_that_is_full_is_named(directory: Path, command: list[str]) -> No
         )
     assert ended.returncode == 1
     assert ended.stderr == b"pgexec: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("data/in.csv", "data/in.csv"),
+        ("./in.csv", "in.csv"),
+        ("/srv/in.csv", "in.csv"),
+        ("../up/in.csv", "in.csv"),
+    ],
+)
+def test_a_file_of_run_keeps_its_name_below_this_directory(path: str, name: str) -> None:
+    assert name_of(path) == name
+
+
+def test_run_says_that_no_server_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], directory: Path
+) -> None:
+    monkeypatch.setenv("PGEXEC_URL", "http://127.0.0.1:1")
+    (directory / "a.py").write_text("1")
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        assert main(["run", "a.py", "--", "--help"]) == 125
+    assert capsys.readouterr().err.startswith("pgexec: the server cannot be reached: ")
+
+
+def test_run_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("pgexec.client")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    assert main(["run", "a.py"]) == 1
+    assert "install pgexec[client]" in capsys.readouterr().err

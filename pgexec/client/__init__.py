@@ -1,0 +1,28 @@
+"""A client of a pgexec server: `Client` for threads, `AsyncClient` for asyncio.
+
+It needs httpx (the extra `pgexec[client]`) and nothing of the server's; see
+`docs/adr/0014-client.md`. Example:
+
+    from pgexec.client import Client
+
+    with Client("http://localhost:8080", key="secret") as client:
+        result = client.run("print(input())", stdin="hello")
+        print(result.stdout, result.error)
+"""
+
+from pgexec.client.asynchronous import AsyncClient
+from pgexec.client.errors import PgexecError, RunLost, RunRefused
+from pgexec.client.events import RunEvent
+from pgexec.client.result import CompletedRun, ReturnedFile
+from pgexec.client.synchronous import Client
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "CompletedRun",
+    "PgexecError",
+    "ReturnedFile",
+    "RunEvent",
+    "RunLost",
+    "RunRefused",
+]

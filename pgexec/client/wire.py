@@ -1,0 +1,145 @@
+"""What both clients send and understand: the body of a request, and errors; no I/O.
+
+A refusal that says that nothing ran may be sent again. What may have run is never sent again by
+itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import time
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import httpx
+
+from pgexec.client.errors import PgexecError, RunLost, RunRefused
+from pgexec.client.result import CompletedRun
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT_URL = "http://localhost:8080"
+CONNECT_S = 10.0
+ANSWER_WITHIN_S = 600.0
+"""The server is silent while a run waits, installs and runs: of this, `timeout_s` comes on top."""
+RETRY_WITHIN_S = 30.0
+STREAM = {"Accept": "text/event-stream"}
+JITTER = 0.25
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
+_NOTHING_RAN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of a run; see `POST /run` in the README.
+
+    `files` are contents by name: text, bytes, or the `Path` of a file here.
+    """
+
+    language: str
+    dependencies: Sequence[str]
+    stdin: str
+    timeout_s: float
+    fresh: bool
+    args: Sequence[str]
+    env: Mapping[str, str]
+    files: Mapping[str, str | bytes | Path]
+    collect: Sequence[str]
+    memory_limit_bytes: int
+    cpu_time_s: float
+    output_limit_bytes: int
+    user: str
+
+
+def body_of(code: str, options: RunOptions) -> bytes:
+    """Return the JSON body of a request. Raises `OSError` for a file that cannot be read."""
+    fields: dict[str, Any] = {"language": "python", "code": code, **options}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    if "files" in options:
+        fields["files"] = [_file(*item) for item in options["files"].items()]
+    for name in ("dependencies", "args", "collect"):
+        if name in fields:
+            fields[name] = list(fields[name])
+    return json.dumps(fields).encode()
+
+
+def _file(name: str, content: str | bytes | Path) -> dict[str, str]:
+    if isinstance(content, str):
+        return {"name": name, "content": content, "encoding": "utf8"}
+    data = content.read_bytes() if isinstance(content, Path) else content
+    return {"name": name, "content": base64.b64encode(data).decode(), "encoding": "base64"}
+
+
+def http_options(url: str | None, key: str | None) -> dict[str, Any]:
+    """Return the arguments of an httpx client.
+
+    The environment has the defaults, `PGEXEC_URL` and `PGEXEC_API_KEY`.
+    """
+    key = os.environ.get("PGEXEC_API_KEY", "") if key is None else key
+    headers = {"Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    return {
+        "base_url": url or os.environ.get("PGEXEC_URL") or DEFAULT_URL,
+        "headers": headers,
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=100),
+    }
+
+
+def timeout_of(options: RunOptions, answer_within_s: float) -> httpx.Timeout:
+    """Return the timeouts of a request."""
+    read_s = answer_within_s + (options.get("timeout_s") or 0)
+    return httpx.Timeout(CONNECT_S, read=read_s, write=answer_within_s, pool=None)
+
+
+def result_of(response: httpx.Response) -> CompletedRun:
+    """Return the result in an answer that has been read. Raises `PgexecError`."""
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    if response.status_code == HTTPStatus.OK and isinstance(document, dict):
+        return CompletedRun.of(document)
+    after = response.headers.get("Retry-After", "")
+    raise failure(response.status_code, document, int(after) if after.isdecimal() else 0)
+
+
+def failure(status: int, document: object, retry_after_s: int = 0) -> PgexecError:
+    """Return the error that an answer stands for; of a proxy's answer, only the status is known."""
+    fields = document if isinstance(document, dict) else {}
+    sentence = str(fields.get("error") or f"the server answered with the status {status}")
+    code = str(fields.get("code") or f"http_{status}")
+    runs_once = status < HTTPStatus.INTERNAL_SERVER_ERROR or status in _NOTHING_RAN
+    kind = RunRefused if runs_once and status != HTTPStatus.OK else RunLost
+    return kind(sentence, code=code, status=status, retry_after_s=retry_after_s)
+
+
+def transport_failure(error: httpx.HTTPError) -> PgexecError:
+    """Return the error for a connection that could not be made, or broke, or fell silent."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, _NEVER_SENT):
+        return RunRefused(f"the server cannot be reached: {reason}", code="unreachable")
+    return RunLost(f"the connection was cut, and the snippet may have run: {reason}", code="cut")
+
+
+class Patience:
+    """How long a refused request is tried again: within `within_s` seconds from now."""
+
+    def __init__(self, within_s: float) -> None:
+        self._until = time.monotonic() + within_s
+
+    def wait_s(self, refusal: RunRefused) -> float:
+        """Return the seconds to wait before the next try, or raise the refusal itself.
+
+        They are what the server said and up to a quarter more, or else all that it refused at once
+        would come back at once.
+        """
+        wait_s = refusal.retry_after_s * (1 + JITTER * random.random())  # noqa: S311  # no secret
+        again = refusal.status in _NOTHING_RAN and refusal.retry_after_s > 0
+        if not again or time.monotonic() + wait_s > self._until:
+            raise refusal
+        return wait_s
