@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,8 +64,9 @@ class Proxy:
 
     async def run(self, code: str, **fields: object) -> Answer:
         """Ask for a run on a connection of its own."""
-        body = {"language": "python", "code": code, **fields}
-        return await self.request("POST", "/run", json=body)
+        body = json.dumps({"language": "python", "code": code, **fields}).encode()
+        headers = {"Content-Type": "application/json"}
+        return await self.request("POST", "/run", data=BytesIO(body), headers=headers)
 
     async def request(self, method: str, path: str, **options: Any) -> Answer:
         async with self.session() as session, session.request(method, path, **options) as response:
