@@ -19,8 +19,8 @@ from pool.inside.users import become_user
 if TYPE_CHECKING:
     import re
 
-TIMEOUT_S = 10.0
-BUDGET_S = 5.0
+TIMEOUT_S = 5.0
+BUDGET_S = 3.0
 """The search for files ends after so many seconds."""
 _MAX_DEPTH = 64
 _LOOKED_AT_ONCE = 1000

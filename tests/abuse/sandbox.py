@@ -51,7 +51,7 @@ class Sandbox:
         self._sequence = 0
         self._container: Container | None = None
 
-    async def run(self, code: str | bytes, *, stdin: bytes = b"", **changes: float) -> Outcome:
+    async def run(self, code: str | bytes, *, stdin: bytes = b"", **changes: object) -> Outcome:
         """Run one snippet and wait for the reset; a dirty container is not used again.
 
         A runner that dies raises `ContainerLost`: PID 1 survives whatever is attempted here.
@@ -73,7 +73,7 @@ class Sandbox:
                 await container.destroy()
         return Outcome(result, report)
 
-    async def attack(self, code: str | bytes, *, stdin: bytes = b"", **changes: float) -> Outcome:
+    async def attack(self, code: str | bytes, *, stdin: bytes = b"", **changes: object) -> Outcome:
         """Run a hostile snippet, and at once a normal one, which must work."""
         outcome = await self.run(code, stdin=stdin, **changes)
         after = await self.run("import sys; print(40 + 2, sys.stdin.read())", stdin=b"in")
