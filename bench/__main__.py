@@ -1,8 +1,8 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
-Sections: latency, throughput, fresh, breakdown, dependencies, profiles, overload, soak; all of
-them by default. `tuner`, alone, replays traces against the pool's policy without an engine, and
-draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md shows. What is
+Sections: latency, throughput, fresh, breakdown, dependencies, profiles, overload, readers, soak;
+all of them by default. `tuner`, alone, replays traces against the pool's policy without an engine,
+and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md shows. What is
 compared is measured in turns within one run: ratios hold where absolute figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
@@ -23,7 +23,17 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from bench import breakdown, curves, dependencies, latency, overload, profiles, throughput, tuner
+from bench import (
+    breakdown,
+    curves,
+    dependencies,
+    latency,
+    overload,
+    profiles,
+    readers,
+    throughput,
+    tuner,
+)
 from bench.bed import test_bed
 from bench.errors import BenchError
 from bench.facts import facts, load_average
@@ -45,6 +55,7 @@ SECTIONS = (
     "dependencies",
     "profiles",
     "overload",
+    "readers",
     "soak",
 )
 MEASURES = {
@@ -54,6 +65,7 @@ MEASURES = {
     "dependencies": dependencies.measure,
     "profiles": profiles.measure,
     "overload": overload.measure,
+    "readers": readers.measure,
 }
 SOAK_RUNS = 1000
 SECTION_TIMEOUT_S, SOAK_RUN_S = 240.0, 0.25
