@@ -185,7 +185,7 @@ class Container:
             message = f"the runner did not answer within {wait_s:g} s"
             raise RunnerProtocolError(message) from error
         except ContainerLost:
-            if self._counts_kills or not await self._ran_out_of_memory(began):
+            if not self._in_gvisor or not await self._ran_out_of_memory(began):
                 raise
             ending = self._starved(time.time() - began)
         finally:
@@ -211,13 +211,13 @@ class Container:
                 await self._stream.write(whole[start : start + PIECE_BYTES])
 
     @property
-    def _counts_kills(self) -> bool:
-        """False in gVisor, where memory that runs out ends a process, or all, without a word."""
-        return self.runner.get("counts_kills") is not False
+    def _in_gvisor(self) -> bool:
+        """True if memory that runs out ends a process, or all of them, without a word."""
+        return self.runner.get("gvisor") is True
 
     def _looks_starved(self, ending: Exit) -> bool:
         """Return True if a process ended as gVisor ends it: with status 1, and saying nothing."""
-        if self._counts_kills or ending.exception or ending.ending is not Ending.EXITED:
+        if not self._in_gvisor or ending.exception or ending.ending is not Ending.EXITED:
             return False
         return ending.status == 1 and ending.peak_memory_bytes > self._ceiling.memory_bytes // 2
 

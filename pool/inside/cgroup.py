@@ -31,11 +31,6 @@ class OomCounter:
         self._fd = _open_first(self.FILES)
         self._marked = 0
 
-    @property
-    def counts(self) -> bool:
-        """True if the container shows how many processes were killed. In gVisor it does not."""
-        return self._fd is not None
-
     def mark(self) -> None:
         """Remember the present count, for `risen`."""
         self._marked = self._count()

@@ -23,6 +23,7 @@ from typing import Tuple
 
 from pool.inside import packet_filter
 from pool.inside.callbacks import ctypes
+from pool.inside.kernel import is_gvisor
 from pool.inside.resolvers import resolvers
 
 _NEW_ROUTE, _NEW_RULE = 24, 32
@@ -76,7 +77,7 @@ def close_off(plan: dict[str, list[str]]) -> str:
         for network in map(_parse, plan["blocked"])
         if network[0] == socket.AF_INET or has_ipv6
     ]
-    if packet_filter.is_gvisor():
+    if is_gvisor():
         _filter(plan, [*blocked, *subnets], has_ipv6=has_ipv6)
         _drop_capabilities()
         return "filter"

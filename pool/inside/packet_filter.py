@@ -9,12 +9,9 @@ Runs inside the container, in PID 1: standard library only, any CPython since 3.
 from __future__ import annotations
 
 import _socket as socket
-import os
 import struct
 from typing import Iterable, Tuple
 
-_SIGN = "/proc/sentry-meminfo"
-"""A file that gVisor has and Linux has not."""
 _REPLACE = 64
 _HOOKS = 0b1110  # to this container, through it, and from it
 _INPUT, _FORWARD, _OUTPUT = 1, 2, 3
@@ -31,11 +28,6 @@ _PORTS = struct.Struct("=HHHH8x")
 
 Network = Tuple[int, bytes, int]
 """Address family, address, prefix length."""
-
-
-def is_gvisor() -> bool:
-    """Return True if gVisor is the kernel here."""
-    return os.path.exists(_SIGN)
 
 
 def close_off(

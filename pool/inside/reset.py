@@ -11,7 +11,7 @@ import signal
 import stat
 import time
 
-from pool.inside.traces import Traces
+from pool.inside.traces import Ipc, Traces
 
 TIMEOUT_S = 4.0
 SETTLE_S = 0.2
@@ -52,6 +52,7 @@ class Baseline:
         except FileNotFoundError:  # gVisor may have none
             self._protocols = -1
         self._traces = Traces()
+        self._ipc = Ipc()
         self._state = self._measure()
 
     def restore(self, deadline: float) -> str:
@@ -75,7 +76,8 @@ class Baseline:
                 state = self._measure()
         except OSError as error:
             return f"{error.strerror}: {error.filename!r}"
-        names = ["descriptors", "sockets", "flow labels and neighbours", *self._mounts]
+        names = ["descriptors", "sockets", "flow labels and neighbours", "System V objects"]
+        names += self._mounts
         for name, before, after in zip(names, self._state, state):
             if before != after:
                 return f"{name}: {after} where {before} was"
@@ -87,6 +89,7 @@ class Baseline:
             (len(os.listdir("/proc/self/fd")),),
             self._count_sockets(),
             self._traces.count(),
+            self._ipc.count(),
         ]
         for mount in self._mounts:
             free, root = os.statvfs(mount), os.stat(mount)

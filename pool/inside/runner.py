@@ -44,6 +44,7 @@ from pool.inside import (
 from pool.inside.allowance import Allowance
 from pool.inside.cgroup import CpuMeter, MemoryMeter, OomCounter, limit_processes
 from pool.inside.child import Child, Reaper
+from pool.inside.kernel import is_gvisor
 from pool.inside.outbox import AREA_BYTES, Outbox
 from pool.inside.protocol import (
     HEADER,
@@ -76,8 +77,7 @@ class Config(TypedDict):
     `sequence` is the container's number on its server. `layers` is the directory of dependency
     layers, `preload` the name of the layer that every run has, or `""`. `guard` is the plan for the
     network (`guard.close_off`). `job_limit` is the largest JOB frame, in bytes. `reused` is true if
-    the container serves more than one run. `cpus` is the number of processors that it may use,
-    `pids` that of its processes.
+    the container serves several runs. It has `cpus` processors, and at most `pids` processes.
     """
 
     script: str
@@ -189,13 +189,12 @@ class Runner:
         if self.fork():
             return
         self.see_killable()
-        version = ".".join(map(str, sys.version_info[:3]))
         ready = {
-            "python": version,
+            "python": ".".join(map(str, sys.version_info[:3])),
             "implementation": sys.implementation.name,
             "machine": os.uname().machine,
+            "gvisor": is_gvisor(),
             "guard": guarded,
-            "counts_kills": self.oom.counts,
             "installed": self.installed,
         }
         self.outbox.send(encode(Kind.READY, json.dumps(ready).encode()))

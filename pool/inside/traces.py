@@ -15,6 +15,7 @@ import struct
 from typing import Any
 
 from pool.inside.callbacks import ctypes
+from pool.inside.kernel import is_gvisor
 
 # Not an object of `socket`: it has a finaliser, and each child inherits it. No end of a snippet
 # would be certain any more (`fast_exit.Teardown`), and each run would take 5 ms longer.
@@ -29,6 +30,33 @@ _ROUTER = 0x80
 _DESTINATION = 1
 _ANSWER_BYTES = 1 << 16
 _GROUP = b"\xff\x02"
+
+
+_SHM_INFO, _SEM_INFO, _MSG_INFO = 14, 19, 12
+_SEM_SETS = 7
+"""The place of the number of semaphore sets in a `struct seminfo`; the others' come first."""
+
+
+class Ipc:
+    """Counts System V objects, which outlive their processes, where no sysctl forbids them."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None) if ctypes is not None and is_gvisor() else None
+
+    def count(self) -> tuple[int, ...]:
+        """Return the number of shared memories, semaphore sets and queues; `()` if forbidden."""
+        if self._libc is None:
+            return ()
+        found = ctypes.create_string_buffer(256)
+        counts = []
+        for call, arguments, place in (
+            (self._libc.shmctl, (0, _SHM_INFO, found), 0),
+            (self._libc.semctl, (0, 0, _SEM_INFO, found), _SEM_SETS),
+            (self._libc.msgctl, (0, _MSG_INFO, found), 0),
+        ):
+            call(*arguments)
+            counts.append(struct.unpack_from("=i", found.raw, 4 * place)[0])
+        return tuple(counts)
 
 
 class Traces:

@@ -4,7 +4,8 @@
 # minute more the first time. It touches nothing of the machine's own engine or network: the engine has mount,
 # network, process and IPC namespaces of its own, and all of it ends with this script.
 #   GROUND        docker, docker-containerd, docker-crun, docker-rootless or podman, of Debian's next release;
-#                 docker-26 or podman-5.4, of the present one; or here, the engine that runs already
+#                 docker-26, podman-5.4 or gvisor (under Docker), of the present one; or here, the engine
+#                 that runs already
 #   CHECK         doctor, battery, leftovers, limits, escape, latency; all of them if none is named
 #   GROUND_DIR    where roots, data and what was found are kept (default /var/tmp/pgexec-ground)
 #   GROUND_ROOT   a root that has the packages already
@@ -18,10 +19,12 @@ case $ground in
   docker-containerd) engine_options='--feature containerd-snapshotter=true' ;;
   docker-crun) engine_options='--add-runtime crun=/usr/bin/crun --default-runtime crun' ;;
   docker-rootless) ;;
+  # Of the present release: what the next one builds from the same sources, with a later Go, panics.
+  gvisor) suite=trixie engine_options='--add-runtime runsc=/mnt/runsc'; export PGEXEC_RUNTIME=runsc ;;
   # Its tmpfs has no limit on inodes: filling them ends as memory_limit, and the container is replaced.
   podman) left_out='inode' ;;
   podman-5.4) suite=trixie left_out='inode' ;;
-  *) sed -nE 's/^# ?//p' "$0" | head -n 11 >&2; exit 2 ;;
+  *) sed -nE 's/^# ?//p' "$0" | head -n 12 >&2; exit 2 ;;
 esac
 checks=("${@:2}")
 ((${#checks[@]})) || checks=(doctor battery leftovers limits escape latency)
@@ -29,13 +32,15 @@ work=${GROUND_DIR:-/var/tmp/pgexec-ground}
 root=${GROUND_ROOT:-$work/$suite}
 run=$work/run/$ground data=$work/data/$ground sockets=/run/pgexec-ground/$ground
 socket=$sockets/engine.sock
-packages=docker.io,containerd,runc,crun,podman,netavark,aardvark-dns,conmon,catatonit,iptables,nftables,iproute2,ca-certificates,rootlesskit,slirp4netns,uidmap
+packages=docker.io,containerd,runc,crun,podman,netavark,aardvark-dns,conmon,catatonit,iptables,nftables,iproute2,ca-certificates,runsc,rootlesskit,slirp4netns,uidmap
 export PGEXEC_GENERATE_LOG_FILE=false
 [[ $ground == here ]] || export PGEXEC_DOCKER_HOST=unix://$socket DOCKER_HOST=unix://$socket
 
 # A mirror's Release of a suite may be past its date, which nothing here depends on; its signature counts.
 make_root() {
-  [[ ! -x $root/usr/bin/podman ]] || return 0
+  [[ ! -x $root/usr/bin/runsc ]] || return 0
+  [[ ! -x $root/usr/bin/podman || $ground == gvisor ]] || return 0  # made before there was gVisor here
+  [[ ! -e $root ]] || { echo "remove $root: it has no runsc" >&2; return 1; }
   local mirror
   mirror=$(sed -nE 's/^URIs: //p' /etc/apt/sources.list.d/debian.sources | head -n 1)
   mmdebstrap --mode=root --variant=minbase --aptopt='APT::Install-Recommends "false"' \
@@ -67,13 +72,27 @@ start_rootless() {
     --data-root /mnt/docker -H unix:///run/sockets/engine.sock
 }
 
+# This runsc of 2024 takes every network namespace for the machine's own if it sees a file that kernels of
+# today show in each: it gets its network where that file is hidden. The guard needs --net-raw.
+write_runsc() {
+  cat >"$data/runsc" <<'RUNSC'
+#!/bin/sh
+case " $* " in
+  *" start "*) exec unshare --mount --propagation private sh -c \
+    'mount -t tmpfs tmpfs /proc/sys/net; exec /usr/bin/runsc --net-raw "$@"' sh "$@" ;;
+esac
+exec /usr/bin/runsc --net-raw "$@"
+RUNSC
+  chmod +x "$data/runsc"
+}
+
 # Runs as process 1 of the engine's namespaces, and becomes the engine.
 inside() {
   mount --make-rprivate /
   [[ $ground != docker-rootless ]] || confine
   case $ground in
     # Podman and crun refuse a hybrid of cgroup v1 and v2; here only, its v2 half is hidden.
-    podman* | docker-crun) umount /sys/fs/cgroup/unified 2>/dev/null || true ;;
+    podman* | docker-crun | gvisor) umount /sys/fs/cgroup/unified 2>/dev/null || true ;;
   esac
   mount --bind "$root" "$root"
   mount -t proc proc "$root/proc"
@@ -116,6 +135,7 @@ stop() {
 start_engine() {
   local holder
   mkdir -p "$run" "$data" "$sockets"
+  [[ $ground != gvisor ]] || write_runsc
   export -f inside confine start_rootless
   export ground root data sockets engine_options
   setsid unshare --mount --net --pid --ipc --fork --kill-child bash -euc inside >"$run/log" 2>&1 </dev/null &

@@ -8,6 +8,7 @@ row of the table, and the ground's item of the list of what does not hold.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import textwrap
@@ -48,7 +49,8 @@ def engine(version: dict[str, Any], info: dict[str, Any]) -> str:
     parts = {one["Name"]: one["Version"] for one in version.get("Components") or ()}
     podman = parts.get("Podman Engine")
     name = "Podman" if podman else "Docker"
-    runtime = str(info.get("DefaultRuntime") or info.get("OCIRuntime") or "")
+    chosen = os.environ.get("PGEXEC_RUNTIME")
+    runtime = str(chosen or info.get("DefaultRuntime") or info.get("OCIRuntime") or "")
     of_runtime = re.search(r"\d+\.[\d.]+", str(parts.get(f"OCI Runtime ({runtime})") or ""))
     number = of_runtime[0] if of_runtime else parts.get(runtime, "")
     return ", ".join(

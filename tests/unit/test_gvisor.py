@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import json
 import os
@@ -17,12 +18,12 @@ from pool.container import Container
 from pool.engine.gvisor import guard_capabilities, is_gvisor
 from pool.engine.spec import ContainerSpec, Limits, create_document, volume_document
 from pool.errors import ContainerLost
-from pool.inside import cgroup, guard, packet_filter
+from pool.inside import cgroup, guard, packet_filter, traces
 from pool.inside.child import Child
 from pool.job import Job, Status
 from tests.unit.fake_engine import FakeEngine
 
-IN_GVISOR: dict[str, object] = {"counts_kills": False}
+IN_GVISOR: dict[str, object] = {"gvisor": True}
 PEAK_BYTES = 1 << 20  # of each run of a fake container
 
 
@@ -122,7 +123,7 @@ def test_a_network_that_cannot_be_closed_is_refused_with_the_remedy(
         raise PermissionError
 
     plan: dict[str, list[str]] = {"blocked": [], "allowed": [], "resolvers": []}
-    monkeypatch.setattr(packet_filter, "is_gvisor", lambda: True)
+    monkeypatch.setattr(guard, "is_gvisor", lambda: True)
     monkeypatch.setattr(packet_filter, "close_off", refuse)
     monkeypatch.setattr(guard, "_has_ipv6", lambda: has_ipv6)
     monkeypatch.setattr(guard, "_look_around", lambda: (None, []))
@@ -138,6 +139,22 @@ def test_a_packet_that_was_sent_counts_where_no_filter_drops_it(
     sent, answered = "10.0.0.1 by UDP (sent)", "10.0.0.1 by TCP (answered)"
     assert (sent in trials._arrived(strength, [sent, answered])) is counts
     assert answered in trials._arrived(strength, [sent, answered])
+
+
+def test_system_v_objects_count_as_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert traces.Ipc().count() == (), "a sysctl forbids them"
+    monkeypatch.setattr(traces, "is_gvisor", lambda: True)
+    libc = ctypes.CDLL(None, use_errno=True)
+    ipc = traces.Ipc()
+    before = ipc.count()
+    made = libc.shmget(0, 4096, 0o1600), libc.semget(0, 1, 0o1600), libc.msgget(0, 0o1600)
+    try:
+        assert min(made) >= 0
+        assert [now - then for now, then in zip(ipc.count(), before, strict=True)] == [1, 1, 1]
+    finally:
+        libc.shmctl(made[0], 0, None)
+        libc.semctl(made[1], 0, 0)
+        libc.msgctl(made[2], 0, None)
 
 
 def test_egress_is_the_engine_s_default_network_whose_resolvers_it_can_ask() -> None:
@@ -165,7 +182,7 @@ def test_the_number_of_processes_is_limited_where_the_container_may(
 
 
 @pytest.mark.clock
-@pytest.mark.parametrize("runner", [IN_GVISOR, {"counts_kills": True}, {}])
+@pytest.mark.parametrize("runner", [IN_GVISOR, {"gvisor": False}, {}])
 async def test_a_sandbox_that_died_for_lack_of_memory_is_the_run_s_memory_limit(
     runner: dict[str, object],
 ) -> None:
@@ -194,7 +211,7 @@ async def test_a_sandbox_that_died_of_something_else_is_lost() -> None:
         (b"error", IN_GVISOR, PEAK_BYTES, True, Status.MEMORY_LIMIT),
         (b"error", IN_GVISOR, PEAK_BYTES, False, Status.ERROR),
         (b"error", IN_GVISOR, 4 * PEAK_BYTES, True, Status.ERROR),
-        (b"error", {"counts_kills": True}, PEAK_BYTES, True, Status.ERROR),
+        (b"error", {"gvisor": False}, PEAK_BYTES, True, Status.ERROR),
         (b"ok", IN_GVISOR, PEAK_BYTES, True, Status.OK),
     ],
 )
