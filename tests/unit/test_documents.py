@@ -17,6 +17,7 @@ DOCUMENTS = [
 MODULES = [file for room in ("pool", "pgexec", "bench") for file in ROOT.glob(f"{room}/**/*.py")]
 
 LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]*)(?:#([^)\s]+))?\)")
+TEST = re.compile(r"`(tests/[\w/.-]+\.py)::(test_\w+)`")
 PATH = re.compile(r"`((?:pool|pgexec|bench|tests|docs|deploy|findings)/[\w./-]*)`")
 
 
@@ -32,6 +33,21 @@ def test_every_link_leads_somewhere(document: Path) -> None:
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), path
         assert not heading or heading in heading_ids(target), heading
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = [
+        (path, name)
+        for document in DOCUMENTS
+        for path, name in TEST.findall(document.read_text(encoding="utf-8"))
+    ]
+    gone = [
+        f"{path}::{name}"
+        for path, name in named
+        if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")
+    ]
+    assert named
+    assert not gone
 
 
 def test_every_file_and_folder_that_is_named_exists() -> None:
