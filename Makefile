@@ -70,8 +70,11 @@ lock: ## resolve requirements.lock again; UPGRADE=--upgrade for newer versions
 	  --custom-compile-command 'make lock' --quiet $(UPGRADE) \
 	  --output-file tests/fuzz/requirements.lock
 
-bench: setup ## measure against a running engine
-	@exec $(BIN)/python -m bench
+bench: setup ## measure against a running engine; `make bench files` measures one section
+	@exec $(BIN)/python -m bench $(filter files latency,$(MAKECMDGOALS))
+
+files latency: # sections of bench
+	@:
 
 # A group of its own: 40 MB, and only for Linux on x86-64.
 fuzz: venv ## let atheris loose on what reads frames; FUZZ_S=60 for each target

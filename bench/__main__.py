@@ -1,9 +1,9 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
-Sections: latency, throughput, fresh, breakdown, dependencies, profiles, overload, readers, soak;
-all of them by default. `tuner`, alone, replays traces against the pool's policy without an engine,
-and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md shows. What is
-compared is measured in turns within one run: ratios hold where absolute figures do not.
+Sections: latency, files, throughput, fresh, breakdown, dependencies, profiles, overload, readers,
+soak; all of them by default. `tuner`, alone, replays traces against the pool's policy without an
+engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md shows.
+What is compared is measured in turns within one run: ratios hold where absolute figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
 """
@@ -27,6 +27,7 @@ from bench import (
     breakdown,
     curves,
     dependencies,
+    files,
     latency,
     overload,
     profiles,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 SECTIONS = (
     "latency",
+    "files",
     "throughput",
     "fresh",
     "breakdown",
@@ -60,6 +62,7 @@ SECTIONS = (
 )
 MEASURES = {
     "latency": latency.measure,
+    "files": files.measure,
     "throughput": throughput.measure_recycled,
     "fresh": throughput.measure_fresh,
     "dependencies": dependencies.measure,

@@ -69,6 +69,10 @@ class EngineFlows:
         if about["ExitCode"] != 0 or (not command and output.strip() != EXPECTED):
             raise FlowError(f"exec: {output!r}, exit code {about['ExitCode']}")
 
+    async def copy(self, source: str, target: str) -> None:
+        """Copy a file between this machine and a container, by `docker cp`."""
+        await self._docker("cp", source, target)
+
     async def classic(self, image: str, clock: list[float]) -> None:
         """Run a snippet in a container of its own, as the seed does for each request.
 
