@@ -3,12 +3,16 @@
 16 KiB or less of a client are not counted: the limit on connections bounds them. If the budget is
 exceeded, the tenant that holds the most gives way; of its clients, the one that has held counted
 bytes for the longest is dropped. So a client that keeps up is not dropped, and a tenant that holds
-little never gives way to another.
+little never gives way to another. A tenant counts with all its users; among these, the one that
+holds the most gives way.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Self
+
+from pool.tenant import owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +31,7 @@ class Budget:
         self._tenant_bytes = limit_bytes - limit_bytes // 4
         self._held: dict[str, dict[Held, None]] = {}  # by tenant, the longest held first
         self._bytes: dict[str, int] = {}
+        self._with_users: Counter[str] = Counter()
 
     def hold(self, tenant: str, drop: Callable[[], None] | None = None) -> Held:
         """Return the account of one client of a tenant, which is empty; use it in a `with`.
@@ -45,21 +50,27 @@ class Budget:
             own.pop(held, None)
         self.held_bytes += by_bytes
         self._bytes[tenant] = self._bytes.get(tenant, 0) + by_bytes
+        self._with_users[owner(tenant)] += by_bytes
         if not own:
             del self._held[tenant], self._bytes[tenant]
+        if not self._with_users[owner(tenant)]:
+            del self._with_users[owner(tenant)]
         if by_bytes > 0:
             self._make_room(tenant)
 
     def exceeded(self, tenant: str) -> bool:
         """Return True if all clients together, or those of this tenant, hold too much."""
-        return self._bytes.get(tenant, 0) > self._tenant_bytes or (
-            self.held_bytes > self.limit_bytes
-        )
+        return self._is_over(tenant) or self.held_bytes > self.limit_bytes
+
+    def _is_over(self, tenant: str) -> bool:
+        return self._with_users[owner(tenant)] > self._tenant_bytes
 
     def _make_room(self, tenant: str) -> None:
         while self.exceeded(tenant):
-            own_fault = self._bytes.get(tenant, 0) > self._tenant_bytes
-            greediest = tenant if own_fault else max(self._bytes, key=self._bytes.__getitem__)
+            held = self._with_users
+            most = owner(tenant) if self._is_over(tenant) else max(held, key=held.__getitem__)
+            users = (name for name in self._bytes if owner(name) == most)
+            greediest = max(users, key=self._bytes.__getitem__)
             victim = next((one for one in self._held[greediest] if one.drop is not None), None)
             if victim is None:
                 return

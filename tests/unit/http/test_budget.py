@@ -36,6 +36,17 @@ def test_one_tenant_leaves_a_quarter_to_others() -> None:
     assert budget.held_bytes == 6 * SIZE
 
 
+def test_a_tenant_gains_nothing_by_many_users_and_of_these_the_greediest_gives_way() -> None:
+    budget, dropped = Budget(8 * SIZE), list[Held]()
+    other = [holding(budget, "other", SIZE, dropped) for _ in range(2)]
+    greedy = [holding(budget, "front/greedy", SIZE, dropped) for _ in range(2)]
+    users = [holding(budget, f"front/{number}", SIZE, dropped) for number in range(4)]
+    assert not dropped
+    users.append(holding(budget, "front/new", SIZE, dropped))
+    assert dropped == greedy[:1]
+    assert not [one for one in (*other, *users) if one.dropped]
+
+
 def test_one_that_has_caught_up_is_the_last_to_give_way_again() -> None:
     budget, dropped = Budget(8 * SIZE), list[Held]()
     first, second = (holding(budget, "", SIZE, dropped) for _ in range(2))
