@@ -71,6 +71,19 @@ def tenant_of(request: web.Request, keyring: Keyring) -> str:
     return tenant
 
 
+def tenant_of_key(request: web.Request, keyring: Keyring) -> str:
+    """Return the tenant of a key as clients of peers send it; raise `RequestError` 401.
+
+    Those of Piston send it bare in `Authorization`, Dify in `X-Api-Key`.
+    """
+    sent = request.headers.get("Authorization") or request.headers.get("X-Api-Key") or ""
+    bare = sent.strip().removeprefix("Bearer ")
+    tenant = keyring.tenant(f"Bearer {bare}")
+    if tenant is None:
+        raise RequestError(HTTPStatus.UNAUTHORIZED, "unauthorized", "an API key is needed")
+    return tenant
+
+
 def name_user(record: Record, user: str, trusted: Collection[str]) -> None:
     """Note for whom a request is; raise `RequestError` 403 where its key may not say that.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import to_json
@@ -97,6 +97,14 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
+class Described(Protocol):
+    """A route that can describe itself."""
+
+    def document(self, *, keyed: bool) -> Json:
+        """Return the operation object; `keyed` is true if the route needs an API key."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RouteDescription:
     """The purpose of a route, its answer of status 200, its refusals, and its request's body.
@@ -128,7 +136,7 @@ class RouteDescription:
 
 
 def describe_api(
-    operations: Iterable[tuple[str, str, RouteDescription, bool]], limits: RequestLimits
+    operations: Iterable[tuple[str, str, Described, bool]], limits: RequestLimits
 ) -> bytes:
     """Return the document. An operation is a method, a path, its route, and if it needs a key."""
     paths: dict[str, Json] = {}

@@ -28,7 +28,7 @@ from pgexec.http.answers import MANY_TURNS, describe, render_result, without_out
 from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.budget import Budget
 from pgexec.http.cors import allow_origins
-from pgexec.http.delivery import Document, deliver
+from pgexec.http.delivery import Document, cut, deliver
 from pgexec.http.errors import JSON_HEADERS, RequestError
 from pgexec.http.excerpt import parse_body
 from pgexec.http.limits import RequestLimits
@@ -45,6 +45,7 @@ from pgexec.http.openapi import (
 from pgexec.http.output_files import list_files, render_files
 from pgexec.http.page import Page, make_page
 from pgexec.http.parsing import parse_run
+from pgexec.http.peers import add_peers, describe_peers
 from pgexec.http.recent import Recent
 from pgexec.http.record import RECORD, SENDER, Record, Sender, request_id
 from pgexec.http.reporter import Reporter
@@ -169,6 +170,14 @@ async def answer(
     files = await render_files(result)
     listed = list_files(result, files if progress is None else None)
     return (*document[:-1], document[-1][:-1], *listed, b"}"), files
+
+
+async def answer_whole(request: web.Request, body: bytearray) -> bytes:
+    """Run the snippet in the body of a request to `/run`, and return its JSON document."""
+    context = request.app[CONTEXT]
+    wanted = await parse_body(body, context.limits)
+    document, _ = await answer(context, request[RECORD], wanted)
+    return b"".join(cut(document))
 
 
 async def ping(_request: web.Request) -> web.Response:
@@ -354,9 +363,12 @@ def make_app(
         page=make_page(keyed=bool(settings.api_keys), playground=settings.playground),
         openapi=describe_api(
             [
-                (route.method, route.path, route.operation, route.access.asks_key(settings))
-                for route in routes
-                if route.operation is not None
+                *(
+                    (route.method, route.path, route.operation, route.access.asks_key(settings))
+                    for route in routes
+                    if route.operation is not None
+                ),
+                *describe_peers(settings.compat, keys=bool(settings.api_keys)),
             ],
             limits,
         ),
@@ -370,6 +382,7 @@ def make_app(
             handler = with_own_name(handler, settings)
         options: dict[str, Any] = {} if route.expect is None else {"expect_handler": route.expect}
         app.add_routes([web.RouteDef(route.method, route.path, handler, options)])
+    add_peers(app, app[CONTEXT], answer_whole, expect)
     if settings.cors_origins:
         allow_origins(app, frozenset(settings.cors_origins))
     return app

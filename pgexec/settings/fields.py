@@ -10,7 +10,7 @@ import ipaddress
 import re
 import ssl
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -241,6 +241,12 @@ Origins = Annotated[
         description="empty or exact origins of pages with commas, such as https://app.example.com "
         "(no path, no *, no port 80 or 443 of its own)"
     ),
+]
+Peers = Annotated[
+    tuple[Literal["dify", "piston", "sandboxfusion"], ...],
+    NoDecode,
+    BeforeValidator(to_names),
+    Field(description="empty or some of piston, sandboxfusion and dify, with commas"),
 ]
 Names = Annotated[
     tuple[str, ...],

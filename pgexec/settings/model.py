@@ -35,6 +35,7 @@ from pgexec.settings.fields import (
     Networks,
     Origins,
     Packages,
+    Peers,
     Processes,
     Processors,
     Profiles,
@@ -100,6 +101,7 @@ class Settings(BaseSettings):
     playground: Flag = True
     browser_hosts: Hosts = ()
     cors_origins: Origins = ()
+    compat: Peers = ()
 
     docker_host: Annotated[
         str,

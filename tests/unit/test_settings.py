@@ -186,6 +186,7 @@ def test_names_of_hosts_are_compared_in_lower_case(monkeypatch: pytest.MonkeyPat
         ("PGEXEC_PAGE", "perhaps"),
         ("PGEXEC_PLAYGROUND", "perhaps"),
         ("PGEXEC_BROWSER_HOSTS", "http://run.example.com"),
+        ("PGEXEC_COMPAT", "judge0"),
         ("PGEXEC_CORS_ORIGINS", "*"),
         ("PGEXEC_CORS_ORIGINS", "null"),
         ("PGEXEC_CORS_ORIGINS", "app.example.com"),

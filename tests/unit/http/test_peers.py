@@ -1,0 +1,183 @@
+"""The APIs of peers: what comes of their requests, and errors in their own form."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from pgexec.http.compat.piston import satisfies
+from pool.errors import PoolSaturated
+from pool.job import Status
+from tests.unit.http.rig import make_result
+
+if TYPE_CHECKING:
+    from tests.unit.http.rig import Running, Serve
+
+ALL = "piston,sandboxfusion,dify"
+PISTON = {"language": "py", "version": "*", "files": [{"content": "x"}]}
+FUSION = {"language": "python", "code": "x"}
+DIFY = {"language": "python3", "code": "x"}
+PATHS = {
+    "/api/v2/execute": PISTON,
+    "/api/v2/piston/execute/": PISTON,
+    "/run_code": FUSION,
+    "/v1/sandbox/run": DIFY,
+}
+
+
+@pytest.fixture
+async def compatible(serve: Serve) -> Running:
+    server = await serve(compat=ALL)
+    server.service.result = make_result(stdout=b"3.13.1", data=b"3.13.1")
+    assert (await server.get("/api/v2/runtimes")).json == [
+        {"language": "python", "version": "3.13.1", "aliases": ["py", "python3"]}
+    ]
+    server.service.requests.clear()
+    return server
+
+
+async def post(server: Running, path: str, body: Any, **headers: str) -> tuple[int, Any]:
+    async with server.session.post(server.url + path, json=body, headers=headers) as response:
+        return response.status, json.loads(await response.read())
+
+
+async def test_peers_are_off_by_default(server: Running) -> None:
+    for path, body in PATHS.items():
+        assert (await post(server, path, body))[0] == 404
+    assert (await server.get("/health")).status == 404
+
+
+async def test_one_peer_does_not_bring_the_others(serve: Serve) -> None:
+    server = await serve(compat="dify")
+    assert (await post(server, "/v1/sandbox/run", DIFY))[0] == 200
+    assert (await post(server, "/run_code", FUSION))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"),
+    [
+        *[(text, True) for text in ("*", "3", "3.x", "3.13", "3.13.1", "^3.10.0", "~3.13.0")],
+        *[(text, True) for text in (">=3.8 <4", "2 || 3", ">3.12", "v3.13.1", ">= 3.9", "<=3.13")],
+        *[(text, False) for text in ("2", "3.1", "3.10.0", "^2.7", "~3.12", ">3.13", "latest", "")],
+    ],
+)
+def test_a_version_is_a_range_of_semver(version: str, fits: bool) -> None:  # noqa: FBT001
+    assert satisfies("3.13.1", version) is fits
+
+
+async def test_a_request_of_pistons_becomes_one_of_ours(compatible: Running) -> None:
+    body = {
+        **PISTON,
+        "files": [
+            {"name": "d.bin", "content": "ff00", "encoding": "hex"},
+            {"name": None, "content": "code", "encoding": "utf8"},
+            {"content": "text"},
+        ],
+        "stdin": "no end",
+        "args": ["a"],
+        "run_timeout": 1500,
+        "run_memory_limit": -1,
+    }
+    status, document = await post(compatible, "/api/v2/execute", body)
+    assert (status, document["version"], set(document)) == (
+        200,
+        "3.13.1",
+        {"language", "version", "run"},
+    )
+    (request,) = compatible.service.requests
+    assert (request.code, request.stdin, request.args) == ("code", "no end\n", ["a"])
+    files = [(file.name, file.data) for file in request.files]
+    assert files == [("d.bin", b"\xff\0"), ("file2.code", b"text")]
+    assert (request.timeout_s, request.memory_limit_bytes) == (1.5, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"language": "perl"}, "perl-* runtime is unknown"),
+        ({"version": "2.7"}, "py-2.7 runtime is unknown"),
+        ({"version": None}, "version is required as a string"),
+        ({"files": []}, "files is required as an array"),
+        ({"files": [{"content": "eA==", "encoding": "base64"}]}, "at least one utf8"),
+        ({"files": [{"content": "x"}, {"content": "q", "encoding": "hex"}]}, "not hex"),
+        ({"run_timeout": 30_001}, "cannot exceed the configured limit of 30000"),
+        ({"run_memory_limit": 1 << 40}, "cannot exceed"),
+        ({"run_timeout": "1"}, "must be a number"),
+        ({"args": [1]}, "'args' must be a list of strings"),
+    ],
+)
+async def test_a_wrong_request_gets_pistons_form_of_error(
+    compatible: Running, change: dict[str, Any], part: str
+) -> None:
+    status, document = await post(compatible, "/api/v2/execute", {**PISTON, **change})
+    assert (status, set(document)) == (400, {"message"})
+    assert part in document["message"]
+    assert not compatible.service.requests
+
+
+async def test_ends_are_told_as_piston_tells_them(compatible: Running) -> None:
+    ends = [
+        (make_result(Status.ERROR, exit_code=3), ("RE", 3, None)),
+        (make_result(Status.TIMEOUT, exit_code=None, signal=9), ("TO", None, "SIGKILL")),
+        (make_result(Status.KILLED, exit_code=None, signal=11), ("SG", None, "SIGSEGV")),
+        (make_result(Status.OUTPUT_LIMIT, exit_code=None, signal=9), ("OL", None, "SIGKILL")),
+        (make_result(), (None, 0, None)),
+    ]
+    for result, expected in ends:
+        compatible.service.result = result
+        _, document = await post(compatible, "/api/v2/execute", PISTON)
+        run = document["run"]
+        assert (run["status"], run["code"], run["signal"]) == expected
+
+
+async def test_a_trainers_limits_are_lowered_to_the_servers(compatible: Running) -> None:
+    big = {**FUSION, "run_timeout": 600, "memory_limit_MB": 1024}
+    assert (await post(compatible, "/run_code", big))[0] == 200
+    (request,) = compatible.service.requests
+    assert (request.timeout_s, request.memory_limit_bytes) == (30, None)
+
+
+async def test_what_did_not_run_is_in_each_peers_words(compatible: Running) -> None:
+    compatible.service.error = PoolSaturated("full", retry_after_s=2)
+    answers = [await post(compatible, path, body) for path, body in PATHS.items()]
+    assert [status for status, _ in answers] == [503, 503, 504, 503]
+    assert set(answers[0][1]) == {"message"}
+    assert set(answers[2][1]) == {"detail"}
+    assert answers[3][1]["code"] == -503
+
+
+async def test_no_other_site_may_use_them(compatible: Running) -> None:
+    for path, body in PATHS.items():
+        data = json.dumps(body).encode()
+        plain = {"Content-Type": "text/plain"}
+        async with compatible.session.post(compatible.url + path, data=data, headers=plain) as got:
+            assert got.status == (200 if "sandbox" in path else 415)
+        strange = {"Origin": "http://evil.example", "Host": "evil.example"}
+        status, document = await post(compatible, path, body, **strange)
+        assert status == 421 or document["code"] == -421
+    assert not compatible.service.requests
+
+
+async def test_keys_come_as_these_clients_send_them(serve: Serve) -> None:
+    server = await serve(compat=ALL, api_keys="alice:secret")
+    for headers in (
+        {"Authorization": "secret"},
+        {"Authorization": "Bearer secret"},
+        {"X-Api-Key": "secret"},
+    ):
+        assert (await post(server, "/run_code", FUSION, **headers))[0] == 200
+    for wrong in ({}, {"X-Api-Key": "other"}, {"Authorization": "Bearer "}):
+        for path, body in PATHS.items():
+            assert (await post(server, path, body, **wrong))[0] == 401
+    assert (await server.get("/api/v2/runtimes")).status == 401
+    assert (await server.get("/health")).body == b'"ok"'
+    assert set(server.service.tenants) == {"alice"}
+
+
+async def test_the_openapi_document_has_them(compatible: Running) -> None:
+    document = (await compatible.get("/openapi.json")).json
+    validate(document)
+    assert set(PATHS) <= set(document["paths"])
