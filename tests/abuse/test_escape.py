@@ -623,6 +623,15 @@ async def bridge() -> AsyncIterator[str]:
     await engine.close()
 
 
+def listen_at(gateway: str) -> socket.socket:
+    """Listen at a bridge's own address, also before Podman has made the bridge."""
+    server = socket.socket()
+    server.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND
+    server.bind((gateway, 0))
+    server.listen()
+    return server
+
+
 @contextlib.contextmanager
 def listener() -> Iterator[tuple[str, int]]:
     """Something to reach on the loopback interface of the host."""
@@ -636,8 +645,13 @@ async def test_the_hosts_loopback_is_out_of_reach(sandbox: Sandbox) -> None:
     assert outcome.text == "ECONNREFUSED\n"
 
 
-async def test_containers_on_our_bridge_do_not_reach_each_other(image: Image, bridge: str) -> None:
-    one, other = Sandbox(image, network=bridge), Sandbox(image, network=bridge)
+@pytest.mark.parametrize("by", ["engine", "guard"])
+async def test_containers_on_our_bridge_do_not_reach_each_other(
+    image: Image, bridge: str, by: str
+) -> None:
+    """The engine alone keeps them apart, which Podman does not, and the guard alone would."""
+    rules = make_rules([], own_addresses(), own_resolvers()).document() if by == "guard" else None
+    one, other = (Sandbox(image, network=bridge, guard=rules) for _ in range(2))
     try:
         serving = """
 import socket, sys, time
@@ -652,7 +666,7 @@ time.sleep(6)
         gateway = (
             await one.run(
                 "print(socket.inet_ntoa(bytes.fromhex([l.split()[2] for l in open('/proc/net/route')"
-                " if l.split()[1] == '00000000'][0])[::-1])) if (socket := __import__('socket')) else 0"
+                " if l.split()[1] == '00000000' and int(l.split()[2], 16)][0])[::-1])) if (socket := __import__('socket')) else 0"
             )
         ).text.strip()
         prefix = gateway.rpartition(".")[0]
@@ -665,7 +679,7 @@ time.sleep(6)
         tried = await one.run(CONNECT.format(addresses=targets))
         served = (await server).text.strip()
         assert (served, 4242) in targets
-        assert loopback.text == "ECONNREFUSED\n"
+        assert loopback.text == ("ECONNREFUSED\n" if by == "engine" else "EHOSTUNREACH\n")
         assert tried.text in ("timeout\n", "EHOSTUNREACH\n")
     finally:
         await one.close()
@@ -682,7 +696,7 @@ async def test_the_gateway_is_out_of_reach_unless_it_is_an_exception(
     gateway = about["Gateway"]
     rules = make_rules([about[exception]] if exception else [], own_addresses(), own_resolvers())
     sandbox = Sandbox(image, network=bridge, guard=rules.document())
-    with socket.create_server((gateway, 0)) as server:
+    with listen_at(gateway) as server:
         targets = [server.getsockname(), (gateway.rpartition(".")[0] + ".77", 80)]
         try:
             tried = await sandbox.run(CONNECT.format(addresses=targets))
@@ -699,7 +713,7 @@ async def test_an_unfinished_connection_of_the_last_run_is_nobodys_next(
     _, network = await EngineClient().call("GET", f"/networks/{bridge}")
     gateway = network["IPAM"]["Config"][0]["Gateway"]
     sandbox = Sandbox(image, network=bridge)
-    with socket.create_server((gateway, 0)) as server:
+    with listen_at(gateway) as server:
         address = server.getsockname()
         try:
             left = await sandbox.run(f"""

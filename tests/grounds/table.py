@@ -81,7 +81,9 @@ def read(check: str, text: str) -> tuple[str, list[str]]:
         cell = ", ".join(f"{float(ratio):.0f} x {what}" for what, ratio in ratios.items())
         return cell or "not measured", []
     failed = re.findall(r"^(?:FAILED|ERROR) \S+?::(\w+(?:\[.*?\])?)(?: - |$)", text, re.MULTILINE)
-    last = text.splitlines()[-1]
+    # Objects that an interpreter finds unclosed at its end are told after pytest's last line.
+    ends = re.findall(r"^.*\d .* in [\d.]+s.*$", text, re.MULTILINE)
+    last = ends[-1] if ends else ""
     tally = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", last)}
     passed = tally.get("passed", 0)
     return f"{passed} of {sum(tally.values())}", failed

@@ -15,6 +15,7 @@ E       assert 3 failed
 FAILED tests/abuse/test_limits.py::test_a_bomb[a fork - bomb] - AssertionError: no
 ERROR tests/abuse/test_limits.py::test_other - OSError
 ======= 1 failed, 5 passed, 3 deselected, 1 error in 7.00s =======
+Unclosed client session
 """
 DOCKER = {"Version": "28.5.2+dfsg4", "Components": [{"Name": "crun", "Version": "1.28"}]}
 PODMAN = {
