@@ -43,7 +43,9 @@ class Allowance:
         self._memory_bytes = header.memory_limit
         self._cpu, self._memory = meters
         self._cpus = cpus
-        self._cores = os.cpu_count() or 1
+        # Asked for only if it is needed: glibc opens a file in /sys to count.
+        bound = self._cpu_s or self._memory_bytes
+        self._cores = (os.cpu_count() or 1) if bound else 1
         self._pid = pid
         self.next_at = now + min(
             self._cpu_lasts_s(self._cpu_s) if self._cpu_s else math.inf,
