@@ -531,6 +531,7 @@ async def test_bodies_that_are_held_back_are_refused_beyond_the_budget(
     serve: Serve, tenant_holds: str
 ) -> None:
     limits = {"code_limit": "64k", "stdin_limit": 0, "buffer_limit": 1, "files_limit": 0}
+    limits["collect_limit"] = 0
     server = await serve(**limits)
     server.service.gate = asyncio.Event()
     text = json.dumps({"language": "python", "code": "x" * (60 << 10)}).encode()
