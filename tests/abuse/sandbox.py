@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ class Sandbox:
     """Runs snippets as the pool does, but is stricter: whatever resets clean is used again."""
 
     def __init__(self, image: Image, **changes: object) -> None:
+        changes.setdefault("runtime", os.environ.get("PGEXEC_RUNTIME", ""))
         self._spec = ContainerSpec(image.name, image.prepared, **changes)  # type: ignore[arg-type]
         self._engine = DockerEngine(find_engine(""), streams=8)
         self._owner = uuid.uuid4().hex

@@ -72,7 +72,9 @@ for path in (os.__file__, "/etc/passwd"):
 
 sight |= {
     "files": {top: tree(top) for top in ("/home/code", "/tmp", "/dev", "/opt", "/run", "/var/tmp")},
-    "roots": {top: root(top) for top in ("/home/code", "/tmp", "/dev/shm", "/dev/mqueue")},
+    # gVisor has no /dev/mqueue.
+    "roots": {top: root(top) for top in ("/home/code", "/tmp", "/dev/shm", "/dev/mqueue")
+              if os.path.isdir(top)},
     "mounts": sorted(mounts),
     "processes": [name for name in os.listdir("/proc") if name.isdigit() and name != me],
     "threads": len(os.listdir("/proc/self/task")),
