@@ -10,9 +10,11 @@ from aiohttp import web
 from pydantic_core import from_json, to_json
 
 from pgexec.http.access import check_host, tenant_of_key
+from pgexec.http.answers import LONG_BYTES
 from pgexec.http.body import check_json, read_body
 from pgexec.http.compat import dify, piston, sandboxfusion
 from pgexec.http.compat.call import Call, Unfit
+from pgexec.http.delivery import deliver
 from pgexec.http.errors import JSON_HEADERS, RequestError
 from pgexec.http.record import RECORD
 from pgexec.http.refusals import BAD
@@ -32,7 +34,7 @@ PEERS: dict[str, Peer] = {
     "piston": cast("Peer", piston),
     "sandboxfusion": cast("Peer", sandboxfusion),
 }
-LONG_BYTES = 256 << 10
+THREAD_BYTES = 256 << 10
 """Longer documents are parsed in a thread, or other requests would wait."""
 VERSION = "import sys; print(*sys.version_info[:3], sep='.', end='')"
 
@@ -113,7 +115,10 @@ class PeerRoute:
             if not request.content.is_eof():
                 response.force_close()  # the next bytes may not be a request
             return response
-        return web.Response(body=to_json(document), headers=JSON_HEADERS)
+        whole = to_json(document)
+        if len(whole) > LONG_BYTES:  # a client that does not take it must not hold it for free
+            return await deliver(request, (whole,), self.context.answers)
+        return web.Response(body=whole, headers=JSON_HEADERS)
 
     async def _answer(self, request: web.Request) -> object:
         record, settings = request[RECORD], self.context.settings
@@ -158,7 +163,9 @@ class PeerRoute:
 async def _parsed(body: bytes | bytearray) -> object:
     try:
         return (
-            from_json(body) if len(body) < LONG_BYTES else await asyncio.to_thread(from_json, body)
+            from_json(body)
+            if len(body) < THREAD_BYTES
+            else await asyncio.to_thread(from_json, body)
         )
     except ValueError as error:
         sentence = f"the body is not valid JSON: {error}"

@@ -100,3 +100,15 @@ async def test_what_goes_wrong_is_one_sentence(command: Command) -> None:
     status, _, stderr = await ended(await command("-", "--language", "perl"), b"1")
     assert status == 125
     assert stderr.startswith("pgexec: language 'perl' is not supported")
+
+
+async def test_collected_files_are_put_beside_the_script(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "script.py").write_text(
+        "import os\nos.mkdir('out')\n"
+        "open('out/a.txt', 'w').write('a')\nopen('b.bin', 'wb').write(b'\\xff')\n"
+    )
+    run = await command("sub/script.py", "-c", "out/*", "-c", "*.bin")
+    assert await ended(run) == (0, "", "")
+    assert (tmp_path / "sub" / "out" / "a.txt").read_text() == "a"
+    assert (tmp_path / "sub" / "b.bin").read_bytes() == b"\xff"

@@ -181,3 +181,22 @@ async def test_the_openapi_document_has_them(compatible: Running) -> None:
     document = (await compatible.get("/openapi.json")).json
     validate(document)
     assert set(PATHS) <= set(document["paths"])
+
+
+async def test_a_long_answer_counts_in_the_budget_of_answers(
+    compatible: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = b"x" * (1 << 20)
+    compatible.service.result = make_result(stdout=text, data=text)
+    held = []
+    budget = type(compatible.context.answers)
+    hold = budget.hold
+
+    def watched(*args: Any) -> Any:
+        held.append(args[0] is compatible.context.answers)
+        return hold(*args)
+
+    monkeypatch.setattr(budget, "hold", watched)
+    _, document = await post(compatible, "/run_code", FUSION)
+    assert document["run_result"]["stdout"] == text.decode()
+    assert any(held)
