@@ -22,7 +22,7 @@ from pool.dependencies.pip_log import PipLog, classify, missing_package
 from pool.dependencies.throttle import Throttle
 from pool.dependencies.unfit import unfit_builds
 from pool.engine.api import Engine
-from pool.engine.cleanup import see_through, until_removed
+from pool.engine.cleanup import until_removed
 from pool.engine.sources import program
 from pool.engine.spec import LAYERS_DIR, Limits, installer_document
 from pool.errors import InstallError, InstallFailure
@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     from pool.dependencies.requirements import Requirements
     from pool.engine.spec import ContainerSpec
 
+    OnData = Callable[[bytes], Awaitable[None]]
+
 _USER = "9999:9999"
 _STDOUT = 1
 _MAX_ANSWER_BYTES = 256 << 10
 _TEMPORARY = "/tmp"  # noqa: S108 - the container's own
+_READY = f"{_TEMPORARY}/pgexec-ready"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,7 @@ class Installer:
         self.config = config
         self._engine = engine
         self._source = program("pip_install")
+        self._removals: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def installed(
@@ -123,7 +127,10 @@ class Installer:
             disk_bytes=config.limit_bytes,
         )
         document = installer_document(spec, limits, network=network, guard=guard, labels=labels)
+        await self.settle()  # an installer that still goes takes memory, too
         container = await Container.start(self._engine, document, timeout_s=config.start_timeout_s)
+        records = _Records(Inspector(f"{LAYERS_DIR}/{name}", Bounds(config.limit_bytes)))
+        sending = asyncio.create_task(self._send(container, name, records), name="send a layer")
         try:
             try:
                 async with asyncio.timeout(config.timeout_s):
@@ -134,9 +141,19 @@ class Installer:
                     "PGEXEC_INSTALL_TIMEOUT_S gives it more"
                 )
                 raise InstallError(sentence, InstallFailure.TOO_SLOW) from error
-            yield Installed(self, container, name, requirements, on_line)
+            yield Installed(self, container, requirements, on_line, records, sending)
         finally:
-            await see_through(until_removed(container.id, container.destroy))
+            sending.cancel()
+            sending.add_done_callback(lambda task: task.cancelled() or task.exception())
+            # Not awaited: a request would wait for it.
+            removal = asyncio.create_task(until_removed(container.id, container.destroy))
+            self._removals.add(removal)
+            removal.add_done_callback(self._removals.discard)
+
+    async def settle(self) -> None:
+        """Wait until the containers of all installations that have ended are removed."""
+        while self._removals:
+            await asyncio.wait(self._removals)
 
     async def _install(
         self,
@@ -154,6 +171,7 @@ class Installer:
             "requirements": requirements,
             "constraints": [*denied, *spec.installed],
             "profile": f"{LAYERS_DIR}/{spec.preload}",
+            "ready": _READY,
             "installed": _taken_as_installed(spec.installed, requirements),
         }
         status = await self._execute(container, work, log.add)
@@ -190,26 +208,14 @@ class Installer:
             return f"it needs {missing}, which the index does not have"
         return None
 
-    async def collect(
-        self, container: Container, name: str, on_data: Callable[[bytes], Awaitable[None]]
-    ) -> Inspector:
-        """Read the records of the layer, check them, and pass them on to `on_data`.
-
-        Returns their inspector, which has counted them. Raises `ArchiveError`, also if the
-        container does not send a whole layer.
-        """
-        inspector = Inspector(f"{LAYERS_DIR}/{name}", Bounds(self.config.limit_bytes))
-
-        async def check(stream: int, data: bytes) -> None:
-            if stream == _STDOUT:
-                await on_data(b"".join(inspector.feed(data)))
-
+    async def _send(self, container: Container, name: str, records: _Records) -> None:
+        """Let the container send its layer, once it is installed. Raises `ArchiveError`."""
         base, limit = f"{LAYERS_DIR}/{name}", self.config.limit_bytes
-        work = {"do": "send", "base": base, "limit_bytes": limit}
-        if await self._execute(container, work, check) != 0 or not inspector.complete:
+        work = {"do": "send", "base": base, "limit_bytes": limit, "ready": _READY}
+        status = await self._execute(container, work, records.check)
+        if status != 0 or not records.inspector.complete:
             # If the engine were the reason, it would have raised: this is what the package made.
             raise ArchiveError("its files could not be read to their end")
-        return inspector
 
     async def _execute(
         self,
@@ -234,22 +240,36 @@ class Installer:
         )
 
 
+class _Records:
+    """The records of a layer, which are checked, and wait until somebody takes them."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self.inspector = inspector
+        self.taker: asyncio.Future[OnData] = asyncio.get_running_loop().create_future()
+
+    async def check(self, stream: int, data: bytes) -> None:
+        if stream == _STDOUT:
+            take = await self.taker
+            await take(b"".join(self.inspector.feed(data)))
+
+
 @dataclass(frozen=True, slots=True)
 class Installed:
     """An installed layer, which only its container has so far."""
 
     installer: Installer
     container: Container
-    name: str
     requirements: Requirements
     on_line: OnLine
+    records: _Records
+    sending: asyncio.Task[None]
 
     @property
     def python(self) -> str:
         """The version of Python for which the layer was installed."""
         return str(self.container.runner.get("python", ""))
 
-    async def collect(self, on_data: Callable[[bytes], Awaitable[None]]) -> None:
+    async def collect(self, on_data: OnData) -> None:
         """Pass the checked records of the layer on to `on_data`.
 
         Raises `InstallError` if an entry must not be published, or if it takes too long.
@@ -259,7 +279,9 @@ class Installed:
         try:
             # What compiling may take does not count.
             async with asyncio.timeout(self.installer.config.timeout_s + BUDGET_S):
-                layer = await self.installer.collect(self.container, self.name, on_data)
+                self.records.taker.set_result(on_data)
+                await self.sending
+                layer = self.records.inspector
                 self.on_line(f"Stored {layer.entries} files, {layer.bytes / (1 << 20):.1f} MiB")
         except ArchiveError as error:
             sentence = f"{wanted} cannot be used: {error}"

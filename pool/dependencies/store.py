@@ -93,6 +93,7 @@ class LayerStore:
         tasks = [*self._installs.tasks(), *self._tasks]
         if tasks:
             await asyncio.wait(tasks)
+        await self._installer.settle()
         with contextlib.suppress(EngineError):
             if self._noted and self._volume.is_running():
                 await self._volume.note_use(self._take_notes())

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import time
 from collections import deque
 from typing import BinaryIO, Iterator, TypedDict
 from urllib.parse import unquote
@@ -40,9 +41,10 @@ _FONTS_TIMEOUT_S = 60
 class Work(TypedDict):
     """What the server asks for, as JSON in an argument.
 
-    A `send` has `do`, `base` and `limit_bytes` only, a `look` the name of a package besides.
+    A `look` has the name of a package only, a `send` has `base`, `limit_bytes` and `ready`.
     `profile` is the directory of the layer that the language's containers have anyway, and
-    `installed` are its packages, such as `six==1.0`.
+    `installed` are its packages, such as `six==1.0`. `ready` is a file that `install` makes in the
+    end, and for which `send` waits: it starts at the same time.
     """
 
     do: str
@@ -52,10 +54,22 @@ class Work(TypedDict):
     profile: str
     installed: list[str]
     limit_bytes: int
+    ready: str
 
 
+_PIP = """\
+import os, runpy, sys  # pip install, without the time that the interpreter takes to finalise
+sys.argv[0], status = "pip", 0
+try:
+    runpy.run_module("pip", run_name="__main__", alter_sys=True)
+except SystemExit as ended:
+    status = ended.code
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(status if isinstance(status, int) else bool(status))
+"""
 PIP = (
-    *("-m", "pip", "install", "--user", "--ignore-installed", "--no-compile", "--no-cache-dir"),
+    *("-c", _PIP, "install", "--user", "--ignore-installed", "--no-compile", "--no-cache-dir"),
     *("--no-input", "--no-warn-script-location", "--disable-pip-version-check"),
     *("--progress-bar", "off", "--prefer-binary"),
 )
@@ -90,6 +104,9 @@ def install(base: str, work: Work) -> int:
     # To import a package is to run its code, which with PGEXEC_DEPENDENCY_BINARY_ONLY nothing does.
     if status == 0 and "PIP_ONLY_BINARY" not in environment:
         list_fonts(base)
+    if status == 0:
+        with open(work["ready"], "xb"):
+            pass
     return status
 
 
@@ -97,6 +114,8 @@ def list_fonts(base: str) -> None:
     """Let matplotlib, if it is there, make its list of fonts, for `fonts.offer`. Never raises."""
     if not glob.glob(f"{glob.escape(base)}/lib/python*/site-packages/matplotlib/font_manager.py"):
         return
+    sys.stdout.write("Listing the fonts for matplotlib\n")
+    sys.stdout.flush()
     lists = os.path.join(base, LISTS)
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -179,12 +198,15 @@ def _reach(profile: str, base: str) -> None:
         file.write(f"import site, sys; {there!r} in sys.path or site.addsitedir({there!r})\n")
 
 
-def send(base: str, limit_bytes: int) -> None:
+def send(base: str, limit_bytes: int, ready: str) -> None:
     """Write every entry of the directory `base` to stdout, parents first, bytecode last.
 
-    Bytecode is optional: what would be over `limit_bytes`, or the other bounds, stays here.
+    Waits until the file `ready` is there, and compiles ahead meanwhile. Bytecode is optional: what
+    would be over `limit_bytes`, or the other bounds, stays here.
     """
-    compilers = Compilers(base)
+    compilers = Compilers(base, os.environ.get("TMPDIR", base), ready)
+    while not os.path.exists(ready):
+        time.sleep(0.005)
     with open(sys.stdout.fileno(), "wb", buffering=_CHUNK, closefd=False) as out:
         sender = _Sender(base, out)
         caches = list(sender.send_tree(""))
@@ -262,7 +284,7 @@ def main() -> int:
         look(work["requirements"][0])
         return 0
     if work["do"] == "send":
-        send(base, work["limit_bytes"])
+        send(base, work["limit_bytes"], work["ready"])
         return 0
     return install(base, work)
 

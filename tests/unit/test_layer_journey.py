@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import stat
 import subprocess
 import sys
+import time
+import zipfile
 from importlib.util import MAGIC_NUMBER
 from typing import TYPE_CHECKING
 
@@ -37,7 +40,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def send(base: Path, limit_bytes: int = 1 << 20) -> bytes:
-    work = {"do": "send", "base": str(base), "limit_bytes": limit_bytes}
+    work = {"do": "send", "base": str(base), "limit_bytes": limit_bytes, "ready": "/"}
     sender = [sys.executable, "-IS", "-c", program("pip_install"), json.dumps(work)]
     return subprocess.run(sender, stdout=subprocess.PIPE, check=True).stdout
 
@@ -120,7 +123,7 @@ def test_what_is_not_compiled_in_time_is_sent_as_it_is(base: Path) -> None:
     late = program("pip_install").replace("BUDGET_S = 30.0", "BUDGET_S = -1.0")
     assert late != program("pip_install")
     (base / "lib" / "slow.py").write_text("x = [" + "1," * 1_000_000 + "]\n")
-    work = {"do": "send", "base": str(base), "limit_bytes": 1 << 30}
+    work = {"do": "send", "base": str(base), "limit_bytes": 1 << 30, "ready": "/"}
     sender = [sys.executable, "-IS", "-c", late, json.dumps(work)]
     sent = subprocess.run(sender, stdout=subprocess.PIPE, check=True, timeout=60).stdout
     assert b"lib/slow.py" in sent
@@ -132,13 +135,43 @@ def test_a_source_that_takes_too_much_to_compile_is_sent_as_it_is_and_the_others
 ) -> None:
     (base / "lib" / "large.py").write_text("x = [" + "1," * 4_000_000 + "]\n")
     (base / "lib" / "warns.py").write_text("x = ['\\d']\n" * 1000)
-    work = {"do": "send", "base": str(base), "limit_bytes": 1 << 30}
+    work = {"do": "send", "base": str(base), "limit_bytes": 1 << 30, "ready": "/"}
     sender = [sys.executable, "-IS", "-c", program("pip_install"), json.dumps(work)]
     sent = subprocess.run(sender, capture_output=True, check=True, timeout=60)
     assert b"lib/large.py" in sent.stdout
     assert b"large.cpython" not in sent.stdout
     assert b"warns.cpython" in sent.stdout
     assert sent.stderr == b""
+
+
+@pytest.mark.parametrize("later", ["bytecode = _bytecode(source, path)", "raise ValueError"])
+def test_what_a_wheel_holds_is_compiled_while_pip_works_and_used_only_for_the_same_source(
+    base: Path, tmp_path: Path, later: str
+) -> None:
+    unpacked, ready = tmp_path / "tmp" / "pip-unpack-x", tmp_path / "tmp" / "ready"
+    unpacked.mkdir(parents=True)
+    site = base / "lib/python{}.{}/site-packages".format(*sys.version_info[:2])
+    site.mkdir(parents=True)
+    (unpacked / "half.whl").write_bytes(b"PK")
+    with zipfile.ZipFile(unpacked / "x-1-py3-none-any.whl", "w") as wheel:
+        for name in ("same", "other", "tests/it"):
+            wheel.writestr(f"{name}.py", "x = 1")
+    text = program("pip_install").replace("bytecode = _bytecode(source, path)", later)
+    work = {"do": "send", "base": str(base), "limit_bytes": 1 << 30, "ready": str(ready)}
+    sender = [sys.executable, "-IS", "-c", text, json.dumps(work)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    with subprocess.Popen(sender, stdout=subprocess.PIPE, env=environment) as sending:
+        time.sleep(0.5)
+        (site / "same.py").write_text("x = 1")
+        (site / "other.py").write_text("x = 2")
+        ready.touch()
+        sent, _ = sending.communicate(timeout=60)
+    assert b"same.cpython" in sent
+    assert (b"other.cpython" in sent) == ("raise" not in later)
+    for cache in site.rglob("*.pyc"):
+        found: dict[str, int] = {}
+        exec(marshal.loads(cache.read_bytes()[16:]), found)
+        assert found["x"] == (1 if cache.name.startswith("same") else 2)
 
 
 def test_bytecode_that_would_be_over_the_limit_is_left_out(base: Path) -> None:

@@ -126,6 +126,9 @@ class FakeInstaller:
 
     python = "3.13"
 
+    async def settle(self) -> None:
+        pass
+
     async def collect(self, on_data: Callable[[bytes], Awaitable[None]]) -> None:
         await on_data(b"layer")
 
