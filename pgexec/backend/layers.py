@@ -92,7 +92,7 @@ class PooledLayers:
             requirements = normalise((*requirements, *shared))
         else:
             requirements = self._left(requirements, stock)
-            spec = replace(spec, installed=stock.pins)
+            spec = replace(spec, installed=stock.pins, extras=stock.extras)
             if not requirements:
                 yield Layer("", "", 0, (), 0.0, 0.0)
                 return

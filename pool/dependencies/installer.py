@@ -42,6 +42,7 @@ _USER = "9999:9999"
 _STDOUT = 1
 _MAX_ANSWER_BYTES = 256 << 10
 _TEMPORARY = "/tmp"  # noqa: S108 - the container's own
+_NOT_FOUND = (InstallFailure.NO_PACKAGE, InstallFailure.NO_VERSION, InstallFailure.CONFLICT)
 _READY = f"{_TEMPORARY}/pgexec-ready"
 
 
@@ -172,22 +173,27 @@ class Installer:
             "constraints": [*denied, *spec.installed],
             "profile": f"{LAYERS_DIR}/{spec.preload}",
             "ready": _READY,
-            "installed": _taken_as_installed(spec.installed, requirements),
+            "installed": _taken_as_installed(spec, requirements),
         }
         status = await self._execute(container, work, log.add)
         if status != 0:
             failure, sentence = classify(log.text, status, self.config.denied)
-            if failure is InstallFailure.CONFLICT and spec.installed:
+            if failure is InstallFailure.CONFLICT and _is_of(spec.installed, log.text):
                 sentence = "it does not go with the versions that the language has"
-            if failure in (InstallFailure.NO_PACKAGE, InstallFailure.NO_VERSION):
-                sentence = await self._not_found(container, log.text, requirements) or sentence
+            if failure in _NOT_FOUND:
+                found = await self._not_found(container, log.text, requirements, failure)
+                sentence = found or sentence
             wanted = _wanted(requirements)
             raise InstallError(
                 f"could not install {wanted}: {sentence}", failure, log="\n".join(log.last)
             )
 
     async def _not_found(
-        self, container: Container, text: str, requirements: Requirements
+        self,
+        container: Container,
+        text: str,
+        requirements: Requirements,
+        failure: InstallFailure,
     ) -> str | None:
         """Look whether a package that pip did not find has builds for other interpreters."""
         missing = missing_package(text)
@@ -201,10 +207,15 @@ class Installer:
 
         work = {"do": "look", "base": "", "requirements": [missing.name]}
         await self._execute(container, work, hear)
+        is_found = b'"found": true' in answer
+        if is_found and failure is InstallFailure.CONFLICT:
+            return None  # pip names what it has no version of that suits everybody
         if (sentence := unfit_builds(missing, bytes(answer))) is not None:
             return sentence
         name = canonicalize_name(missing.name)
-        if all(canonicalize_name(Requirement(one).name) != name for one in requirements):
+        if not is_found and all(
+            canonicalize_name(Requirement(one).name) != name for one in requirements
+        ):
             return f"it needs {missing}, which the index does not have"
         return None
 
@@ -294,14 +305,27 @@ class Installed:
             ) from error
 
 
-def _taken_as_installed(installed: Sequence[str], requirements: Requirements) -> list[str]:
-    """Return the packages of a profile that pip need not install again.
+def _taken_as_installed(
+    spec: ContainerSpec, requirements: Requirements
+) -> dict[str, Sequence[str]]:
+    """Return the packages of a profile that pip need not install again, with their extras.
 
-    A package whose extras are asked for is installed, in the same version: pip has to read which
-    packages an extra needs.
+    A package whose extras are asked for and not known is installed, in the same version: pip has to
+    read which packages an extra needs.
     """
+    extras = spec.extras or {}
     asked = {canonicalize_name(Requirement(one).name) for one in requirements}
-    return [one for one in installed if one.partition("==")[0] not in asked]
+    by_name = {one.partition("==")[0]: one for one in spec.installed}
+    return {
+        one: extras.get(name, ())
+        for name, one in by_name.items()
+        if name in extras or name not in asked
+    }
+
+
+def _is_of(installed: Sequence[str], text: str) -> bool:
+    """Return True if pip says that a version of the profile has a part in a conflict."""
+    return any(f"(constraint) {one}" in text for one in installed)
 
 
 def _wanted(requirements: Requirements) -> str:

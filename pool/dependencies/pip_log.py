@@ -92,11 +92,6 @@ _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
         ("trying to install outside",),
     ),
     (
-        InstallFailure.NO_PACKAGE,  # of what each version needs
-        "there is no such package",
-        ("no matching distributions available for your environment",),
-    ),
-    (
         InstallFailure.CONFLICT,
         "its requirements conflict with each other",
         (*("ResolutionImpossible", "Double requirement given", "conflicting dependencies"),),

@@ -25,12 +25,13 @@ _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
 class Stock:
     """What a language's containers have: their interpreter, and the packages of their profile.
 
-    `environment` holds the values of markers (PEP 508), `versions` those of the packages, by
-    their names.
+    `environment` holds the values of markers (PEP 508). By the names of the packages, `versions`
+    holds their versions, and `extras` the lines of their metadata about extras.
     """
 
     environment: Mapping[str, str]
     versions: Mapping[str, Version] = field(default_factory=dict)
+    extras: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, runner: Mapping[str, object]) -> Stock:
@@ -48,13 +49,17 @@ class Stock:
             "sys_platform": "linux",
         }
         versions: dict[str, Version] = {}
+        extras: dict[str, Sequence[str]] = {}
+        told = cast("Mapping[str, Sequence[str]]", runner.get("extras", {}))
         for one in cast("Sequence[str]", runner.get("installed", ())):
             name, _, version = one.partition("==")
             try:
                 versions[canonicalize_name(name)] = Version(version)
             except InvalidVersion:
                 continue
-        return cls(environment, versions)
+            if one in told:
+                extras[canonicalize_name(name)] = told[one]
+        return cls(environment, versions, extras)
 
     @property
     def pins(self) -> tuple[str, ...]:

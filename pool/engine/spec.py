@@ -165,9 +165,8 @@ class ContainerSpec:
     - `network`: the engine's name of a network, or `none`; `guard`: the rules for it, as
       `EgressRules.document` returns them
     - `environment`: variables besides the image's own
-    - `layers`: the volume of dependencies, mounted read-only; `preload`: the name of the layer
-      that every run has
-    - `installed`: the packages of that layer, such as `numpy==2.1.0`
+    - `layers`: the volume of layers, mounted read-only; `preload`: the layer that every run has
+    - `installed`: the packages of that layer, such as `numpy==2.1.0`; `extras`: what theirs need
     - `install_bytes`: the size of a tmpfs in the volume's place, to install dependencies in
     - `seccomp`: true if our own profile replaces the engine's; `machine`: the processor of the
       engine's machine, for that profile
@@ -186,6 +185,7 @@ class ContainerSpec:
     layers: str = ""
     preload: str = ""
     installed: Sequence[str] = ()
+    extras: Mapping[str, Sequence[str]] | None = None
     install_bytes: int = 0
     bootstrap: Sequence[str] = ()
     guard: Mapping[str, object] | None = None

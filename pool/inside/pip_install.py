@@ -43,8 +43,9 @@ class Work(TypedDict):
 
     A `look` has the name of a package only, a `send` has `base`, `limit_bytes` and `ready`.
     `profile` is the directory of the layer that the language's containers have anyway, and
-    `installed` are its packages, such as `six==1.0`. `ready` is a file that `install` makes in the
-    end, and for which `send` waits: it starts at the same time.
+    `installed` are its packages, such as `six==1.0`, with the lines of their metadata about extras.
+    `ready` is a file that `install` makes in the end, and for which `send`, which starts at the
+    same time, waits.
     """
 
     do: str
@@ -52,7 +53,7 @@ class Work(TypedDict):
     requirements: list[str]
     constraints: list[str]
     profile: str
-    installed: list[str]
+    installed: dict[str, list[str]]
     limit_bytes: int
     ready: str
 
@@ -151,7 +152,7 @@ def _remove(path: str) -> None:
 def look(package: str) -> None:
     """Print the newest builds of a package that do not fit this interpreter, as JSON.
 
-    Each is the name of its file, and the reason, a key of `_UNFIT`.
+    Each is the name of its file, and the reason, a key of `_UNFIT`. `found` tells if any fits.
     """
     builds: deque[tuple[str, str]] = deque(maxlen=_MAX_BUILDS)
     with subprocess.Popen(
@@ -165,6 +166,7 @@ def look(package: str) -> None:
                 if sign in line and (file := _FILE.search(line)):
                     builds.append((unquote(file[1].decode("ascii", "replace"))[:200], reason))
     told = {
+        "found": pip.returncode == 0,
         "builds": list(builds),
         "python": ".".join(map(str, sys.version_info[:2])),
         "libc": "musl" if "musl" in str(sysconfig.get_config_var("SOABI")) else "glibc",
@@ -173,18 +175,19 @@ def look(package: str) -> None:
     sys.stdout.write(json.dumps(told))
 
 
-def _pretended(parent: str, installed: list[str]) -> str:
+def _pretended(parent: str, installed: dict[str, list[str]]) -> str:
     """Return a directory in which pip finds the packages that the profile has, such as `six==1.0`.
 
-    To pip they need nothing: what they need is in the profile, too.
+    To pip they need nothing but what their extras need: the rest is in the profile, too.
     """
     directory = os.path.join(parent, "profile")
-    for one in installed:
+    for one, extras in installed.items():
         name, _, version = one.partition("==")
         about = os.path.join(directory, f"{name.replace('-', '_')}-{version}.dist-info")
         os.makedirs(about)
         with open(os.path.join(about, "METADATA"), "w", encoding="utf-8") as file:
-            file.write(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            head = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+            file.writelines(f"{line}\n" for line in [*head, *extras])
     return directory
 
 

@@ -39,6 +39,7 @@ from pool.inside import (
     preimport,
     reset,
     snippet,
+    user_site,
     users,
 )
 from pool.inside.allowance import Allowance
@@ -196,6 +197,7 @@ class Runner:
             "gvisor": is_gvisor(),
             "guard": guarded,
             "installed": self.installed,
+            "extras": user_site.extras() if self.installed else {},
         }
         self.outbox.send(encode(Kind.READY, json.dumps(ready).encode()))
         while True:

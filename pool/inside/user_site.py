@@ -6,12 +6,15 @@ Runs inside the container: standard library only, any CPython since 3.8.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import site
 import sys
 from importlib.machinery import FileFinder, PathFinder
 from typing import Any
 
+_MAX_EXTRAS = 32 << 10
+"""The characters that all lines about extras together may have: they become an argument."""
 _layers: list[str] = []
 
 
@@ -108,4 +111,29 @@ def installed() -> list[str]:
     suffix = ".dist-info"
     entries = os.listdir(site.getusersitepackages())
     names = [name[: -len(suffix)] for name in entries if name.endswith(suffix)]
-    return sorted(name.replace("-", "==", 1) for name in names)
+    return sorted("==".join(name.rsplit("-", 1)) for name in names)
+
+
+def extras() -> dict[str, list[str]]:
+    """Return the lines of metadata about extras, by distribution as in `installed`.
+
+    Distributions whose lines are very many are left out.
+    """
+    found: dict[str, list[str]] = {}
+    left = _MAX_EXTRAS
+    for one in installed():
+        path = os.path.join(site.getusersitepackages(), "-".join(one.split("==")) + ".dist-info")
+        with contextlib.suppress(OSError, ValueError):
+            with open(os.path.join(path, "METADATA"), encoding="utf-8") as file:
+                head = [line.rstrip() for line in itertools.takewhile(str.strip, file)]
+            lines = [line for line in head if _is_of_extras(line)]
+            size = sum(map(len, lines))
+            if lines and size <= left:
+                found[one], left = lines, left - size
+    return found
+
+
+def _is_of_extras(line: str) -> bool:
+    return line.startswith("Provides-Extra:") or (
+        line.startswith("Requires-Dist:") and "extra" in line.partition(";")[2]
+    )

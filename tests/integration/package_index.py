@@ -47,6 +47,8 @@ def wheel(
     """Return a wheel's file name and bytes; `files` are added as they are called."""
     about = f"{name}-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
+    extras = {one.partition("extra == ")[2].strip("'") for one in requires} - {""}
+    needs += "".join(f"Provides-Extra: {one}\n" for one in sorted(extras))
     content = {
         f"{name}.py": f"VERSION = {version!r}\n",
         **(files or {}),

@@ -232,6 +232,11 @@ async def index(first_image: str) -> AsyncIterator[PackageIndex]:
     served.add(wheel("needsone", requires=("plain<2",)))
     served.add(wheel("needsany", requires=("plain",)))
     served.add(wheel("needstwo", requires=("plain>=2",)))
+    served.add(wheel("host", requires=("plain", "side; extra == 'more'")))
+    served.add(wheel("side"))
+    served.add(wheel("needsmore", requires=("host[more]",)))
+    for version in ("1.0", "2.0"):
+        served.add(wheel("free", version))
     yield served
     served.close()
 
@@ -316,6 +321,22 @@ print(subprocess.run([sys.executable, "-c", told], capture_output=True, text=Tru
     conflict = await server.run("pass", language="plain", dependencies=["needstwo"])
     assert conflict.error.splitlines()[0] == (
         "could not install needstwo: it does not go with the versions that the language has"
+    )
+
+
+async def test_only_what_an_extra_needs_is_installed_on_top_of_a_profile(
+    start: StartServer, index: PackageIndex, volume: str
+) -> None:
+    profiles = {"plain": PLAIN["plain"] | {"dependencies": ["plain==1.0", "host"]}}
+    server = await start(**settings_of(index, volume, profiles))
+    for name in ("host[more]", "needsmore"):
+        index.asked.clear()
+        await server.output("import host, side", language="plain", dependencies=[name])
+        files = {path.split("/")[2] for path in index.asked if path.startswith("/files/")}
+        assert files == {"side", name.partition("[")[0]} - {"host"}
+    of_its_own = await server.run("pass", language="plain", dependencies=["free<2", "free>=2"])
+    assert of_its_own.error.splitlines()[0] == (
+        "could not install free<2, free>=2: its requirements conflict with each other"
     )
 
 

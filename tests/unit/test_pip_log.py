@@ -77,7 +77,7 @@ def test_what_pip_did_not_find_is_read_with_its_versions_and_without_its_marker(
     assert str(missing_package(marked)) == "torch>=2"
     each = "ResolutionImpossible\nno matching distributions available for your environment:\n    t"
     assert str(missing_package(each)) == "t"
-    assert classify(each, 1)[0] is InstallFailure.NO_PACKAGE
+    assert classify(each, 1)[0] is InstallFailure.CONFLICT
     assert missing_package("No matching distribution found for $") is None
 
 

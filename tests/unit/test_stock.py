@@ -66,3 +66,11 @@ def test_versions_become_pins() -> None:
     pins = Stock.of({**RUNNER, "installed": INSTALLED}).pins
     assert pins == ("numpy==2.1.0", "pillow==11.0rc1", "python-dateutil==2.9.0.post0")
     assert Stock.of(RUNNER).pins == ()
+
+
+def test_what_is_known_of_extras_is_kept_by_the_canonical_name() -> None:
+    lines = ["Provides-Extra: xmp", "Requires-Dist: defusedxml; extra == 'xmp'"]
+    told = {"Pillow==11.0rc1": lines, "other==1": lines, "odd==not-a-version": lines}
+    stock = Stock.of({**RUNNER, "installed": INSTALLED, "extras": told})
+    assert stock.extras == {"pillow": lines}
+    assert Stock.of(RUNNER).extras == {}
