@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from pgexec.http.access import check_host, tenant_of_key
 from pgexec.http.answers import LONG_BYTES
-from pgexec.http.body import check_json, read_body
+from pgexec.http.body import SMALL_BYTES, check_json, cut, read_body
 from pgexec.http.compat import dify, piston, sandboxfusion
 from pgexec.http.compat.call import Call, Unfit
 from pgexec.http.delivery import deliver
@@ -130,9 +130,12 @@ class PeerRoute:
             body: object = None
             if self.operation.fields is not None:
                 check_json(request)
-                body = await _parsed(
-                    await read_body(request, settings.body_limit, settings.request_timeout_s, held)
+                sent = await read_body(
+                    request, settings.body_limit, settings.request_timeout_s, held
                 )
+                if len(sent) > SMALL_BYTES and cut(sent) is not None:
+                    raise Unfit("the body has more values than a request can have")
+                body = await _parsed(sent)
             return await self.operation.answer(self._call(request, body))
 
     def _call(self, request: web.Request, body: object) -> Call:

@@ -200,3 +200,10 @@ async def test_a_long_answer_counts_in_the_budget_of_answers(
     _, document = await post(compatible, "/run_code", FUSION)
     assert document["run_result"]["stdout"] == text.decode()
     assert any(held)
+
+
+async def test_a_body_of_a_million_values_is_refused_unread(compatible: Running) -> None:
+    bulk = {**FUSION, "more": [0] * 100_000}
+    status, document = await post(compatible, "/run_code", bulk)
+    assert (status, document["detail"][0]["msg"][:20]) == (422, "the body has more va")
+    assert not compatible.service.requests
