@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from http import HTTPStatus
 
 from pgexec.http.compat.call import (
@@ -16,6 +17,8 @@ from pgexec.http.compat.call import (
 )
 
 MIB = 1 << 20
+_WILD = re.compile(r"[*?\[]")
+"""A path that is fetched has no wildcards; a pattern of ours has these."""
 _TIME_LIMITS = frozenset({"timeout", "cpu_time"})
 
 
@@ -49,7 +52,7 @@ async def run_code(call: Call) -> object:
             for name, content in given.items()
         ]
     if fetch:
-        fields["collect"] = [str(name).replace("[", "[[]").removeprefix("./") for name in fetch]
+        fields["collect"] = [_WILD.sub(r"[\g<0>]", str(name).removeprefix("./")) for name in fetch]
     result = await call.run(fields)
     return {
         "status": "Success" if result["status"] == "ok" else "Failed",

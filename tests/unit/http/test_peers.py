@@ -10,6 +10,7 @@ from openapi_spec_validator import validate
 
 from pgexec.http.compat.piston import satisfies
 from pool.errors import PoolSaturated
+from pool.inside.patterns import matcher
 from pool.job import Status
 from tests.unit.http.rig import make_result
 
@@ -207,3 +208,13 @@ async def test_a_body_of_a_million_values_is_refused_unread(compatible: Running)
     status, document = await post(compatible, "/run_code", bulk)
     assert (status, document["detail"][0]["msg"][:20]) == (422, "the body has more va")
     assert not compatible.service.requests
+
+
+async def test_a_path_that_a_trainer_fetches_is_no_pattern(compatible: Running) -> None:
+    body = {**FUSION, "fetch_files": ["./a*?[b].txt"], "files": {"./x": "eA==", "none": None}}
+    assert (await post(compatible, "/run_code", body))[0] == 200
+    (request,) = compatible.service.requests
+    found = matcher(request.collect)
+    assert found.fullmatch("a*?[b].txt")
+    assert not found.fullmatch("axx[b].txt")
+    assert [(file.name, file.data) for file in request.files] == [("x", b"x")]
