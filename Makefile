@@ -45,10 +45,11 @@ pythons: setup ## the tests that the interpreter's version matters to, on every 
 chaos: setup ## break engine and server in every way we know; PGEXEC_CHAOS_SOAK_MINUTES=30 for longer
 	@exec $(BIN)/pytest tests/chaos
 
-deployments: setup ## install, build and start what is in deploy/, with the real parts: proxies, Prometheus, Compose
+deployments: setup ## install, build and start what is in deploy/, with the real parts: proxies, Prometheus, Compose, kubectl
 	@deploy/setup/prometheus.sh
 	@deploy/setup/compose.sh
 	@deploy/setup/proxies.sh
+	@deploy/setup/kubernetes.sh
 	@PGEXEC_TEST_DEPLOYMENTS=1 exec $(BIN)/pytest tests/deploy
 
 ground: setup ## try pgexec on another engine of Debian's suites, for docs/engines.md: GROUND=podman, docker-crun, ...
