@@ -105,7 +105,7 @@ def install() -> None:
         os.write(2, b"the pgexec runner only runs as PID 1 of a container\n")
         os._exit(64)
     fast_exit.register()
-    config: Config = json.loads(environment.take(CONFIG))
+    config: Config = environment.take_json(CONFIG)
     home = environment.take("PYTHONPATH")
     sys.path.remove(home)
     sys.path_importer_cache.pop(home, None)
