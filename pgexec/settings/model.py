@@ -287,11 +287,6 @@ class Settings(BaseSettings):
                 f"PGEXEC_CODE_LIMIT is {format_size(self.code_limit)}, but must be at most "
                 f"PGEXEC_DISK_LIMIT, which is {format_size(self.disk_limit)}"
             )
-        if self.files_limit > self.disk_limit:
-            raise ValueError(
-                f"PGEXEC_FILES_LIMIT is {format_size(self.files_limit)}, but must be at most "
-                f"PGEXEC_DISK_LIMIT, which is {format_size(self.disk_limit)}"
-            )
         for name in self.trusted_keys:
             if name not in self.api_keys.tenants:
                 raise ValueError(
@@ -328,13 +323,8 @@ class Settings(BaseSettings):
         fields = self.profiles[name]
         values: dict[str, object] = {}
         for setting, value in profiles.changes(fields, self.pool_min_idle).items():
-            others = {
-                "pool_min_idle": 0,
-                "pool_max_containers": 10**6,
-                "code_limit": 1,
-                "files_limit": 0,
-            }
-            alone = others | {"files_limit": 0, setting: value}
+            others = {"pool_min_idle": 0, "pool_max_containers": 10**6, "code_limit": 1}
+            alone = others | {setting: value}
             try:
                 values[setting] = getattr(type(self).of(**alone), setting)
             except ValidationError as error:
@@ -351,11 +341,6 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"PGEXEC_PROFILES: {name}: disk_limit is {format_size(own.disk_limit)}, but must "
                 f"be at least PGEXEC_CODE_LIMIT, which is {format_size(own.code_limit)}"
-            )
-        if own.disk_limit < own.files_limit:
-            raise ValueError(
-                f"PGEXEC_PROFILES: {name}: disk_limit is {format_size(own.disk_limit)}, but must "
-                f"be at least PGEXEC_FILES_LIMIT, which is {format_size(own.files_limit)}"
             )
         return Profile(name, own, profiles.dependencies_of(fields))
 
