@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from pgexec.telemetry.metrics import Metrics
 from tests.prometheus import RULES, promtool
 
@@ -21,6 +23,7 @@ def test_the_scrape_configuration_and_its_rules_are_valid() -> None:
     promtool("check", "config", RULES / "prometheus.yml")
 
 
+@pytest.mark.slow
 def test_the_rules_record_and_alert_as_their_tests_say() -> None:
     assert "SUCCESS" in promtool("test", "rules", RULES / "tests.yml")
 

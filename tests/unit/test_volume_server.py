@@ -230,6 +230,7 @@ def test_what_went_from_one_directory_to_the_next_is_noticed(depot: Depot, tmp_p
     assert not depot.check("one")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", ["x", "漢", "😀"])
 def test_a_layer_of_many_long_names_is_refused_while_it_comes(
     depot: Depot, tmp_path: Path, letter: str, monkeypatch: pytest.MonkeyPatch

@@ -122,6 +122,7 @@ async def test_the_key_and_address_come_from_the_environment(
     assert (refused.value.code, refused.value.status) == ("unauthorized", 401)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["run", "stream"])
 async def test_what_did_not_run_is_tried_again(
     server: Running, client: AsyncClient, how: str
@@ -157,6 +158,7 @@ async def test_what_may_have_run_is_not_tried_again(
     assert len(server.service.requests) == 1
 
 
+@pytest.mark.slow
 async def test_a_refusal_within_a_stream_is_tried_again(
     server: Running, client: AsyncClient
 ) -> None:
