@@ -130,6 +130,7 @@ def test_what_is_not_compiled_in_time_is_sent_as_it_is(base: Path) -> None:
     assert b"slow.cpython" not in sent
 
 
+@pytest.mark.slow
 def test_a_source_that_takes_too_much_to_compile_is_sent_as_it_is_and_the_others_compiled(
     base: Path,
 ) -> None:
@@ -145,6 +146,7 @@ def test_a_source_that_takes_too_much_to_compile_is_sent_as_it_is_and_the_others
 
 
 @pytest.mark.parametrize("later", ["bytecode = _bytecode(source, path)", "raise ValueError"])
+@pytest.mark.slow
 def test_what_a_wheel_holds_is_compiled_while_pip_works_and_used_only_for_the_same_source(
     base: Path, tmp_path: Path, later: str
 ) -> None:

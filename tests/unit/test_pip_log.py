@@ -135,6 +135,7 @@ async def test_of_a_flood_only_the_last_lines_are_looked_at() -> None:
 
 @pytest.mark.clock
 @pytest.mark.parametrize("size", [1, 32 << 10])
+@pytest.mark.slow
 async def test_a_reader_of_output_without_end_is_slowed_down(size: int) -> None:
     throttle = Throttle()
     loop = asyncio.get_running_loop()

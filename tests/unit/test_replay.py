@@ -153,5 +153,6 @@ CONFIGS = st.builds(
 
 @settings(max_examples=100, deadline=None)
 @given(requests=st.lists(REQUESTS, min_size=1, max_size=40), config=CONFIGS)
+@pytest.mark.slow
 def test_any_trace_comes_out_as_on_a_server(requests: list[Request], config: PoolConfig) -> None:
     same(sorted(requests), config)

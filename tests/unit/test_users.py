@@ -28,6 +28,7 @@ def test_no_two_containers_share_a_user(uid_map: str, containers: int) -> None:
     assert all(len(one) > 1 for one in blocks)
 
 
+@pytest.mark.slow
 def test_all_users_are_ones_that_the_engine_maps() -> None:
     assert max(block(number, REMAPPED)[-1] for number in range(1 << 15)) < 65_536
     assert max(block(number, FEW)[-1] for number in range(1 << 12)) < 2001

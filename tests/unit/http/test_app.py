@@ -467,6 +467,7 @@ def test_sigterm_ends_the_process_with_success_and_a_log(process: Start, tmp_pat
     assert lines[-1]["event"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_the_process_at_once(process: Start) -> None:
     one = process("linger")
     until(one, "listening")

@@ -215,6 +215,7 @@ def test_what_looks_like_a_content_elsewhere_is_no_content() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf8", "base64"])
+@pytest.mark.slow
 def test_the_limit_counts_all_files_together_and_includes_its_end(encoding: str) -> None:
     half = encoded(bytes(8 << 20)) if encoding == "base64" else "x" * (8 << 20)
     files = [file(name, half, encoding=encoding) for name in "ab"]
