@@ -181,14 +181,7 @@ class _Planner(Generic[W, N]):
         """See to it that one container is unused, or will be, which no user of a tenant gets."""
         if not self.keep or any(one.uses == 0 for one in self.idle):
             return
-        if self.coming > 0:
-            self.coming -= 1
-        elif self.free > 0:
-            self.free -= 1
-            self.plan.start += 1
-        elif self.freeing > 0:
-            self.freeing -= 1
-        elif self.evictable:
+        if not self._claim() and self.evictable:
             used = (one for one in self.idle if is_user(one.tenant or ""))
             if (victim := next(used, None)) is not None:
                 self._take(victim)
@@ -254,6 +247,14 @@ class _Planner(Generic[W, N]):
             self.returning[need.tenant] -= 1
             self.promised += 1
             return True
+        if not self._claim():
+            return False
+        self._count(need.tenant, 1)
+        self.promised += 1
+        return True
+
+    def _claim(self) -> bool:
+        """Claim a container that starts, or else a slot: a free one, or one that will be."""
         if self.coming > 0:
             self.coming -= 1
         elif self.free > 0:
@@ -263,8 +264,6 @@ class _Planner(Generic[W, N]):
             self.freeing -= 1
         else:
             return False
-        self._count(need.tenant, 1)
-        self.promised += 1
         return True
 
     def _target(self) -> int:
