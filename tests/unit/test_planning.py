@@ -115,6 +115,12 @@ def test_a_place_that_is_becoming_free_is_not_made_twice() -> None:
     assert plan(stuck, CONFIG, 0.0).evict == [(Idle("a", 1), Reason.EVICTED)]
 
 
+def test_a_place_that_is_becoming_free_is_promised_to_one_waiter_only() -> None:
+    idle = Idle("a", 1)
+    view = View(idle=[idle], leased=2, destroying=1, waiting=[Waiter("b"), Waiter("c")])
+    assert plan(view, CONFIG, 0.0).evict == [(idle, Reason.EVICTED)]
+
+
 def test_the_least_recently_used_is_evicted_for_another_tenant() -> None:
     idle = [Idle("a", 1), Idle("b", 1)]
     decided = plan(View(idle=idle, leased=2, waiting=[Waiter("c")]), CONFIG, 0.0)
