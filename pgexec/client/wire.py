@@ -59,8 +59,8 @@ def body_of(code: str, options: RunOptions) -> bytes:
     """Return the JSON body of a request. Raises `OSError` for a file that cannot be read."""
     fields: dict[str, Any] = {"language": "python", "code": code, **options}
     fields = {name: value for name, value in fields.items() if value is not None}
-    if "files" in options:
-        fields["files"] = [_file(*item) for item in options["files"].items()]
+    if "files" in fields:
+        fields["files"] = [_file(*item) for item in fields["files"].items()]
     for name in ("dependencies", "args", "collect"):
         if name in fields:
             fields[name] = list(fields[name])

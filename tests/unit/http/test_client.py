@@ -13,6 +13,7 @@ import pytest
 
 from pgexec.client import AsyncClient, Client, CompletedRun, ReturnedFile, RunLost, RunRefused
 from pgexec.client.events import EventReader
+from pgexec.client.wire import Patience, body_of, failure
 from pool.errors import ContainerLost, PoolSaturated
 from pool.inside.protocol import Kind
 from pool.job import Status
@@ -133,6 +134,24 @@ async def test_what_did_not_run_is_tried_again(
     else:
         assert [event.kind async for event in client.stream("x")] == ["result"]
     assert len(server.service.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "again"), [(429, True), (503, True), (400, False), (401, False), (500, False)]
+)
+def test_only_statuses_that_say_that_nothing_ran_are_tried_again(
+    *, status: int, again: bool
+) -> None:
+    refused = RunRefused("no", code="x", status=status, retry_after_s=1)
+    with contextlib.nullcontext() if again else pytest.raises(RunRefused):
+        assert 1 <= Patience(30).wait_s(refused) < 2
+    assert isinstance(failure(status, None), RunRefused) is (status != 500)
+
+
+def test_an_option_that_is_none_is_left_out() -> None:
+    nothing: Any = None
+    body = json.loads(body_of("x", {"files": nothing, "args": nothing, "timeout_s": 1}))
+    assert body == {"language": "python", "code": "x", "timeout_s": 1}
 
 
 async def test_a_refusal_is_raised_once_the_deadline_would_pass(server: Running) -> None:
