@@ -1,166 +1,237 @@
-"""Parse a long body in pieces: its files are taken out before the rest is parsed.
+"""Parse a long body in pieces: its long texts are taken out before the rest is parsed.
 
 To parse and decode 16 MiB of files at once would block the event loop for a tenth of a second. So
-the body is searched for the files' contents, a piece at a time. The rest is parsed as ever, with a
-mark in the place of each content. Then each content is decoded from the body, a piece at a time.
+the body is searched for contents of files, code and stdin, a piece at a time. The rest is parsed as
+ever, with a mark in the place of each. Then each is decoded from the body, a piece at a time.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import re
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic_core import from_json
+from pydantic_core import CoreConfig, SchemaValidator, ValidationError, core_schema, from_json
 
 from pgexec.http.body import MAX_TOKENS, too_large
-from pgexec.http.errors import RequestError
 from pgexec.http.files import BASE64, Contents, from_base64, not_base64
-from pgexec.http.parsing import parse_run
-from pgexec.http.refusals import BAD, quote
+from pgexec.http.parsing import check_code, check_size, parse_run
+from pgexec.http.refusals import not_json, quote
 from pgexec.http.surroundings import MAX_GIVEN_BYTES, check_variables
+from pgexec.http.turns import turn
 from pool.output import end_of_characters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pgexec.contract import GivenFile, RunRequest
+    from pgexec.http.errors import RequestError
     from pgexec.http.limits import RequestLimits
 
 LONG_BYTES = 256 << 10
-"""Longer bodies with files are parsed in pieces."""
+"""Longer bodies are parsed in pieces."""
 PIECE_BYTES = 128 << 10
 _TAKEN_BYTES = 16 << 10
-"""Longer contents are taken out of a body."""
+"""Longer texts are taken out of a body."""
 _STRINGS_AT_ONCE = 1000
 _KEY_BYTES = 64
 
 _MARK = secrets.token_hex(16)
-"""Stands for a content, with a number. A client that knew it could name a content twice."""
+"""Stands for a text, with a number. A client that knew it could name a text twice."""
 _INSIDE = re.compile(
     rb'[^"\\]*+(?:\\(?:u[dD][89abAB]..\\u....|u(?![dD][89abAB])....|[^u])[^"\\]*+)*+', re.DOTALL
 )
 """The inside of a string; it ends before a half of an escape or of a surrogate pair. All
 quantifiers are possessive, as those of `pgexec/http/body.py`."""
-_BEFORE_CONTENT = re.compile(rb'"content"\s*:\s*"\Z')
+_ESCAPE_BYTES = 12
+"""The longest escape: a surrogate pair."""
+_LONGEST = 4
+"""The most bytes that a character has in UTF-8."""
+_BEFORE_TEXT = re.compile(rb'"(content|code|stdin)"\s*:\s*"\Z')
+_FAST_BASE64 = SchemaValidator(
+    core_schema.bytes_schema(strict=True), CoreConfig(val_json_bytes="base64")
+)
+"""Decodes five times as fast as `binascii`, also with `-` and `_` in place of `+` and `/`."""
+
+
+class _Text(NamedTuple):
+    """The inside of a string of a body, from `begin` to `end`."""
+
+    body: bytearray
+    begin: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.begin
 
 
 async def parse_body(body: bytearray, limits: RequestLimits) -> RunRequest:
     """Return the request in a body of any length. Raises the errors of `parse_run`."""
-    if len(body) <= LONG_BYTES or b'"files"' not in body:
+    if len(body) <= LONG_BYTES:
         if len(body) > limits.plain_body_bytes:
             raise too_large(limits.plain_body_bytes)
         return parse_run(body, limits)
-    excerpt = _Excerpt(body)
-    await excerpt.make()
-    if len(excerpt.rest) > limits.plain_body_bytes:
+    rest, taken = await _excerpt(body)
+    if len(rest) > limits.plain_body_bytes:
         raise too_large(limits.plain_body_bytes)
     contents = Contents(limits.files_limit_bytes)
-    request = parse_run(excerpt.rest, limits, contents, excerpt.taken)
-    files = [
-        file.model_copy(update={"content": await _decode(file, part, contents)})
-        if isinstance(file.content, str) and (part := excerpt.taken.get(file.content))
+    request = parse_run(rest, limits, contents, taken)
+    update: dict[str, object] = {"env": _variables(request, taken)}
+    if (text := taken.get(request.code)) is not None:
+        code = update["code"] = await _string(text)
+        check_code(code, limits)
+    if (text := taken.get(request.stdin)) is not None:
+        stdin = update["stdin"] = await _string(text)
+        check_size("stdin", stdin, limits.stdin_limit_bytes)
+    update["files"] = [
+        file.model_copy(update={"content": await _decode(file, text, contents)})
+        if isinstance(file.content, str) and (text := taken.get(file.content))
         else file
         for file in request.files
     ]
-    return request.model_copy(update={"files": files, "env": _variables(request, excerpt.taken)})
+    return request.model_copy(update=update)
 
 
-def _variables(request: RunRequest, taken: Mapping[str, memoryview]) -> Mapping[str, str]:
-    """Return the variables; one that is called `content`, too, may have been taken for a file."""
-    part = taken.get(request.env.get("content", ""))
-    if part is None:
-        return request.env
+def _variables(request: RunRequest, taken: Mapping[str, _Text]) -> Mapping[str, str]:
+    """Return the variables; one that is called `content` or so may have been taken for a text."""
+    env = dict(request.env)
     most = 6 * MAX_GIVEN_BYTES  # of JSON for one byte; a longer one need not be read to the end
-    value = _unescaped(bytes(part), "content").decode() if len(part) <= most else "x" * most
-    env = {**request.env, "content": value}
-    check_variables(env)
+    for name, value in request.env.items():
+        if (text := taken.get(value)) is not None:
+            env[name] = _unescaped(text, text.begin, text.end) if len(text) <= most else "x" * most
+    if env != request.env:
+        check_variables(env)
     return env
 
 
-class _Excerpt:
-    """The `rest` of a body without its files' contents, and those that were `taken`, by marks."""
+async def _excerpt(body: bytearray) -> tuple[bytearray, dict[str, _Text]]:
+    """Return a body without its long texts, and these by the marks in their place.
 
-    def __init__(self, body: bytearray) -> None:
-        self.rest = bytearray()
-        self.taken: dict[str, memoryview] = {}
-        self._body = memoryview(body)
-        self._find = body.find
-
-    async def make(self) -> None:
-        """Take the contents out. What comes after very many strings stays in the rest."""
-        kept = position = 0
+    What comes after very many strings stays in the body.
+    """
+    rest, taken = bytearray(), dict[str, _Text]()
+    kept = position = 0
+    with memoryview(body) as whole:
         for number in range(MAX_TOKENS):
-            if not (begin := self._find(b'"', position) + 1):
+            if not (begin := body.find(b'"', position) + 1):
                 break
-            end = await self._end_of_string(begin)
-            before = self._body[max(0, begin - _KEY_BYTES) : begin]
-            if end - begin > _TAKEN_BYTES and _BEFORE_CONTENT.search(before):
+            end = await _end_of_string(body, begin)
+            before = body[max(0, begin - _KEY_BYTES) : begin]
+            if end - begin > _TAKEN_BYTES and _BEFORE_TEXT.search(before):
                 mark = f"{_MARK}{number}"
-                self.rest += self._body[kept:begin]
-                self.rest += mark.encode()
-                self.taken[mark] = self._body[begin:end]
+                rest += whole[kept:begin]
+                rest += mark.encode()
+                taken[mark] = _Text(body, begin, end)
                 kept = end
             position = end + 1
             if number % _STRINGS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        self.rest += self._body[kept:]
-
-    async def _end_of_string(self, begin: int) -> int:
-        end = begin
-        for end in _ends(self._body, begin):
-            if end - begin >= PIECE_BYTES // 2:
-                await asyncio.sleep(0)
-        if bytes(self._body[end : end + 1]) != b'"':
-            reason = "a string has no end, or a wrong escape"
-            raise RequestError(BAD, "invalid_json", f"the body is not valid JSON: {reason}")
-        return end
+                await turn()
+        rest += whole[kept:]
+    return rest, taken
 
 
-def _ends(data: memoryview, begin: int) -> Iterator[int]:
-    """Yield the end of each piece of the string that begins at `begin`; the last is its own end."""
+async def _end_of_string(body: bytearray, begin: int) -> int:
+    end = begin
+    for end in _ends(body, begin, len(body)):
+        if end - begin >= PIECE_BYTES // 2:
+            await turn()
+    if body[end : end + 1] != b'"':
+        await _string(_Text(body, begin, end))  # a fault before this one comes first
+        try:
+            from_json(b'"' + body[end : end + _ESCAPE_BYTES])
+        except ValueError as error:
+            raise _not_json(error, body, end) from None
+    return end
+
+
+def _ends(body: bytearray, begin: int, stop: int) -> Iterator[int]:
+    """Yield the end of each piece of the string that begins at `begin`; the last is its own end.
+
+    Only pieces with a backslash need the expression, which is slow.
+    """
     end = -1
     while begin != end:
         end = begin
-        match = _INSIDE.match(data, begin, begin + PIECE_BYTES)
-        begin = match.end() if match else begin
+        most = min(begin + PIECE_BYTES, stop)
+        quoted = body.find(b'"', begin, most)
+        begin = most if quoted < 0 else quoted
+        if body.find(b"\\", end, begin) >= 0:
+            match = _INSIDE.match(body, end, most)
+            begin = match.end() if match else end
         yield begin
 
 
-async def _decode(file: GivenFile, content: memoryview, contents: Contents) -> bytearray:
+async def _string(text: _Text) -> str:
+    """Return the string of a text in JSON."""
+    parts: list[str] = []
+    for begin, end in _pieces(text):
+        await turn()
+        parts.append(_unescaped(text, begin, end))
+    return "".join(parts)
+
+
+def _unescaped(text: _Text, begin: int, end: int) -> str:
+    try:
+        return str(from_json(b'"%b"' % bytes(text.body[begin:end])))
+    except ValueError as error:
+        raise _not_json(error, text.body, begin) from None
+
+
+def _pieces(text: _Text) -> Iterator[tuple[int, int]]:
+    """Yield where pieces of a text begin and end, which cut neither characters nor escapes."""
+    begin, body = text.begin, text.body
+    for end in _ends(body, begin, text.end):
+        whole = end
+        if end < text.end:
+            last = max(begin, end - _LONGEST)
+            whole = last + end_of_characters(bytes(body[last:end]))
+        if whole > begin:
+            yield begin, whole
+        begin = whole
+
+
+def _not_json(error: ValueError, body: bytearray, begin: int) -> RequestError:
+    """Return the error of the string that goes on at `begin`, with its place in the body."""
+    reason, _, place = str(error).rpartition(" at line ")
+    line, column = map(int, place.split(" column "))
+    if line == 1:  # the parser has seen a quote, and what comes after `begin`
+        column += begin - 1 - (body.rfind(b"\n", 0, begin) + 1)
+    line += body.count(b"\n", 0, begin)
+    return not_json(f"{reason} at line {line} column {column}", body)
+
+
+async def _decode(file: GivenFile, text: _Text, contents: Contents) -> bytearray:
     """Return the bytes of a file whose content is a string of JSON, as it stands in the body."""
     is_base64 = file.encoding == BASE64
-    data, begin = bytearray(), 0
-    raw = rest = b""
-    padded = False
-    for end in _ends(content, 0):
-        raw += content[begin:end]
-        begin, last = end, end == len(content)
-        size = len(raw) if last else end_of_characters(raw)
-        text, raw = raw[:size], raw[size:]
-        if not is_base64 or b"\\" in text:
-            text = _unescaped(text, file.name)
-        if is_base64:
-            rest += text
-            size = len(rest) if last else len(rest) // 4 * 4
-            text, rest = rest[:size], rest[size:]
-            if padded and text:
-                raise not_base64(file)
-            padded = text.endswith(b"=")
+    data, rest, padded = bytearray(), b"", False
+    for begin, end in _pieces(text):
+        await turn()
+        piece = bytes(text.body[begin:end])
+        if not is_base64 or b"\\" in piece:
             try:
-                text = from_base64(text)
+                piece = str(from_json(b'"%b"' % piece)).encode()
+            except ValueError:
+                raise not_json(f"wrong text in {quote(file.name)}") from None
+        if is_base64:
+            rest += piece
+            size = len(rest) if end == text.end else len(rest) // 4 * 4
+            piece, rest = rest[:size], rest[size:]
+            if padded and piece:
+                raise not_base64(file)
+            padded = piece.endswith(b"=")
+            try:
+                piece = _from_base64(piece)
             except ValueError:
                 raise not_base64(file) from None
-        data += text
-        contents.count(len(text))
-        await asyncio.sleep(0)
+        data += piece
+        contents.count(len(piece))
     return data
 
 
-def _unescaped(text: bytes, name: str) -> bytes:
-    try:
-        return str(from_json(b'"%b"' % text)).encode()
-    except ValueError:
-        sentence = f"the body is not valid JSON: wrong text in {quote(name)}"
-        raise RequestError(BAD, "invalid_json", sentence) from None
+def _from_base64(text: bytes) -> bytes:
+    """Return what `from_base64` does, and raise the same error."""
+    if b"-" not in text and b"_" not in text and len(text) % 4 == 0:
+        with contextlib.suppress(ValidationError):
+            return bytes(_FAST_BASE64.validate_json(b'"%b"' % text))
+    return from_base64(text)

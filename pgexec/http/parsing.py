@@ -53,9 +53,9 @@ def parse_run(
     if request.language not in limits.languages:
         language = _language(request.language, limits)
         request = request.model_copy(update={"language": language})
-    _check_code(request.code, limits)
+    check_code(request.code, limits)
     if request.stdin:
-        _check_size("stdin", request.stdin, limits.stdin_limit_bytes)
+        check_size("stdin", request.stdin, limits.stdin_limit_bytes)
     limits.check(request)
     check_patterns(request.collect)
     check_arguments(request.args)
@@ -123,12 +123,13 @@ def check_requirement(item: str) -> None:
         raise RequestError(BAD, "bad_requirement", f"dependency {quote(item)} {sentence}")
 
 
-def _check_code(code: str, limits: RequestLimits) -> None:
+def check_code(code: str, limits: RequestLimits) -> None:
+    """Refuse, by `RequestError`, code that is blank, too long, or has a NUL."""
     if not code or code.isspace():
         raise RequestError(BAD, "empty_code", "field 'code' must not be empty or blank")
     if "\0" in code:  # before 3.12, Python ignores all code after a NUL without an error
         raise RequestError(BAD, "invalid_code", "field 'code' must not hold a NUL character")
-    _check_size("code", code, limits.code_limit_bytes)
+    check_size("code", code, limits.code_limit_bytes)
 
 
 def _check_user(name: str | None) -> None:
@@ -142,7 +143,8 @@ def _is_archive(name: str) -> bool:
     return name.strip().lower().endswith(_ARCHIVES)
 
 
-def _check_size(field: str, text: str, limit_bytes: int) -> None:
+def check_size(field: str, text: str, limit_bytes: int) -> None:
+    """Refuse, by `RequestError` 413, a text that has more bytes than its limit."""
     # UTF-8 needs one to four bytes for each character. So most texts need not be encoded here.
     if len(text) * 4 <= limit_bytes:
         return

@@ -71,16 +71,20 @@ def refusal(details: Iterable[ErrorDetails], body: bytes | bytearray) -> Request
     if kind == "json_invalid":
         if not body.strip():
             return RequestError(BAD, "invalid_json", "the body is empty; it must be a JSON object")
-        reason = first["ctx"]["error"]
-        if "hex escape" in reason and _SURROGATE.search(body):
-            reason = _HALF.sub("half of a surrogate pair", reason)
-        return RequestError(BAD, "invalid_json", f"the body is not valid JSON: {reason}")
+        return not_json(first["ctx"]["error"], body)
     if not first["loc"]:
         got = _JSON_TYPES.get(type(first["input"]), "something else")
         return RequestError(BAD, "invalid_json", f"the body must be a JSON object, not {got}")
     if first["loc"][0] == "files" and len(first["loc"]) > 2:  # noqa: PLR2004  # its number, its field
         return _file_refusal(first)
     return _field_refusal(first)
+
+
+def not_json(reason: str, body: bytes | bytearray = b"") -> RequestError:
+    """Return the error of a body that is not JSON, by the parser's reason."""
+    if "hex escape" in reason and _SURROGATE.search(body):
+        reason = _HALF.sub("half of a surrogate pair", reason)
+    return RequestError(BAD, "invalid_json", f"the body is not valid JSON: {reason}")
 
 
 def _field_refusal(detail: ErrorDetails) -> RequestError:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +22,9 @@ from tests import sse
 from tests.unit.http.rig import make_result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
     from tests.unit.http.rig import Running
 
 LIMITS = RequestLimits(("python",), 30, 1 << 20, 1 << 20, 1 << 28, 1 << 20)
@@ -302,25 +304,105 @@ def test_a_pattern_that_could_match_nothing_below_is_refused(pattern: str, fault
     assert problem.sentence.endswith(f"of field 'collect' {fault}")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["base64", "text", "escapes"])
-async def test_a_body_of_16_mib_never_holds_the_loop_for_20_ms(kind: str) -> None:
-    """The longest of all turns of the loop; the best of three, because the machine is not ours."""
-    text = '0,é,\u20ac,"x"\n' * (1 << 20)
-    one = {
-        "base64": file("a", encoded(os.urandom(16 << 20)), **BASE64),
-        "text": file("a", text[: 12 << 20]),
-        "escapes": file("a", "\n" * (16 << 20)),
-    }[kind]
-    data = body(one, ascii_only=kind == "escapes")
-    longest = []
-    for _ in range(3):
-        parsing = asyncio.create_task(parse_body(bytearray(data), LIMITS))
-        longest.append(0.0)
-        before = time.perf_counter()
-        while not parsing.done():
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            longest[-1], before = max(longest[-1], now - before), now
-        assert parsing.result().files
-    assert min(longest) < 0.02, longest
+class Steps:
+    """Counts how much each step of the loop works on, between two turns."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, module: ModuleType, *names: str) -> None:
+        self.sizes = [0]
+        self._turn = module.turn
+        patch.setattr(module, "turn", self.turn)
+        for name in names:
+            patch.setattr(module, name, self.counted(getattr(module, name)))
+
+    async def turn(self) -> None:
+        self.sizes.append(0)
+        await self._turn()
+
+    def counted(self, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def count(piece: Any) -> Any:
+            self.sizes[-1] += len(piece)
+            return work(piece)
+
+        return count
+
+
+TEXT = '0,é,\u20ac,"x"\n' * (1 << 18)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        body(file("a", encoded(os.urandom(4 << 20)), **BASE64)),
+        body(file("a", TEXT), ascii_only=False),
+        body(file("a", TEXT)),
+        body(code="#" + "\x01" * ((1 << 20) - 1), stdin="\x01" * (1 << 20)),
+    ],
+)
+def test_no_step_of_the_loop_decodes_more_than_a_piece_of_a_long_body(data: bytearray) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        steps = Steps(patch, excerpt, "from_json", "_from_base64")
+        asyncio.run(parse_body(data, LIMITS))
+    assert sum(steps.sizes) > len(data) - 1000  # all of it was counted
+    assert max(steps.sizes) <= 2 * excerpt.PIECE_BYTES + 10
+
+
+@given(
+    text=st.lists(ALPHABET, max_size=40).map("".join),
+    ascii_only=st.booleans(),
+    piece=st.integers(13, 2000),
+)
+def test_long_code_and_stdin_are_the_same_however_they_are_cut(
+    text: str, *, ascii_only: bool, piece: int
+) -> None:
+    whole = "#" + text.replace("\0", "") * (3_000 // max(1, len(text)))
+    data = body(code=whole, stdin=whole + "\0", ascii_only=ascii_only)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(excerpt, "LONG_BYTES", 0)
+        patch.setattr(excerpt, "_TAKEN_BYTES", 100)
+        patch.setattr(excerpt, "PIECE_BYTES", piece)
+        assert asyncio.run(parse_body(data, LIMITS)) == parse_run(data, LIMITS)
+
+
+@pytest.mark.parametrize("ends", [b'"}', b""])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"\\ud800",
+        b"\\ud800x",
+        b"\\udc00",
+        b"\\ud83d\\u0041",
+        b"\\x",
+        b"\\u12",
+        b"\\",
+        b"\n",
+        b"\xff",
+    ],
+)
+@pytest.mark.parametrize("field", [b"code", b"stdin"])
+def test_what_is_wrong_with_a_long_text_is_said_as_of_a_short_one(
+    field: bytes, wrong: bytes, ends: bytes
+) -> None:
+    start = b'{"language": "python",\n "code": "1", "%b": "' % field
+    if wrong == b"\xff":
+        ends = b'"}'  # without an end, the parser does not come to its bytes
+    data = start + b"x" * LONG_BYTES + wrong + b"yyyyyyyyyyyyyyyy" + ends
+    with pytest.raises(RequestError) as in_pieces:
+        asyncio.run(parse_body(bytearray(data), LIMITS))
+    with pytest.raises(RequestError) as at_once:
+        parse_run(data, LIMITS)
+    assert in_pieces.value.problem == at_once.value.problem
+
+
+def test_a_long_text_is_held_to_the_limits_of_its_field() -> None:
+    limits = RequestLimits(("python",), 30, 300_000, 300_000, 1, 1)
+    for data, code in (
+        (body(code=" " * 300_000), "empty_code"),
+        (body(code="\0" * 200_000), "invalid_code"),
+        (body(code="é" * 150_001), "code_too_large"),
+        (body(stdin="é" * 150_001), "stdin_too_large"),
+    ):
+        with pytest.raises(RequestError) as caught:
+            asyncio.run(parse_body(data, limits))
+        assert caught.value.problem.code == code
+    request = asyncio.run(parse_body(body(code="é" * 150_000, env={"stdin": "x" * 20_000}), limits))
+    assert (request.code, request.env) == ("é" * 150_000, {"stdin": "x" * 20_000})

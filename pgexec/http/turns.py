@@ -1,0 +1,47 @@
+"""Let large bodies and answers take turns: one piece of them in each round of the event loop.
+
+Every other request gets its round between two pieces, however many large ones there are. Without
+this, a round would have a piece of each, and a small run needs several rounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from weakref import WeakKeyDictionary
+
+
+class Rounds:
+    """The order in which those who have a piece of work to do come to it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def turn(self) -> None:
+        """Return in a later round of the loop, in which nobody else returns from here."""
+        loop = asyncio.get_running_loop()
+        mine = loop.create_future()
+        if not self._waiting:  # else the next round is asked for already
+            loop.call_soon(self._next, loop)
+        self._waiting.append(mine)
+        await mine
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waiting:
+            one = self._waiting.popleft()
+            if not one.done():  # else it was cancelled
+                one.set_result(None)
+                break
+        if self._waiting:
+            loop.call_soon(self._next, loop)
+
+
+_rounds: WeakKeyDictionary[asyncio.AbstractEventLoop, Rounds] = WeakKeyDictionary()
+
+
+async def turn() -> None:
+    """Wait for a turn among all large work of this loop."""
+    loop = asyncio.get_running_loop()
+    if (rounds := _rounds.get(loop)) is None:
+        rounds = _rounds[loop] = Rounds()
+    await rounds.turn()
