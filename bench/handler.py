@@ -48,6 +48,10 @@ class AtOnce:
         timings.queue_s, timings.lease_s, timings.run_s = 0.0, 0.0015, 0.001
         return RESULT
 
+    def at_once(self, language: str, tenant: str) -> int:  # noqa: ARG002
+        """Return how many containers there are."""
+        return 4
+
     def unready(self) -> None:
         """Return that it is ready."""
 

@@ -79,6 +79,31 @@ class RunRequest(BaseModel):
         ),
     ] = []
     stdin: Annotated[str, Field(description="The text of the snippet's standard input.")] = ""
+    stdins: Annotated[
+        list[str] | None,
+        Field(
+            description="Texts of standard input: the code runs once for each, and the answer has "
+            "the results in this order. Not together with stdin."
+        ),
+    ] = None
+    expected: Annotated[
+        list[str] | None,
+        Field(description="What each run should write to stdout: as many texts as stdins has."),
+    ] = None
+    compare: Annotated[
+        Literal["exact", "ignore_trailing_space"],
+        Field(
+            description="How stdout is compared with what is expected: byte for byte, or without "
+            "white space at the end of each line and empty lines at the end. Only with expected."
+        ),
+    ] = "exact"
+    stop_on: Annotated[
+        Literal["first_failure"] | None,
+        Field(
+            description="What ends a request with stdins early: the first run, in their order, "
+            "whose status is not ok or whose stdout is not what is expected. Only with stdins."
+        ),
+    ] = None
     timeout_s: Annotated[
         float | None,
         Field(description="How many seconds the snippet may take; the server's limit by default."),
@@ -188,6 +213,17 @@ class RunResult(BaseModel):
     ] = ""
 
 
+class BatchRunResult(RunResult):
+    """The run of one of many inputs."""
+
+    matches: Annotated[
+        bool, Field(description="Whether stdout is what was expected; only there with expected.")
+    ] = False
+    index: Annotated[
+        int, Field(ge=0, description="Which of stdins it is, from 0; only there in a stream.")
+    ] = 0
+
+
 class Refusal(BaseModel):
     """Every answer other than 200."""
 
@@ -203,6 +239,47 @@ class StreamRefusal(Refusal):
 
     status: Annotated[int, Field(description="The HTTP status that it would have had.")]
     retry_after_s: Annotated[int, Field(description="What Retry-After would have said.")] = 0
+
+
+class BatchRefusal(Refusal):
+    """One of many inputs that has no result, and why."""
+
+    status: Annotated[
+        Literal["refused", "lost", "stopped"],
+        Field(
+            description="refused: nothing ran. lost: it may have run. stopped: an input before it "
+            "failed, and stop_on asked for that."
+        ),
+    ]
+    http_status: Annotated[
+        int, Field(description="What a request for it alone would have got; 0 if stopped.")
+    ]
+    retry_after_s: Annotated[int, Field(description="What Retry-After would have said.")] = 0
+    index: Annotated[
+        int, Field(ge=0, description="Which of stdins it is, from 0; only there in a stream.")
+    ] = 0
+
+
+class BatchEnd(BaseModel):
+    """The last event of many inputs."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    passed: Annotated[
+        int, Field(ge=0, description="How many runs are ok, and as expected if that was asked.")
+    ]
+    first_failure: Annotated[
+        int | None, Field(ge=0, description="The first that did not pass, from 0; null if all did.")
+    ]
+
+
+class BatchResult(BatchEnd):
+    """The answer to `POST /run` with stdins."""
+
+    results: Annotated[
+        list[BatchRunResult | BatchRefusal],
+        Field(description="One for each input, in their order."),
+    ]
 
 
 class QueuePlace(BaseModel):

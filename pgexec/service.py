@@ -86,6 +86,10 @@ class Service(Protocol):
         """
         ...
 
+    def at_once(self, language: str, tenant: str) -> int:
+        """Return the most runs of a tenant that may have a container of a language at once."""
+        ...
+
     def unready(self) -> str | None:
         """Return the reason why a run would not be served now, or `None` if it would."""
         ...
@@ -221,6 +225,10 @@ class PoolService:
             if lease.entered_at:
                 timings.lease_at = lease.entered_at
                 timings.lease_s = time.perf_counter() - lease.entered_at
+
+    def at_once(self, language: str, tenant: str) -> int:
+        """Return the tenant's bound in the pool of the language."""
+        return self._pools[language].config.at_once(tenant)
 
     def unready(self) -> str | None:
         """Return the pools' own reasons, each with its language if there are several pools."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from pool.tenant import Shares
+from pool.tenant import Shares, is_user
 
 _MAY_BE_0 = frozenset(
     {
@@ -51,6 +51,17 @@ class PoolConfig:
     def shares(self) -> Shares:
         """The three shares of the containers."""
         return Shares(self.tenant_share, self.user_share, self.users_share)
+
+    def at_once(self, tenant: str) -> int:
+        """Return the most runs of a tenant that may have a container at once."""
+        shares, user = self.shares, is_user(tenant)
+        bounds = (
+            self.max_containers,
+            self.tenant_max_running,
+            shares.user if user else shares.tenant,
+            shares.users if user else 0,
+        )
+        return min(filter(None, bounds))
 
     def __post_init__(self) -> None:
         for field in fields(self):

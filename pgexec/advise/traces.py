@@ -112,7 +112,7 @@ def _parse_row(row: Mapping[str, str | None], number: int) -> Request:
 def _parse_entry(line: str) -> Request | None:
     try:
         entry = json.loads(line)
-        if entry["event"] != "request":
+        if entry["event"] not in ("request", "run"):
             return None
         answered = datetime.fromisoformat(entry["time"]).timestamp()
         return Request(

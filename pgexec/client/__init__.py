@@ -11,6 +11,7 @@ It needs httpx (the extra `pgexec[client]`) and nothing of the server's; see
 """
 
 from pgexec.client.asynchronous import AsyncClient
+from pgexec.client.batch import BatchRun, CompletedBatch
 from pgexec.client.errors import PgexecError, RunLost, RunRefused
 from pgexec.client.events import RunEvent
 from pgexec.client.result import CompletedRun, ReturnedFile
@@ -18,7 +19,9 @@ from pgexec.client.synchronous import Client
 
 __all__ = [
     "AsyncClient",
+    "BatchRun",
     "Client",
+    "CompletedBatch",
     "CompletedRun",
     "PgexecError",
     "ReturnedFile",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import httpx
 
@@ -13,11 +13,14 @@ from pgexec.client.errors import RunRefused
 from pgexec.client.events import EventReader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from pgexec.client.batch import CompletedBatch
     from pgexec.client.events import RunEvent
     from pgexec.client.result import CompletedRun
-    from pgexec.client.wire import RunOptions
+    from pgexec.client.wire import BatchOptions, RunOptions
+
+Answer = TypeVar("Answer")
 
 
 class AsyncClient:
@@ -48,11 +51,28 @@ class AsyncClient:
         Raises `RunRefused` if nothing ran, `RunLost` if it may have run, and `OSError` for a file
         that cannot be read.
         """
-        body, patience = wire.body_of(code, options), wire.Patience(self._retry_within_s)
         timeout = wire.timeout_of(options, self._answer_within_s)
+        return await self._post(wire.body_of(code, options), timeout, wire.result_of)
+
+    async def run_many(
+        self, code: str, stdins: Sequence[str], **options: Unpack[BatchOptions]
+    ) -> CompletedBatch:
+        """Run a snippet once for each of many inputs, and return what became of each.
+
+        With `expected`, the texts that each run should write, the runs tell if they match. Raises
+        as `run` does; an error of one input is no exception, but is in its place in the batch.
+        """
+        timeout = wire.timeout_of(options, self._answer_within_s, len(stdins))
+        body = wire.body_of(code, options, stdins)
+        return await self._post(body, timeout, wire.batch_of)
+
+    async def _post(
+        self, body: bytes, limits: httpx.Timeout, read: Callable[[httpx.Response], Answer]
+    ) -> Answer:
+        patience = wire.Patience(self._retry_within_s)
         while True:
             try:
-                return wire.result_of(await self._http.post("/run", content=body, timeout=timeout))
+                return read(await self._http.post("/run", content=body, timeout=limits))
             except httpx.HTTPError as error:
                 raise wire.transport_failure(error) from error
             except RunRefused as refusal:

@@ -13,10 +13,11 @@ import random
 import time
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import httpx
 
+from pgexec.client.batch import CompletedBatch
 from pgexec.client.errors import PgexecError, RunLost, RunRefused
 from pgexec.client.result import CompletedRun
 
@@ -55,13 +56,21 @@ class RunOptions(TypedDict, total=False):
     user: str
 
 
-def body_of(code: str, options: RunOptions) -> bytes:
+class BatchOptions(RunOptions, total=False):
+    """The options of a run with many inputs: `stdin` is not one of them."""
+
+    expected: Sequence[str]
+    compare: Literal["exact", "ignore_trailing_space"]
+    stop_on: Literal["first_failure"]
+
+
+def body_of(code: str, options: RunOptions, stdins: Sequence[str] | None = None) -> bytes:
     """Return the JSON body of a request. Raises `OSError` for a file that cannot be read."""
-    fields: dict[str, Any] = {"language": "python", "code": code, **options}
+    fields: dict[str, Any] = {"language": "python", "code": code, "stdins": stdins, **options}
     fields = {name: value for name, value in fields.items() if value is not None}
     if "files" in fields:
         fields["files"] = [_file(*item) for item in fields["files"].items()]
-    for name in ("dependencies", "args", "collect"):
+    for name in ("dependencies", "args", "collect", "stdins", "expected"):
         if name in fields:
             fields[name] = list(fields[name])
     return json.dumps(fields).encode()
@@ -90,20 +99,29 @@ def http_options(url: str | None, key: str | None) -> dict[str, Any]:
     }
 
 
-def timeout_of(options: RunOptions, answer_within_s: float) -> httpx.Timeout:
+def timeout_of(options: RunOptions, answer_within_s: float, runs: int = 1) -> httpx.Timeout:
     """Return the timeouts of a request."""
-    read_s = answer_within_s + (options.get("timeout_s") or 0)
+    read_s = answer_within_s + (options.get("timeout_s") or 0) * runs
     return httpx.Timeout(CONNECT_S, read=read_s, write=answer_within_s, pool=None)
 
 
 def result_of(response: httpx.Response) -> CompletedRun:
     """Return the result in an answer that has been read. Raises `PgexecError`."""
+    return CompletedRun.of(_document_of(response))
+
+
+def batch_of(response: httpx.Response) -> CompletedBatch:
+    """Return the results of many inputs in an answer. Raises `PgexecError`."""
+    return CompletedBatch.of(_document_of(response))
+
+
+def _document_of(response: httpx.Response) -> dict[str, Any]:
     try:
         document = response.json()
     except ValueError:
         document = None
     if response.status_code == HTTPStatus.OK and isinstance(document, dict):
-        return CompletedRun.of(document)
+        return document
     after = response.headers.get("Retry-After", "")
     raise failure(response.status_code, document, int(after) if after.isdecimal() else 0)
 

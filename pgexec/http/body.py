@@ -123,6 +123,7 @@ def keep(held: Held, request: RunRequest) -> None:
     """
     # Each text is held twice: as it was parsed, and as the bytes of the job.
     texts = 2 * (getsizeof(request.code) + getsizeof(request.stdin))
+    texts += sum(map(getsizeof, (*(request.stdins or ()), *(request.expected or ()))))
     if not held.resize(texts + sum(len(file.content) for file in request.files)):
         raise _too_much()
 

@@ -16,7 +16,8 @@ from pydantic_core import CoreConfig, SchemaValidator, ValidationError, core_sch
 
 from pgexec.http.body import MAX_TOKENS, too_large
 from pgexec.http.files import BASE64, Contents, from_base64, not_base64
-from pgexec.http.parsing import check_code, check_size, parse_run
+from pgexec.http.inputs import check_size
+from pgexec.http.parsing import check_code, parse_run
 from pgexec.http.refusals import not_json, quote
 from pgexec.http.surroundings import MAX_GIVEN_BYTES, check_variables
 from pgexec.http.turns import turn

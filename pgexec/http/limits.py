@@ -42,6 +42,7 @@ class RequestLimits:
     packages: PackageList = EVERY_PACKAGE
     disk_limit_bytes: int = 64 << 20
     cpus: float = 1
+    batch_max: int = 100
     files_max: int = 100
     files_limit_bytes: int = 16 << 20
     plain_body_bytes: int = 16 << 20
@@ -63,6 +64,7 @@ class RequestLimits:
             users=bool(settings.trusted_keys),
             disk_limit_bytes=settings.disk_limit,
             cpus=settings.cpus,
+            batch_max=settings.batch_max,
             files_max=settings.files_max,
             files_limit_bytes=settings.files_limit,
             plain_body_bytes=settings.plain_body_limit,

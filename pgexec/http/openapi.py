@@ -12,6 +12,10 @@ from pydantic_core import to_json
 from pgexec.contract import (
     MAX_REQUIREMENT_CHARS,
     MAX_USER_CHARS,
+    BatchEnd,
+    BatchRefusal,
+    BatchResult,
+    BatchRunResult,
     CollectedFile,
     InstallerLine,
     OutputText,
@@ -50,18 +54,26 @@ _MODELS = (
     OutputText,
     CollectedFile,
     ServerStatus,
+    BatchResult,
+    BatchEnd,
+    BatchRunResult,
+    BatchRefusal,
 )
-_EVENTS: dict[str, type[BaseModel]] = {
-    "queue": QueuePlace,
-    "install": InstallerLine,
-    "stdout": OutputText,
-    "stderr": OutputText,
-    "file": CollectedFile,
-    "result": RunResult,
-    "error": StreamRefusal,
+_EVENTS: dict[str, tuple[type[BaseModel], ...]] = {
+    "queue": (QueuePlace,),
+    "install": (InstallerLine,),
+    "stdout": (OutputText,),
+    "stderr": (OutputText,),
+    "file": (CollectedFile,),
+    "result": (RunResult, BatchRunResult, BatchRefusal),
+    "end": (BatchEnd,),
+    "error": (StreamRefusal,),
 }
 _NO_NUL = r"^[^\x00]*$"
-_STREAM = "With Accept: text/event-stream, each event; the last one is result or error."
+_STREAM = (
+    "With Accept: text/event-stream, each event; the last one is result or error. With stdins, "
+    "there is a result for each, as it comes, and the last one is end or error."
+)
 
 _REFUSALS = {
     400: "The request is wrong: JSON, a field, or HTTP itself.",
@@ -180,6 +192,9 @@ def _schemas(limits: RequestLimits) -> Json:
         "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$",
     }
     fields["stdin"]["maxLength"] = limits.stdin_limit_bytes
+    texts, _ = fields["stdins"]["anyOf"]
+    texts |= {"minItems": 1, "maxItems": limits.batch_max}
+    texts["items"]["maxLength"] = limits.stdin_limit_bytes
     fields["dependencies"]["items"] |= {
         "maxLength": MAX_REQUIREMENT_CHARS,
         "pattern": r"^ *[A-Za-z0-9][ -~]*$",
@@ -207,17 +222,18 @@ def _ran() -> Json:
     # OpenAPI 3.2 has itemSchema for this. Before it, `schema` describes each event.
     events = {"description": _STREAM, "oneOf": [_event(*event) for event in _EVENTS.items()]}
     content = {
-        "application/json": {"schema": reference(RunResult)},
+        "application/json": {"schema": {"anyOf": [reference(RunResult), reference(BatchResult)]}},
         EVENT_STREAM: {"schema": events},
     }
     return _response("The snippet ran, whatever it did.", content)
 
 
-def _event(name: str, model: type[BaseModel]) -> Json:
+def _event(name: str, models: tuple[type[BaseModel], ...]) -> Json:
+    first, *others = map(reference, models)
     data = {
         "type": "string",
         "contentMediaType": "application/json",
-        "contentSchema": reference(model),
+        "contentSchema": {"anyOf": [first, *others]} if others else first,
     }
     return {
         "type": "object",

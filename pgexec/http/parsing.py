@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -12,10 +11,10 @@ from pgexec.contract import MAX_REQUIREMENT_CHARS, MAX_USER_CHARS, RunRequest
 from pgexec.http.body import SMALL_BYTES, cut
 from pgexec.http.errors import RequestError
 from pgexec.http.files import Contents, check_names, check_patterns
+from pgexec.http.inputs import check_inputs, check_size
 from pgexec.http.refusals import BAD, bulk_refusal, quote, refusal
 from pgexec.http.surroundings import check_arguments, check_variables
 from pgexec.settings.profiles import DEFAULT
-from pgexec.settings.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -54,8 +53,7 @@ def parse_run(
         language = _language(request.language, limits)
         request = request.model_copy(update={"language": language})
     check_code(request.code, limits)
-    if request.stdin:
-        check_size("stdin", request.stdin, limits.stdin_limit_bytes)
+    check_inputs(request, limits)
     limits.check(request)
     check_patterns(request.collect)
     check_arguments(request.args)
@@ -141,13 +139,3 @@ def _check_user(name: str | None) -> None:
 
 def _is_archive(name: str) -> bool:
     return name.strip().lower().endswith(_ARCHIVES)
-
-
-def check_size(field: str, text: str, limit_bytes: int) -> None:
-    """Refuse, by `RequestError` 413, a text that has more bytes than its limit."""
-    # UTF-8 needs one to four bytes for each character. So most texts need not be encoded here.
-    if len(text) * 4 <= limit_bytes:
-        return
-    if len(text) > limit_bytes or len(text.encode()) > limit_bytes:
-        sentence = f"field {field!r} is over the limit of {format_size(limit_bytes)}"
-        raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{field}_too_large", sentence)

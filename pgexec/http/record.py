@@ -15,7 +15,7 @@ from aiohttp import web
 from pgexec.http.errors import problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pgexec.http.errors import Problem
     from pgexec.service import Timings
@@ -52,7 +52,8 @@ SENDER = web.AppKey("sender", Sender)
 class Record:
     """A request's id and, once they are known, its tenant, its run and its error's code.
 
-    `status` is how the request ended, if the answer's own status had been sent before. `began` is a
+    `status` is how the request ended, if the answer's own status had been sent before. `runs` has
+    the records of a request with many inputs. `began` is a
     time of `time.perf_counter`: uvloop's clock ticks in milliseconds.
     """
 
@@ -64,6 +65,7 @@ class Record:
     result: Result | None = None
     code: str | None = None
     status: int | None = None
+    runs: Sequence[Record] = ()
     began: float = field(default_factory=time.perf_counter)
 
     @property

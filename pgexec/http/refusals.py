@@ -28,6 +28,10 @@ _EXPECTED = {
     "code": "a string",
     "dependencies": "a list of strings",
     "stdin": "a string",
+    "stdins": "a list of strings",
+    "expected": "a list of strings",
+    "compare": "'exact' or 'ignore_trailing_space'",
+    "stop_on": "'first_failure'",
     "timeout_s": "a finite number above 0",
     "fresh": "true or false",
     "files": "a list of objects with a name and a content",
@@ -102,8 +106,11 @@ def _field_refusal(detail: ErrorDetails) -> RequestError:
     elif kind == "finite_number":
         sentence = f"field '{field}' must be {_EXPECTED[field]}, not {number(detail['input'])}"
     else:
-        got = _JSON_TYPES.get(type(detail["input"]), "something else")
-        if len(detail["loc"]) > 1:
+        given = detail["input"]
+        got = _JSON_TYPES.get(type(given), "something else")
+        if kind == "literal_error" and isinstance(given, str):
+            got = quote(given)
+        elif len(detail["loc"]) > 1:
             whole = "an object" if field == "env" else "a list"
             got = f"{whole} with {got} in it"
         sentence = f"field '{field}' must be {_EXPECTED[field]}, not {got}"

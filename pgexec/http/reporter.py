@@ -52,17 +52,27 @@ class Reporter:
         seconds = time.perf_counter() - record.began
         status = response.status if record.status is None else record.status
         self._count(request, status, seconds)
-        if self._recent is not None:
-            self._recent.ended(record, seconds)
-        if (result := record.result) is not None:
-            self._metrics.ran(record.language, result.status, seconds, result.duration_s)
-            self._metrics.used_memory(result.peak_memory_bytes)
+        self._keep(record, seconds)
         polled = status == HTTPStatus.OK and request.path in self._polled
         level = logging.DEBUG if polled else logging.INFO
         if logger.isEnabledFor(level):
             self._log(request, record, status, seconds, level)
         if self._tracer is not None:
             self._tracer.answered(request, record, status, seconds)
+
+    def ran(self, request: web.BaseRequest, record: Record) -> None:
+        """Report one run of a request with many, which has ended."""
+        seconds = time.perf_counter() - record.began
+        self._keep(record, seconds)
+        status = HTTPStatus.OK if record.result is not None else record.status or 0
+        self._log(request, record, status, seconds, name="run")
+
+    def _keep(self, record: Record, seconds: float) -> None:
+        if self._recent is not None:
+            self._recent.ended(record, seconds)
+        if (result := record.result) is not None:
+            self._metrics.ran(record.language, result.status, seconds, result.duration_s)
+            self._metrics.used_memory(result.peak_memory_bytes)
 
     def gone(self, request: web.BaseRequest) -> None:
         """Report a client that closed its connection before its answer."""
@@ -86,6 +96,7 @@ class Reporter:
         status: int,
         seconds: float,
         level: int = logging.INFO,
+        name: str = "request",
     ) -> None:
         fields: dict[str, object] = {
             "request_id": record.id,
@@ -93,8 +104,8 @@ class Reporter:
             "path": request.path[:_MAX_PATH_CHARS],
             "status": status,
         }
-        for name, part_s in record.times(seconds):
-            fields["ms" if name == "total" else f"{name}_ms"] = round(part_s * 1000, 3)
+        for step, part_s in record.times(seconds):
+            fields["ms" if step == "total" else f"{step}_ms"] = round(part_s * 1000, 3)
         if record.tenant:
             fields["tenant"] = record.tenant
         if record.user:
@@ -106,4 +117,4 @@ class Reporter:
         if (timings := record.timings) is not None and timings.container_id is not None:
             fields["source"] = timings.source
             fields["container"] = timings.container_id[:12]
-        log.event(logger, level, "request", fields)
+        log.event(logger, level, name, fields)

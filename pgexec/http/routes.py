@@ -7,7 +7,7 @@ A new path is a new line of `ROUTES`. From it follow the application, `/openapi.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -24,11 +24,12 @@ from pgexec.http.access import (
     with_key,
     with_own_name,
 )
-from pgexec.http.answers import MANY_TURNS, describe, render_result, without_output
+from pgexec.http.answering import answer, answer_events
+from pgexec.http.batch import answer_batch, answer_batch_events
 from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.budget import Budget
 from pgexec.http.cors import allow_origins
-from pgexec.http.delivery import Document, cut, deliver
+from pgexec.http.delivery import cut, deliver
 from pgexec.http.errors import JSON_HEADERS, RequestError
 from pgexec.http.excerpt import parse_body
 from pgexec.http.limits import RequestLimits
@@ -42,7 +43,6 @@ from pgexec.http.openapi import (
     reference,
     text_answer,
 )
-from pgexec.http.output_files import list_files, render_files
 from pgexec.http.page import Page, make_page
 from pgexec.http.parsing import parse_run
 from pgexec.http.peers import add_peers, describe_peers
@@ -51,13 +51,12 @@ from pgexec.http.record import RECORD, SENDER, Record, Sender, request_id
 from pgexec.http.reporter import Reporter
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.http.status import render_status
-from pgexec.service import Timings
 from pgexec.telemetry.exposition import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from pgexec.contract import RunRequest
     from pgexec.http.tracing import Tracer
-    from pgexec.service import Progress, Service
+    from pgexec.service import Service
     from pgexec.settings import Settings
     from pgexec.telemetry.metrics import Metrics
 
@@ -140,43 +139,24 @@ async def respond(request: web.Request, wanted: RunRequest) -> web.StreamRespons
     if wanted.user is not None:
         name_user(record, wanted.user, context.settings.trusted_keys)
     if wants_events(", ".join(request.headers.getall("Accept", ()))):
-        run = partial(answer, context, record, wanted)
-        return await answer_with_events(request, run, context.answers)
-    document, _ = await answer(context, record, wanted)
+        if wanted.stdins is not None:
+            events = partial(answer_batch_events, context, request, wanted)
+        else:
+            events = partial(answer_events, context, record, wanted)
+        return await answer_with_events(request, events, context.answers)
+    if wanted.stdins is not None:
+        return await answer_batch(context, request, wanted)
+    document = await answer(context, record, wanted)
     if len(document) == 1 and isinstance(whole := document[0], bytes):
         return web.Response(body=whole, headers=JSON_HEADERS)
     return await deliver(request, document, context.answers)
-
-
-async def answer(
-    context: Context, record: Record, wanted: RunRequest, progress: Progress | None = None
-) -> tuple[Document, Sequence[Document]]:
-    """Run a snippet; return the JSON document of its result, in parts, and those of its files.
-
-    If `progress` is told, the result has only the names of the files.
-    """
-    record.language, timings = wanted.language, Timings()
-    record.timings = timings
-    limits = context.limits_of[wanted.language].of_run(wanted)
-    result = await context.service.run(wanted, limits.timeout_s, record.holder, timings, progress)
-    record.result = without_output(result)
-    sentence = describe(result, limits)
-    if len(result.turns) > MANY_TURNS:
-        document = await asyncio.to_thread(render_result, result, sentence)
-    else:
-        document = render_result(result, sentence)
-    if not wanted.collect:
-        return document, ()
-    files = await render_files(result)
-    listed = list_files(result, files if progress is None else None)
-    return (*document[:-1], document[-1][:-1], *listed, b"}"), files
 
 
 async def answer_whole(request: web.Request, body: bytearray) -> bytes:
     """Run the snippet in the body of a request to `/run`, and return its JSON document."""
     context = request.app[CONTEXT]
     wanted = await parse_body(body, context.limits)
-    document, _ = await answer(context, request[RECORD], wanted)
+    document = await answer(context, request[RECORD], wanted)
     return b"".join(cut(document))
 
 

@@ -12,7 +12,6 @@ import asyncio
 import codecs
 from collections import deque
 from functools import lru_cache
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import HttpVersion11, web
@@ -25,9 +24,8 @@ from pool.inside.protocol import Kind
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from pgexec.http.answering import Event
     from pgexec.http.budget import Budget, Held
-    from pgexec.http.delivery import Document
-    from pgexec.service import Progress
 
 KEEPALIVE_S: Final = 15.0
 """After so many silent seconds a comment is sent: proxies close connections that are silent."""
@@ -83,12 +81,10 @@ def _quality(parameters: list[str]) -> float:
 
 async def answer_with_events(
     request: web.Request,
-    run: Callable[[Progress], Awaitable[tuple[Document, Sequence[Document]]]],
+    run: Callable[[EventStream], Awaitable[Sequence[Event]]],
     budget: Budget,
 ) -> web.StreamResponse:
-    """Await `run`, send its progress as events, and at the end the JSON documents that it returns.
-
-    These are the result, and the files, whose events come before it.
+    """Await `run`, send its progress as events, and at the end the events that it returns.
 
     The events that are still to be sent count in `budget`. An error before the first event is
     raised as it is; a later error is the last event.
@@ -97,8 +93,7 @@ async def answer_with_events(
         stream = EventStream(request, held)
         try:
             try:
-                document, files = await run(stream)
-                stream.finish(*((b"file", file) for file in files), (b"result", document))
+                stream.finish(*await run(stream))
             except Exception as error:
                 if not stream.begun:
                     raise
@@ -155,7 +150,12 @@ class EventStream:
 
     # --- its end ------------------------------------------------------------------------------
 
-    def finish(self, *events: tuple[bytes, Document]) -> None:
+    def send(self, event: Event) -> None:
+        """Send an event whose document comes in parts, after all output until now."""
+        self._unsent.add(event)
+        self._begin()
+
+    def finish(self, *events: Event) -> None:
         """Send the last events, whose documents come in parts."""
         self._unsent.finish(*events)
         self._begin()
@@ -227,8 +227,9 @@ class Unsent:
     def __init__(self) -> None:
         self.output = _Backlog()
         self.ended = False
-        self._last: Iterator[memoryview] | None = None
-        self._last_bytes = 0
+        self._finished = False
+        self._documents: deque[tuple[Iterator[memoryview], int]] = deque()
+        self._documents_bytes = 0
         self._told: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_LINES)
         self._told_bytes = 0
         make = codecs.getincrementaldecoder("utf-8")
@@ -237,7 +238,7 @@ class Unsent:
     @property
     def held_bytes(self) -> int:
         """The bytes of all events in memory, nearly."""
-        return self.output.held_bytes + self._told_bytes + self._last_bytes
+        return self.output.held_bytes + self._told_bytes + self._documents_bytes
 
     def tell(self, name: bytes, document: bytes) -> None:
         """Add an event of progress, which comes before all output. Drop the oldest of too many."""
@@ -248,12 +249,18 @@ class Unsent:
         self._told.append((name, document))
         self._told_bytes += len(document)
 
-    def finish(self, *events: tuple[bytes, Document]) -> None:
-        """Add the last events; their documents come in parts."""
-        self._last = chain.from_iterable(
-            cut((b"event: %b\ndata: " % name, *document, b"\n\n")) for name, document in events
-        )
-        self._last_bytes = sum(held_bytes(document) for _, document in events)
+    def add(self, event: Event) -> None:
+        """Add an event whose document comes in parts. It comes after all progress and output."""
+        name, document = event
+        pieces = cut((b"event: %b\ndata: " % name, *document, b"\n\n"))
+        self._documents.append((pieces, size := held_bytes(document)))
+        self._documents_bytes += size
+
+    def finish(self, *events: Event) -> None:
+        """Add the last events."""
+        for event in events:
+            self.add(event)
+        self._finished = True
 
     def take(self) -> bytes:
         """Return the next events, up to `CHUNK_BYTES` or a little more; the last one in pieces."""
@@ -264,13 +271,19 @@ class Unsent:
             events += _event(*told)
         while self.output and len(events) < CHUNK_BYTES:
             events += self._text(*self.output.take(CHUNK_BYTES))
-        if self._last is not None and not (self._told or self.output or self.ended):
+        if self._told or self.output:
+            return bytes(events)
+        if self._finished and not self.ended:
             for kind in _NAMES:
                 events += self._text(kind, b"", final=True)
-            while len(events) < CHUNK_BYTES and not self.ended:
-                piece = next(self._last, None)
-                events += piece or b""
-                self.ended = piece is None
+        while self._documents and len(events) < CHUNK_BYTES:
+            pieces, size = self._documents[0]
+            if (piece := next(pieces, None)) is not None:
+                events += piece
+            else:
+                self._documents.popleft()
+                self._documents_bytes -= size
+        self.ended = self._finished and not self._documents
         return bytes(events)
 
     def _forget(self, told: tuple[bytes, bytes]) -> None:

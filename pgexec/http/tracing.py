@@ -79,9 +79,9 @@ class Tracer:
         if span.is_recording():
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 span.set_status(Status(StatusCode.ERROR))
-            if record.timings is not None:
-                within = set_span_in_context(span)
-                for name, began, seconds in parts(record.timings, ended_at):
+            within = set_span_in_context(span)
+            for timings in (record.timings, *(run.timings for run in record.runs)):
+                for name, began, seconds in parts(timings, ended_at) if timings else ():
                     part = self._tracer.start_span(name, within, start_time=nanoseconds(began))
                     part.end(nanoseconds(began + seconds))
         span.end(nanoseconds(record.began + total_s))

@@ -158,6 +158,10 @@ class Settings(BaseSettings):
     code_limit: CodeSize = 1 << 20
     stdin_limit: StdinSize = 1 << 20
 
+    batch_max: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")] = (
+        100
+    )
+
     files_max: FileCount = 100
     files_limit: FilesSize = 16 << 20
     collect_limit: FilesSize = 16 << 20

@@ -24,9 +24,13 @@ def map_body(context: Any, body: Any) -> Any:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Give each file a name of its own, and a pattern for a path: no schema can ask for these."""
+    """Give each file a name of its own, and a pattern for a path: no schema can ask for these.
+
+    Fields for many inputs are only where there are such, and as many are expected.
+    """
     if not isinstance(case.body, dict):
         return
+    _fit_inputs(case.body)
     patterns = case.body.get("collect")
     if isinstance(patterns, list) and all(isinstance(one, str) for one in patterns):
         case.body["collect"] = ["*.txt"] * len(patterns)
@@ -34,6 +38,25 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     if isinstance(files, list) and all(map(_is_named, files)):
         for at, file in enumerate(files):
             file["name"] = f"file {at}"
+
+
+def _fit_inputs(body: dict[str, Any]) -> None:
+    stdins, expected = body.get("stdins"), body.get("expected")
+    if stdins is None:
+        if expected is None or _are_texts(expected):
+            body.pop("expected", None)
+        if body.get("stop_on") == "first_failure":
+            del body["stop_on"]
+    elif isinstance(body.get("stdin"), str):
+        del body["stdin"]
+    if "expected" not in body and body.get("compare") == "ignore_trailing_space":
+        del body["compare"]
+    if isinstance(stdins, list) and _are_texts(expected):
+        body["expected"] = [""] * len(stdins)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _is_named(file: Any) -> bool:

@@ -61,6 +61,7 @@ class FakeService:
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.reason: str | None = None
+        self.most = 4
         self.start_s: float | None = None
         self.install_s: float | None = None
         self.requests: list[RunRequest] = []
@@ -94,6 +95,9 @@ class FakeService:
             raise self.error
         timings.run_s = self.result.duration_s
         return self.result
+
+    def at_once(self, language: str, tenant: str) -> int:
+        return self.most
 
     def unready(self) -> str | None:
         return self.reason

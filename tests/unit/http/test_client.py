@@ -270,3 +270,47 @@ def test_the_client_needs_nothing_of_the_servers() -> None:
         "import pgexec.client, pgexec.client.command\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+async def test_many_inputs_have_a_result_or_an_error_each(
+    server: Running, client: AsyncClient
+) -> None:
+    run = server.service.run
+
+    async def by_input(request: Any, *args: Any) -> Any:
+        lost = ContainerLost("gone")
+        lost.begun = True
+        server.service.error = lost if request.stdin == "lost" else None
+        text = request.stdin.encode()
+        server.service.result = make_result(data=text, stdout=text)
+        return await run(request, *args)
+
+    server.service.run = by_input  # type: ignore[method-assign, assignment]
+    server.service.most = 1
+    batch = await client.run_many("x", ["a", "b", "lost"], expected=["a", "x", ""], args=["y"])
+    assert [one.matches for one in batch] == [True, False, None]
+    assert [one.passed for one in batch] == [True, False, False]
+    assert (len(batch), batch.passed, batch.first_failure) == (3, 1, 1)
+    assert batch[1].result is not None
+    assert batch[1].result.stdout == "b"
+    assert isinstance(batch[2].error, RunLost)
+    assert (batch[2].error.code, batch[2].error.status) == ("container_lost", 502)
+    batch = await client.run_many(
+        "x", ["b", "a"], expected=["x", "a"], stop_on="first_failure", compare="exact"
+    )
+    assert isinstance(batch[1].error, RunRefused)
+    assert (batch[1].error.code, batch[1].error.status) == ("stopped", None)
+
+
+async def test_many_inputs_of_which_none_ran_are_tried_again_or_an_exception(
+    server: Running,
+) -> None:
+    succeeding_after(server, FULL, 2)
+
+    def both() -> None:
+        with Client(server.url, retry_within_s=0) as client, pytest.raises(RunRefused):
+            client.run_many("x", ["a"])
+        with Client(server.url) as client:
+            assert client.run_many("x", ["a"]).passed == 1
+
+    await asyncio.to_thread(both)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgexec.http import routes
+from pgexec.http import answering
 from pgexec.http.answers import MANY_TURNS, render_result
 from pgexec.http.errors import POOL
 from pool import errors as pool
@@ -113,7 +113,7 @@ async def test_streams_that_alternate_often_are_decoded_aside(
         threads.append(threading.current_thread() is not threading.main_thread())
         return render_result(result, error)
 
-    monkeypatch.setattr(routes, "render_result", render)
+    monkeypatch.setattr(answering, "render_result", render)
     server.service.result = make_result(
         data=b"a\xff" * times, stdout=b"a" * times, stderr=b"\xff" * times, turns=[1, 1] * times
     )
