@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pgexec.http.errors import RequestError
 from pgexec.http.refusals import BAD, quote
 from pgexec.settings.sizes import format_size
-from pool.inside.patterns import matcher
+from pool.inside.patterns import check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_PART_BYTES = 255
 MAX_PATH_BYTES = 1024
+MAX_WILDCARDS = 512
 BASE64 = "base64"
 
 
@@ -63,12 +64,18 @@ def _fault(name: str, script: str) -> str | None:
 
 
 def check_patterns(patterns: Sequence[str]) -> None:
-    """Refuse, by `RequestError` 400, patterns that could match no file below one directory."""
+    """Refuse, by `RequestError` 400, patterns that could match no file below one directory.
+
+    Also those with so many wildcards that to compile them would take long.
+    """
+    if sum(pattern.count(char) for pattern in patterns for char in "*?[") > MAX_WILDCARDS:
+        sentence = f"field 'collect' may have at most {MAX_WILDCARDS} of *, ? and [ in all"
+        raise RequestError(BAD, "invalid_field", sentence)
     for pattern in patterns:
         fault = _fault(pattern, "")
         if fault is None:
             try:
-                matcher([pattern])
+                check(pattern)
             except re.error as error:
                 fault = f"has a set that cannot be: {error.msg}"
         if fault is not None:

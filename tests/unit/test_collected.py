@@ -43,6 +43,50 @@ def test_patterns_have_the_rules_of_a_shell(
     assert [one for one in matches + does_not if matcher([pattern]).fullmatch(one)] == matches
 
 
+def fits(pattern: list[str], path: list[str]) -> bool:
+    """Say by the plainest rules, one way after the other, if the parts of a path match."""
+    if not pattern:
+        return not path
+    first, rest = pattern[0], pattern[1:]
+    if first == "**" and not rest:
+        return bool(path) and not any(part.startswith(".") for part in path)
+    if first == "**":
+        most = next((at for at, part in enumerate(path) if part.startswith(".")), len(path))
+        return any(fits(rest, path[at:]) for at in range(most + 1))
+    hidden = bool(path) and path[0].startswith(".") and first[0] in "*?["
+    return bool(path) and not hidden and fits_part(first, path[0]) and fits(rest, path[1:])
+
+
+def fits_part(pattern: str, name: str) -> bool:
+    if not pattern:
+        return not name
+    if pattern[0] == "*":
+        return any(fits_part(pattern[1:], name[at:]) for at in range(len(name) + 1))
+    return bool(name) and pattern[0] in ("?", name[0]) and fits_part(pattern[1:], name[1:])
+
+
+part = st.text("ab.", min_size=1, max_size=4)
+wild = st.text("ab.*?", min_size=1, max_size=5).filter(lambda text: text.strip("*"))
+
+
+@given(
+    st.lists(wild | st.sampled_from(["*", "**"]), min_size=1, max_size=5),
+    st.lists(part, min_size=1, max_size=5),
+)
+def test_patterns_match_what_any_way_to_place_their_wildcards_would(
+    pattern: list[str], path: list[str]
+) -> None:
+    found = matcher(["/".join(pattern)]).fullmatch("/".join(path))
+    assert bool(found) == fits(pattern, path)
+
+
+def test_no_pattern_takes_longer_than_some_steps_for_each_character() -> None:
+    """Before, each of these would have taken longer than the universe."""
+    assert not matcher(["*a" * 120 + "b"]).fullmatch("a" * 255)
+    assert not matcher(["**/a/" * 60 + "b"]).fullmatch("a/" * 120 + "a")
+    assert matcher(["*a" * 120 + "*"]).fullmatch("a" * 255)
+
+
 def found(what: Found, name: bytes, size: int, content: bytes = b"") -> bytes:
     return FOUND.pack(what, len(name), size) + name + content
 

@@ -325,7 +325,7 @@ if os.fork() == 0:
 def test_sends_the_files_that_are_asked_for_and_that_the_run_has_changed(runner: Runner) -> None:
     names = "same.txt", "changed.txt", "touched.txt"
     files = b"".join(put(name, b"old") for name in names)
-    patterns = "*.txt", "out/**", "*.py"
+    patterns = "*.txt", "out/*.bin", "o*u*t/**/d*e*p/**/*", "*.py"
     asked = ("\0".join(patterns) + "\0\0" + "\0".join(names)).encode()
     for _ in range(2):  # the second run is of another user, after a reset
         ran = runner.run(MAKES, files=files, collect=asked)
@@ -341,6 +341,18 @@ def test_sends_the_files_that_are_asked_for_and_that_the_run_has_changed(runner:
         assert sizes == {"changed.txt": 4, "new.txt": 3, "out/a.bin": 300_000, "out/deep/b": 1}
         contents = {file.name: bytes(file.content or b"") for file in found}
         assert (contents["changed.txt"], contents["new.txt"]) == (b"old!", b"new")
+
+
+def test_a_pattern_with_many_wildcards_holds_nothing_up(runner: Runner) -> None:
+    patterns = "*a" * 120 + "b", "*.txt"
+    ran = runner.run(
+        "for n in range(50): open('a' * 200 + str(n), 'w')\nopen('b.txt', 'w')",
+        collect="\0".join(patterns).encode() + b"\0\0",
+    )
+    collected = Collected(Job(b"", collect=patterns))
+    collected.add(ran.files)
+    found, omitted = collected.result()
+    assert ([file.name for file in found], omitted, ran.report) == (["b.txt"], "", Kind.CLEAN)
 
 
 def test_shows_only_the_frames_of_the_snippet(runner: Runner) -> None:

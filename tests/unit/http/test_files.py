@@ -406,3 +406,13 @@ def test_a_long_text_is_held_to_the_limits_of_its_field() -> None:
         assert caught.value.problem.code == code
     request = asyncio.run(parse_body(body(code="é" * 150_000, env={"stdin": "x" * 20_000}), limits))
     assert (request.code, request.env) == ("é" * 150_000, {"stdin": "x" * 20_000})
+
+
+def test_patterns_may_have_so_many_wildcards_together() -> None:
+    most = ["*" * 8] * 64
+    assert parse_run(body(collect=most), LIMITS).collect == most
+    with pytest.raises(RequestError) as caught:
+        parse_run(body(collect=["?*[a]" + "*" * 6, *most[1:]]), LIMITS)
+    problem = caught.value.problem
+    assert (problem.status, problem.code) == (400, "invalid_field")
+    assert problem.sentence == "field 'collect' may have at most 512 of *, ? and [ in all"
