@@ -32,6 +32,7 @@ test: setup ## set up, lint, then every test against every test image
 	@deploy/setup/image.sh --newest
 	@deploy/setup/prometheus.sh
 	@deploy/setup/chromium.sh
+	@deploy/setup/mcp_clients.sh
 	@$(MAKE) --no-print-directory lint
 	@exec $(BIN)/pytest
 
@@ -63,7 +64,7 @@ lint: venv ## ruff, mypy and the import contracts
 
 # uv's and pip's own configuration stays out of the lock: it names versions and hashes, no sources.
 lock: ## resolve requirements.lock again; UPGRADE=--upgrade for newer versions
-	@uv --no-config pip compile pyproject.toml --extra client --extra otel --group build --group dev \
+	@uv --no-config pip compile pyproject.toml --extra client --extra mcp --extra otel --group build --group dev \
 	  --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' --quiet $(UPGRADE) --output-file requirements.lock
 	@uv --no-config pip compile --group pyproject.toml:fuzz --python-version 3.11 \

@@ -32,23 +32,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         end = own.index("--")
         own, args = own[:end], own[end + 1 :]
     options = parser.parse_args(own)
+    status = 0
     match options.command:
         case "run":
-            return run_command(options, args)
+            status = run_command(options, args)
+        case "mcp":
+            status = mcp_command(options)
         case "serve":
             given = {"host": options.host, "port": options.port}
-            return serve_command({name: text for name, text in given.items() if text is not None})
+            known = {name: text for name, text in given.items() if text is not None}
+            status = serve_command(known)
         case "settings":
-            return settings_command(as_json=options.json)
+            status = settings_command(as_json=options.json)
         case "doctor":
-            return doctor_command(as_json=options.json)
+            status = doctor_command(as_json=options.json)
         case "advise":
-            return advise_command(
+            status = advise_command(
                 options.sources, options.window, options.key, as_json=options.json
             )
         case _:
             parser.print_help()
-            return 0
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         run.add_argument(short, long, action="append", default=[], metavar=metavar, help=text)
     run.add_argument("--language", default="python", metavar="NAME", help="python, or a profile")
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="the server's by default")
+    _add_mcp(commands)
     settings = commands.add_parser(
         "settings", help="print every setting: value, where it comes from, default, advice"
     )
@@ -99,6 +104,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     advise.add_argument("--json", action="store_true", help="print the advice for machines")
     return parser
+
+
+def _add_mcp(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    mcp = commands.add_parser(
+        "mcp",
+        help="be a tool for agents, by the Model Context Protocol",
+        description="Serve the tools over standard input and output, for the server at PGEXEC_URL "
+        "(http://localhost:8080 by default) with the key in PGEXEC_API_KEY.",
+    )
+    mcp.add_argument("--language", default="python", metavar="NAME", help="python, or a profile")
+    mcp.add_argument("--http", action="store_true", help="serve over HTTP, at /mcp")
+    mcp.add_argument("--host", default="127.0.0.1", help="of --http; by default 127.0.0.1")
+    mcp.add_argument("--port", default=8081, type=int, help="of --http; 0 for any free one")
 
 
 def serve_command(options: Mapping[str, str]) -> int:
@@ -131,6 +149,21 @@ def run_command(options: argparse.Namespace, args: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return _stop_printing()
+
+
+def mcp_command(options: argparse.Namespace) -> int:
+    """Serve the tools until the client has gone, or a signal."""
+    try:
+        from pgexec.mcp.command import McpCommand
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in {"httpx", "mcp", "mcp_types"}:
+            raise
+        return _fail(EXIT_FAILED, "`pgexec mcp` needs the SDK of MCP, 2.x: install pgexec[mcp]")
+    command = McpCommand(options.language, options.http, options.host, options.port)
+    try:
+        return command.run()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 def settings_command(*, as_json: bool) -> int:

@@ -86,14 +86,22 @@ def _file(name: str, content: str | bytes | Path) -> dict[str, str]:
 def http_options(url: str | None, key: str | None) -> dict[str, Any]:
     """Return the arguments of an httpx client.
 
-    The environment has the defaults, `PGEXEC_URL` and `PGEXEC_API_KEY`.
+    The environment has the defaults, `PGEXEC_URL` and `PGEXEC_API_KEY`. Raises `RunRefused` for a
+    URL or a key that is none.
     """
+    url = url or os.environ.get("PGEXEC_URL") or DEFAULT_URL
     key = os.environ.get("PGEXEC_API_KEY", "") if key is None else key
     headers = {"Content-Type": "application/json"}
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise RunRefused(f"the address {url!r} is wrong: {error}", code="unreachable") from error
+    if not (key.isascii() and key.isprintable()):
+        raise RunRefused("an API key has printable ASCII only", code="unauthorized")
     if key:
         headers["Authorization"] = f"Bearer {key}"
     return {
-        "base_url": url or os.environ.get("PGEXEC_URL") or DEFAULT_URL,
+        "base_url": url,
         "headers": headers,
         "limits": httpx.Limits(max_connections=None, max_keepalive_connections=100),
     }

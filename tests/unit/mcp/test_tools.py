@@ -1,0 +1,193 @@
+"""What a call does, with a client of the server that answers as told."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from mcp.shared.exceptions import MCPError
+from mcp_types import TextContent
+
+from pgexec.client import CompletedRun, RunEvent, RunRefused
+from pgexec.mcp.clients import MAX_KEPT, Clients
+from pgexec.mcp.progress import PAUSE_S, Progress
+from pgexec.mcp.tools import Tools
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from mcp_types import CallToolResult
+
+RESULT = CompletedRun("hi\n", None, "ok", "hi\n", "", 0, None, 0.1, 0.1, 1, truncated=False)
+
+
+class FakeClient:
+    """Yields these events, raises that error, or waits for ever."""
+
+    def __init__(
+        self, *events: RunEvent, error: Exception | None = None, ends: bool = True
+    ) -> None:
+        self.events, self.error, self.ends = events, error, ends
+        self.asked: list[dict[str, Any]] = []
+        self.closed = 0
+
+    async def stream(self, code: str, **options: Any) -> AsyncIterator[RunEvent]:
+        self.asked.append({"code": code, **options})
+        try:
+            for event in self.events:
+                yield event
+            if self.error:
+                raise self.error
+            if not self.ends:
+                await asyncio.Event().wait()
+        finally:
+            self.closed += 1
+
+    async def run(self, code: str, **options: Any) -> CompletedRun:
+        self.asked.append({"code": code, **options})
+        if self.error:
+            raise self.error
+        packages = json.dumps(["3.13.1", [["numpy", "2.1"]]])
+        return dataclasses.replace(RESULT, stdout=packages)
+
+
+class Told:
+    """Takes the reports of progress."""
+
+    def __init__(self) -> None:
+        self.messages: list[str | None] = []
+        self.now = 0.0
+
+    async def report(self, number: float, total: float | None, message: str | None) -> None:
+        assert number == len(self.messages) + 1
+        assert total is None
+        self.messages.append(message)
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.report, lambda: self.now)
+
+
+async def call(client: FakeClient, name: str = "run_python", **arguments: Any) -> CallToolResult:
+    arguments = arguments or {"code": "print('hi')"}
+    return await Tools("python").call(client, name, arguments, Told().progress)  # type: ignore[arg-type]
+
+
+def text(answer: CallToolResult) -> str:
+    assert isinstance(answer.content[0], TextContent)
+    return answer.content[0].text
+
+
+async def test_a_call_runs_the_code_in_the_language_that_is_served() -> None:
+    client = FakeClient(RunEvent("result", result=RESULT))
+    answer = await Tools("python-data").call(client, "run_python", {"code": "1"}, Told().progress)  # type: ignore[arg-type]
+    assert text(answer) == "hi"
+    assert client.asked[0]["language"] == "python-data"
+    assert client.closed == 1
+
+
+async def test_whatever_fails_is_an_error_of_the_tool_in_one_sentence() -> None:
+    refused = RunRefused("the server cannot be reached: refused", code="unreachable")
+    for client, sentence in (
+        (FakeClient(error=refused), "Nothing ran: the server cannot be reached: refused."),
+        (FakeClient(error=ZeroDivisionError("secret")), "A bug of pgexec mcp"),
+        (FakeClient(), "The result is lost"),
+    ):
+        answer = await call(client)
+        assert answer.is_error
+        assert text(answer).startswith(sentence)
+        assert "secret" not in text(answer)
+    assert (await call(FakeClient(), cod="x")).is_error
+
+
+async def test_a_tool_that_is_not_there_is_an_error_of_the_protocol() -> None:
+    with pytest.raises(MCPError, match="there is no tool 'rm'"):
+        await call(FakeClient(), "rm")
+
+
+async def test_a_cancellation_closes_the_stream_at_once() -> None:
+    client = FakeClient(ends=False)
+    task = asyncio.create_task(call(client))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    assert client.closed == 1
+
+
+async def test_progress_is_told_now_and_then_and_silence_is_not_told() -> None:
+    told = Told()
+    progress = told.progress
+    for event in (
+        RunEvent("queue", position=2),
+        RunEvent("stdout", text="too early"),
+    ):
+        await progress.tell(event)
+    told.now += PAUSE_S
+    await progress.tell(RunEvent("stdout", text="\n"))
+    await progress.tell(RunEvent("stdout", text="one\ntwo\n"))
+    told.now += PAUSE_S
+    await progress.tell(RunEvent("install", text="Downloading numpy\n"))
+    assert told.messages == [
+        "waiting for a container, place 2",
+        "two",
+        "installing: Downloading numpy",
+    ]
+
+
+async def test_what_is_installed_is_asked_until_it_is_known() -> None:
+    tools, client = Tools("python"), FakeClient(error=RunRefused("away", code="unreachable"))
+    (tool,) = await tools.listed(client)  # type: ignore[arg-type]
+    assert tool.description is not None
+    assert "Installed: Python with its standard library. Name" in tool.description
+    client.error = None
+    for _ in range(2):
+        (tool,) = await tools.listed(client)  # type: ignore[arg-type]
+        assert tool.description is not None
+        assert "Python 3.13.1 with its standard library, numpy 2.1." in tool.description
+    assert len(client.asked) == 2
+
+
+async def test_a_server_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pgexec.mcp.tools.ASK_WITHIN_S", 0.01)
+
+    class Silent(FakeClient):
+        async def run(self, code: str, **options: Any) -> CompletedRun:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    (tool,) = await Tools("python").listed(Silent())  # type: ignore[arg-type]
+    assert tool.name == "run_python"
+
+
+async def test_clients_are_kept_by_key_and_only_unused_ones_go() -> None:
+    clients = Clients("http://127.0.0.1:9")
+    async with clients.lend("first") as first:
+        for number in range(MAX_KEPT + 5):
+            async with clients.lend(str(number)):
+                pass
+        async with clients.lend("first") as again:
+            assert again is first
+        assert len(clients._kept) == MAX_KEPT
+        assert not first._http.is_closed
+    await clients.close()
+    assert first._http.is_closed
+
+
+async def test_an_address_or_a_key_that_is_none_is_refused_before_anything_is_sent() -> None:
+    for url, key, sentence in (
+        ("http://a:b", "", "the address 'http://a:b' is wrong"),
+        ("http://a", "\u20ac", "printable ASCII"),
+        ("http://a", "a\nb", "printable ASCII"),
+    ):
+        with pytest.raises(RunRefused, match=sentence):
+            async with Clients(url).lend(key):
+                pass
