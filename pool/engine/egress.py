@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,14 @@ def make_rules(
     `addresses` are this machine's own. Example: with `allowed=["10.0.0.0/8"]`, a container
     reaches the whole of that network, and still not 192.168.0.0/16.
     """
+    return _rules(tuple(allowed), tuple(addresses), tuple(resolvers))
+
+
+@lru_cache(maxsize=16)
+def _rules(
+    allowed: tuple[str, ...], addresses: tuple[str, ...], resolvers: tuple[str, ...]
+) -> EgressRules:
+    """Remember the last ones: a server asks twice a second, and at each start of a container."""
     exceptions = [ipaddress.ip_network(text, strict=False) for text in allowed]
     special = [ipaddress.ip_network(text) for text in NOT_PUBLIC]
     own = [ipaddress.ip_network(text) for text in addresses]
@@ -108,7 +117,7 @@ def make_rules(
         for network in dict.fromkeys(networks)
         if not any(_covers(exception, network) for exception in exceptions)
     ]
-    return EgressRules(tuple(blocked), tuple(map(str, exceptions)), tuple(resolvers))
+    return EgressRules(tuple(blocked), tuple(map(str, exceptions)), resolvers)
 
 
 def own_addresses() -> list[str]:

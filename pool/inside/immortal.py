@@ -22,12 +22,15 @@ from pool.inside import at_fork
 from pool.inside.callbacks import ctypes
 
 _COUNT_SIZE = 4
+_SIMPLE = frozenset((str, bytes, int, float, tuple))
 
 
-def immortalize(mortal: set[int]) -> None:
+def immortalize(mortal: set[int], hot: list[FunctionType]) -> None:
     """Make immortal all objects that the collector tracks and the code of functions; freeze them.
 
-    `mortal` has the `id` of each object that stays as it is: an immortal object never releases
+    `hot` are the functions that run for each job: texts and numbers that the collector does not
+    track become immortal if these, or the runner's modules, use them. `mortal` has the `id` of each
+    object that stays as it is: an immortal object never releases
     the objects to which it refers. Objects with a finaliser stay, too, because a snippet may see
     the finaliser run. If the interpreter has no immortal objects, or keeps its counts elsewhere,
     this only freezes.
@@ -36,9 +39,10 @@ def immortalize(mortal: set[int]) -> None:
     for an object 64 bytes after the first, `counts[16]` is its count of references.
     """
     gc.unfreeze()
-    objects = gc.get_objects()
-    count = _count_of_immortals()
+    count = count_of_immortals()
     if count:
+        objects = gc.get_objects()
+        objects += _simple_parts(hot, objects)
         spared = mortal | _registries()
         finalized = {kind for kind in set(map(type, objects)) if hasattr(kind, "__del__")}
         objects += [one.__code__ for one in objects if type(one) is FunctionType]
@@ -50,6 +54,26 @@ def immortalize(mortal: set[int]) -> None:
             if type(one) not in finalized and id(one) not in spared:
                 counts[(id(one) - lowest) // _COUNT_SIZE] = count
     gc.freeze()
+
+
+def _simple_parts(hot: list[FunctionType], objects: list[Any]) -> list[object]:
+    """Return the texts, numbers and tuples that the runner uses; the collector does not know them.
+
+    They are constants and names in the code of `hot`, and in `objects` the attributes of the
+    runner's modules, of their classes, and of the instances of these.
+    """
+    spaces = [vars(module) for name, module in sys.modules.items() if name.startswith("pool.")]
+    classes = {one for space in spaces for one in space.values() if isinstance(one, type)}
+    own = {one for one in classes if one.__module__.startswith("pool.")}
+    instances = [one for one in objects if type(one) in own]
+    parts = [*sys.modules, *gc.get_referents(*spaces, *own, *instances)]
+    for function in hot:
+        code = function.__code__
+        parts += (code.co_names, code.co_consts, code.co_name, code.co_filename)
+    for one in parts:
+        if type(one) is tuple:
+            parts += one  # what it holds comes after it
+    return [one for one in parts if type(one) in _SIMPLE]
 
 
 def _registries() -> set[int]:
@@ -74,7 +98,7 @@ def _registries() -> set[int]:
     }
 
 
-def _count_of_immortals() -> int:
+def count_of_immortals() -> int:
     """Return the count that stands in an immortal object; 0 if it is not known."""
     if sys.version_info >= (3, 12) and ctypes and sys.implementation.name == "cpython":
         count = ctypes.c_uint32.from_address(id(None)).value

@@ -34,8 +34,8 @@ from pool.inside import (
     environment,
     fast_exit,
     guard,
-    immortal,
     openings,
+    prefork,
     preimport,
     reset,
     snippet,
@@ -181,7 +181,7 @@ class Runner:
         self.reaper.listen()
         os.chdir(os.path.dirname(self.script))
         if self.reused:
-            immortal.immortalize(fast_exit.own_objects())
+            prefork.make_forks_cheap(fast_exit.own_objects())
         else:
             gc.freeze()
         # Before the first fork: if the baseline counted the pipes of a child, which are closed at

@@ -380,6 +380,44 @@ def test_counts_no_references_to_what_was_there_before(runner: Runner) -> None:
     assert runner.run("import gc; gc.unfreeze(); gc.collect(); print(1)").stdout == b"1\n"
 
 
+def test_keeps_code_that_each_run_executes_side_by_side(runner: Runner) -> None:
+    """And it does what it did: it runs, has its lines, and can be told from no other."""
+    ran = runner.run(
+        "import contextlib, inspect, posixpath, signal, sys, traceback\n"
+        "moved = (contextlib.suppress.__init__, contextlib.suppress.__exit__,\n"
+        "         posixpath.join, signal.signal)\n"
+        "ids = [id(one.__code__) for one in moved]\n"
+        "print(sys.version_info < (3, 12) or max(ids) - min(ids) < 1 << 16)\n"
+        "with contextlib.suppress(KeyError):\n"
+        "  {}[1]\n"
+        "try:\n"
+        "  with contextlib.suppress(1): {}[1]\n"
+        "except TypeError as error: inner = traceback.extract_tb(error.__traceback__)[-1]\n"
+        "lines, first = inspect.getsourcelines(contextlib.suppress.__exit__)\n"
+        "print(inner.line == lines[inner.lineno - first].strip())\n"
+        "print([posixpath.join('a' * many, 'b') for many in range(99)][98] == 'a' * 98 + '/b')\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('heard'))\n"
+        "signal.raise_signal(signal.SIGUSR1)\n"
+        "sys.settrace(lambda frame, *_: print(frame.f_code is posixpath.join.__code__))\n"
+        "posixpath.join('a')\n"
+    )
+    assert ran.stdout.split()[:5] == [b"True", b"True", b"True", b"heard", b"True"], ran.stderr
+
+
+def test_hands_the_page_tables_of_the_interpreter_down(runner: Runner) -> None:
+    """By a page of its own in the mapping: without one, a fork would leave the mapping out."""
+    ran = runner.run(
+        "own = size = 0\n"
+        "for line in open('/proc/self/smaps'):\n"
+        "  words = line.split()\n"
+        "  if '-' in words[0]: code = words[1] == 'r-xp' and 'python' in words[-1]\n"
+        "  elif words[0] == 'Size:' and code: size = max(size, int(words[1]))\n"
+        "  elif words[0] == 'Anonymous:' and code: own = max(own, int(words[1]))\n"
+        "print(size >= 256, own)\n"
+    )
+    assert ran.stdout == b"True 4\n"
+
+
 def test_serves_one_run_without_what_pays_for_many_only(runner: Runner, tmp_path: Path) -> None:
     """And is all the same to the snippet otherwise; `runner` is there for its interpreter."""
     for parent in (tmp_path, *tmp_path.parents[:3]):
