@@ -10,22 +10,25 @@ It needs httpx (the extra `pgexec[client]`) and nothing of the server's; see
         print(result.stdout, result.error)
 """
 
-from pgexec.client.asynchronous import AsyncClient
+from pgexec.client.asynchronous import AsyncClient, AsyncSession
 from pgexec.client.batch import BatchRun, CompletedBatch
 from pgexec.client.errors import PgexecError, RunLost, RunRefused
 from pgexec.client.events import RunEvent
-from pgexec.client.result import CompletedRun, ReturnedFile
-from pgexec.client.synchronous import Client
+from pgexec.client.result import CompletedRun, Display, ReturnedFile
+from pgexec.client.synchronous import Client, Session
 
 __all__ = [
     "AsyncClient",
+    "AsyncSession",
     "BatchRun",
     "Client",
     "CompletedBatch",
     "CompletedRun",
+    "Display",
     "PgexecError",
     "ReturnedFile",
     "RunEvent",
     "RunLost",
     "RunRefused",
+    "Session",
 ]

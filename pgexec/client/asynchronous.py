@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pgexec.client.batch import CompletedBatch
     from pgexec.client.events import RunEvent
     from pgexec.client.result import CompletedRun
-    from pgexec.client.wire import BatchOptions, RunOptions
+    from pgexec.client.wire import BatchOptions, CellOptions, RunOptions, SessionOptions
 
 Answer = TypeVar("Answer")
 
@@ -52,7 +53,7 @@ class AsyncClient:
         that cannot be read.
         """
         timeout = wire.timeout_of(options, self._answer_within_s)
-        return await self._post(wire.body_of(code, options), timeout, wire.result_of)
+        return await self._post("/run", wire.body_of(code, options), timeout, wire.result_of)
 
     async def run_many(
         self, code: str, stdins: Sequence[str], **options: Unpack[BatchOptions]
@@ -64,15 +65,19 @@ class AsyncClient:
         """
         timeout = wire.timeout_of(options, self._answer_within_s, len(stdins))
         body = wire.body_of(code, options, stdins)
-        return await self._post(body, timeout, wire.batch_of)
+        return await self._post("/run", body, timeout, wire.batch_of)
 
     async def _post(
-        self, body: bytes, limits: httpx.Timeout, read: Callable[[httpx.Response], Answer]
+        self,
+        path: str,
+        body: bytes,
+        limits: httpx.Timeout,
+        read: Callable[[httpx.Response], Answer],
     ) -> Answer:
         patience = wire.Patience(self._retry_within_s)
         while True:
             try:
-                return read(await self._http.post("/run", content=body, timeout=limits))
+                return read(await self._http.post(path, content=body, timeout=limits))
             except httpx.HTTPError as error:
                 raise wire.transport_failure(error) from error
             except RunRefused as refusal:
@@ -85,13 +90,34 @@ class AsyncClient:
 
         To close the generator ends the run. Raises as `run` does.
         """
-        body, patience = wire.body_of(code, options), wire.Patience(self._retry_within_s)
-        timeout = wire.timeout_of(options, self._answer_within_s)
+        events = self._stream("/run", wire.body_of(code, options), options.get("timeout_s"))
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+    async def session(self, **options: Unpack[SessionOptions]) -> AsyncSession:
+        """Begin a session, whose runs see what earlier ones left. `async with` ends it.
+
+        Raises as `run` does.
+        """
+        timeout = wire.timeout_of({}, self._answer_within_s)
+        body = wire.session_body_of(options)
+        return self.resume(await self._post("/sessions", body, timeout, wire.session_id_of))
+
+    def resume(self, session_id: str) -> AsyncSession:
+        """Return the session with an id, which is not asked for: its runs tell if it is there."""
+        return AsyncSession(self, session_id)
+
+    async def _stream(
+        self, path: str, body: bytes, timeout_s: float | None
+    ) -> AsyncGenerator[RunEvent, None]:
+        patience = wire.Patience(self._retry_within_s)
+        timeout = wire.timeout_of({"timeout_s": timeout_s or 0}, self._answer_within_s)
         while True:
             reader = EventReader()
             try:
                 async with self._http.stream(
-                    "POST", "/run", content=body, timeout=timeout, headers=wire.STREAM
+                    "POST", path, content=body, timeout=timeout, headers=wire.STREAM
                 ) as response:
                     if response.status_code != HTTPStatus.OK:
                         await response.aread()
@@ -116,3 +142,45 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class AsyncSession:
+    """A session on the server, by its `id`: each run sees what earlier ones left.
+
+    `async with` ends it. Every method raises `RunRefused` with the status 404 if there is no such
+    session, with 410 if it has ended, and with 409 while another run is in progress.
+    """
+
+    def __init__(self, client: AsyncClient, session_id: str) -> None:
+        self.id = session_id
+        self._client = client
+        self._path = wire.session_path(session_id)
+
+    async def run(self, code: str, **options: Unpack[CellOptions]) -> CompletedRun:
+        """Run a cell and return its result, as `AsyncClient.run` does.
+
+        A cancellation interrupts it.
+        """
+        timeout = wire.timeout_of(options, self._client._answer_within_s)
+        body = wire.cell_body_of(code, options)
+        return await self._client._post(f"{self._path}/run", body, timeout, wire.result_of)
+
+    def stream(self, code: str, **options: Unpack[CellOptions]) -> AsyncGenerator[RunEvent, None]:
+        """Run a cell and yield what happens as it happens, as `AsyncClient.stream` does."""
+        body = wire.cell_body_of(code, options)
+        return self._client._stream(f"{self._path}/run", body, options.get("timeout_s"))
+
+    async def end(self) -> None:
+        """End the session; its container is destroyed."""
+        timeout = wire.timeout_of({}, self._client._answer_within_s)
+        try:
+            wire.check_ended(await self._client._http.delete(self._path, timeout=timeout))
+        except httpx.HTTPError as error:
+            raise wire.transport_failure(error) from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with suppress(RunRefused):  # it has ended already
+            await self.end()

@@ -82,8 +82,31 @@ class ReturnedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Display:
+    """A rich form that a run in a session shows, of its value or of a figure.
+
+    `content` is text, for an image base64; `None` if the server left it out, and `omitted` says
+    why.
+    """
+
+    mime: str
+    content: str | None = field(repr=False)
+    omitted: str | None = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Display:
+        """Return the form in an item of the server's list `displays`."""
+        omitted = document.get("omitted") or None
+        return cls(document["mime"], None if omitted else document.get("content"), omitted)
+
+
+@dataclass(frozen=True, slots=True)
 class CompletedRun:
-    """How a snippet ended and what it wrote; the fields are those of the answer to `POST /run`."""
+    """How a snippet ended and what it wrote; the fields are those of the answer to `POST /run`.
+
+    Only a run in a session has `value`, the `repr` of its last expression or `None`, `displays`,
+    and `restarted`, which is true if the state of earlier runs was lost.
+    """
 
     data: str
     error: str | None
@@ -97,6 +120,9 @@ class CompletedRun:
     peak_memory_bytes: int
     truncated: bool
     files: dict[str, ReturnedFile] = field(default_factory=dict)
+    value: str | None = None
+    displays: tuple[Display, ...] = ()
+    restarted: bool = False
 
     @classmethod
     def of(
@@ -109,6 +135,7 @@ class CompletedRun:
         known = {item.name for item in dataclasses.fields(cls)}
         values = {name: value for name, value in document.items() if name in known}
         listed = [ReturnedFile.of(item) for item in document.get("files", ())]
+        values["displays"] = tuple(map(Display.of, document.get("displays") or ()))
         values["files"] = {item.name: (files or {}).get(item.name, item) for item in listed}
         return cls(**values)
 
@@ -123,5 +150,10 @@ class CompletedRun:
         print(self.data, end="")  # noqa: T201  # into the cell
         if self.error is not None:
             print(self.error)  # noqa: T201
+        if self.value is not None:
+            print(self.value)  # noqa: T201
+        for shown in self.displays:
+            if shown.mime in SHOWN_IN_NOTEBOOKS and shown.content is not None:
+                display({shown.mime: shown.content}, raw=True)
         for item in self.files.values():
             display(item)

@@ -14,6 +14,7 @@ import time
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from urllib.parse import quote
 
 import httpx
 
@@ -35,17 +36,11 @@ _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtoc
 _NOTHING_RAN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
-class RunOptions(TypedDict, total=False):
-    """The options of a run; see `POST /run` in the README.
+class CellOptions(TypedDict, total=False):
+    """The options of a run in a session; see `RunOptions`."""
 
-    `files` are contents by name: text, bytes, or the `Path` of a file here.
-    """
-
-    language: str
-    dependencies: Sequence[str]
     stdin: str
     timeout_s: float
-    fresh: bool
     args: Sequence[str]
     env: Mapping[str, str]
     files: Mapping[str, str | bytes | Path]
@@ -53,6 +48,31 @@ class RunOptions(TypedDict, total=False):
     memory_limit_bytes: int
     cpu_time_s: float
     output_limit_bytes: int
+    user: str
+
+
+class RunOptions(CellOptions, total=False):
+    """The options of a run; see `POST /run` in the README.
+
+    `files` are contents by name: text, bytes, or the `Path` of a file here.
+    """
+
+    language: str
+    dependencies: Sequence[str]
+    fresh: bool
+
+
+class SessionOptions(TypedDict, total=False):
+    """The options of a session; see `RunOptions`.
+
+    `idle_timeout_s`: the session ends when it was idle for so many seconds, if not before.
+    """
+
+    language: str
+    dependencies: Sequence[str]
+    env: Mapping[str, str]
+    files: Mapping[str, str | bytes | Path]
+    idle_timeout_s: float
     user: str
 
 
@@ -66,8 +86,26 @@ class BatchOptions(RunOptions, total=False):
 
 def body_of(code: str, options: RunOptions, stdins: Sequence[str] | None = None) -> bytes:
     """Return the JSON body of a request. Raises `OSError` for a file that cannot be read."""
-    fields: dict[str, Any] = {"language": "python", "code": code, "stdins": stdins, **options}
-    fields = {name: value for name, value in fields.items() if value is not None}
+    return _body({"language": "python", "code": code, "stdins": stdins, **options})
+
+
+def cell_body_of(code: str, options: CellOptions) -> bytes:
+    """Return the JSON body of a run in a session. Raises as `body_of` does."""
+    return _body({"code": code, **options})
+
+
+def session_body_of(options: SessionOptions) -> bytes:
+    """Return the JSON body of a request for a session. Raises as `body_of` does."""
+    return _body({"language": "python", **options})
+
+
+def session_path(session_id: str) -> str:
+    """Return the path of a session, whose id may be any text."""
+    return f"/sessions/{quote(session_id, safe='')}"
+
+
+def _body(given: Mapping[str, Any]) -> bytes:
+    fields = {name: value for name, value in given.items() if value is not None}
     if "files" in fields:
         fields["files"] = [_file(*item) for item in fields["files"].items()]
     for name in ("dependencies", "args", "collect", "stdins", "expected"):
@@ -107,7 +145,7 @@ def http_options(url: str | None, key: str | None) -> dict[str, Any]:
     }
 
 
-def timeout_of(options: RunOptions, answer_within_s: float, runs: int = 1) -> httpx.Timeout:
+def timeout_of(options: CellOptions, answer_within_s: float, runs: int = 1) -> httpx.Timeout:
     """Return the timeouts of a request."""
     read_s = answer_within_s + (options.get("timeout_s") or 0) * runs
     return httpx.Timeout(CONNECT_S, read=read_s, write=answer_within_s, pool=None)
@@ -123,12 +161,23 @@ def batch_of(response: httpx.Response) -> CompletedBatch:
     return CompletedBatch.of(_document_of(response))
 
 
-def _document_of(response: httpx.Response) -> dict[str, Any]:
+def session_id_of(response: httpx.Response) -> str:
+    """Return the id in the answer to a request for a session. Raises `PgexecError`."""
+    return str(_document_of(response, HTTPStatus.CREATED)["id"])
+
+
+def check_ended(response: httpx.Response) -> None:
+    """Raise `PgexecError` unless an answer says that a session has been ended."""
+    if response.status_code != HTTPStatus.NO_CONTENT:
+        _document_of(response)
+
+
+def _document_of(response: httpx.Response, status: int = HTTPStatus.OK) -> dict[str, Any]:
     try:
         document = response.json()
     except ValueError:
         document = None
-    if response.status_code == HTTPStatus.OK and isinstance(document, dict):
+    if response.status_code == status and isinstance(document, dict):
         return document
     after = response.headers.get("Retry-After", "")
     raise failure(response.status_code, document, int(after) if after.isdecimal() else 0)
