@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,8 +20,11 @@ from tests.conftest import ROOT
 from tests.integration.server import WITHIN_S, Answer, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
+
+    Change = Callable[[str], str]
+    """What else is to be different in the repository's configuration."""
 
 CONFIGS = {
     "envoy": ROOT / "deploy/envoy/envoy.yaml",
@@ -28,6 +32,8 @@ CONFIGS = {
 }
 LISTENS, ADMIN = "8000", "9901"
 SERVERS = ("8081", "8082")
+MORE = re.compile(r" +- endpoint: .* 8082}}}\n.*server: two.*\n")
+"""The entry of Envoy's second server, of which tests make those of further ones."""
 
 
 def program(name: str) -> list[str]:
@@ -77,10 +83,12 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def proxying(name: str, directory: Path, ports: Sequence[int]) -> AsyncIterator[Proxy]:
+async def proxying(
+    name: str, directory: Path, ports: Sequence[int], *, change: Change = str
+) -> AsyncIterator[Proxy]:
     """Start a proxy before servers on these ports, and wait until it finds all of them ready."""
     listens, admin = free_ports(2)
-    process = start(name, directory, ports, listens, admin)
+    process = start(name, directory, ports, listens, admin, change)
 
     async def all_ready() -> bool:
         assert process.poll() is None, f"the proxy ended; see {directory}/log"
@@ -102,21 +110,21 @@ async def proxying(name: str, directory: Path, ports: Sequence[int]) -> AsyncIte
 
 
 def start(
-    name: str, directory: Path, ports: Sequence[int], listens: str, admin: str
+    name: str, directory: Path, ports: Sequence[int], listens: str, admin: str, change: Change
 ) -> subprocess.Popen[bytes]:
     """Start a proxy with the repository's configuration, but for addresses."""
     command = program(name)
     directory.mkdir()
-    places = {**dict(zip(SERVERS, map(str, ports), strict=True)), LISTENS: listens}
+    text = with_more(change(CONFIGS[name].read_text()), ports[len(SERVERS) :])
+    places = {**dict(zip(SERVERS, map(str, ports), strict=False)), LISTENS: listens}
     if name == "envoy":
         places[ADMIN] = admin
         options = ["--base-id", admin, "--concurrency", "1", "--log-level", "warning", "-c"]
     else:
         options = ["-db", "-f"]
-    text = CONFIGS[name].read_text()
     for shipped, own in places.items():
-        assert text.count(shipped) == 1, shipped
-        text = text.replace(shipped, own)
+        assert shipped in text, shipped
+        text = re.sub(rf"\b{shipped}\b", own, text)
     text = text.replace("0.0.0.0", "127.0.0.1").replace("bind :", "bind 127.0.0.1:")
     text = text.replace("global\n", f"global\n    stats socket ipv4@127.0.0.1:{admin}\n")
     config = directory / CONFIGS[name].name
@@ -132,6 +140,19 @@ def start(
         )
 
 
+def with_more(text: str, ports: Sequence[int]) -> str:
+    """Return Envoy's configuration with further servers, named `three` and so on in order."""
+    if ports:
+        second = MORE.findall(text)[0]
+        names = ("three", "four", *map(str, range(5, len(ports) + 3)))
+        more = "".join(
+            second.replace("8082", str(port)).replace("two", name)
+            for port, name in zip(ports, names, strict=False)
+        )
+        text = text.replace(second, second + more)
+    return text
+
+
 async def ready(name: str, admin: int) -> int:
     """Return how many servers the proxy would send a run to."""
     if name == "haproxy":
@@ -144,7 +165,8 @@ async def ready(name: str, admin: int) -> int:
         ClientSession(timeout=ClientTimeout(5)) as session,
         session.get(f"http://127.0.0.1:{admin}/clusters?format=json") as answer,
     ):
-        (cluster,) = json.loads(await answer.text())["cluster_statuses"]
+        clusters = json.loads(await answer.text())["cluster_statuses"]
+    (cluster,) = [one for one in clusters if one["name"] == "pgexec"]
     states = [host["health_status"] for host in cluster.get("host_statuses", ())]
     return sum(
         state.get("eds_health_status") == "HEALTHY"
