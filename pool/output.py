@@ -66,13 +66,15 @@ class Output:
             for kind, begun in self._begun.items():
                 if begun:
                     self._keep(kind, begun)
+        stdout, stderr = map(bytes, self._alone.values())
         return Result(
             status=_status(ending),
             exit_code=ending.status if ending.status >= 0 else None,
             signal=-ending.status if ending.status < 0 else None,
-            data=bytes(self._data),
-            stdout=bytes(self._alone[Kind.STDOUT]),
-            stderr=bytes(self._alone[Kind.STDERR]),
+            # One copy for both, where only one stream has something to say.
+            data=bytes(self._data) if stdout and stderr else stdout or stderr,
+            stdout=stdout,
+            stderr=stderr,
             duration_s=ending.duration_us / 1e6,
             cpu_s=ending.cpu_us / 1e6,
             peak_memory_bytes=ending.peak_memory_bytes,

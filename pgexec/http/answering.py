@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
-from pgexec.http.answers import MANY_TURNS, describe, render_result, without_output
+from pgexec.http.answers import (
+    LONG_BYTES,
+    describe,
+    render_long,
+    render_result,
+    size_bytes,
+    without_output,
+)
+from pgexec.http.delivery import abort
 from pgexec.http.output_files import list_files, render_files
 from pgexec.service import Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from aiohttp import web
 
     from pgexec.contract import RunRequest
     from pgexec.http.delivery import Document
-    from pgexec.http.output_files import Base64
     from pgexec.http.record import Record
     from pgexec.http.routes import Context
+    from pgexec.http.texts import Lazy
     from pgexec.service import Progress
     from pool.job import Result
 
@@ -36,38 +46,54 @@ async def run_snippet(
     return result, describe(result, limits)
 
 
-async def answer(context: Context, record: Record, wanted: RunRequest) -> Document:
+async def answer(
+    context: Context, request: web.Request, record: Record, wanted: RunRequest
+) -> Document:
     """Run a snippet and return the JSON document of its result, in parts."""
     result, sentence = await run_snippet(context, record, wanted)
-    document = await render(result, sentence)
-    if not wanted.collect:
-        return document
-    return with_fields(document, *list_files(result, await render_files(result)))
+    if len(result.data) <= LONG_BYTES and not wanted.collect:
+        return (render_result(result, sentence),)
+    with _holding(context, request, record, result):
+        document = await render(result, sentence)
+        if not wanted.collect:
+            return document
+        return with_fields(document, *list_files(result, await render_files(result)))
 
 
 async def answer_events(
-    context: Context, record: Record, wanted: RunRequest, progress: Progress
+    context: Context, request: web.Request, record: Record, wanted: RunRequest, progress: Progress
 ) -> Sequence[Event]:
     """Run a snippet, tell `progress`, and return the last events: its files and the result.
 
     The result has only the names of the files.
     """
     result, sentence = await run_snippet(context, record, wanted, progress)
-    document = await render(result, sentence)
-    if not wanted.collect:
-        return ((b"result", document),)
-    files = [(b"file", file) for file in await render_files(result)]
+    with _holding(context, request, record, result):
+        document = await render(result, sentence)
+        if not wanted.collect:
+            return ((b"result", document),)
+        files = [(b"file", file) for file in await render_files(result)]
     return (*files, (b"result", with_fields(document, *list_files(result, None))))
 
 
+@contextlib.contextmanager
+def _holding(
+    context: Context, request: web.Request, record: Record, result: Result
+) -> Iterator[None]:
+    """Count a result while its answer is made; then the answer counts itself."""
+    with context.answers.hold(record.holder, lambda: abort(request)) as held:
+        held.resize(size_bytes(result))
+        yield
+
+
 async def render(result: Result, sentence: str | None) -> Document:
-    """Return the JSON document of a result without its files."""
-    if len(result.turns) > MANY_TURNS:
-        return await asyncio.to_thread(render_result, result, sentence)
-    return render_result(result, sentence)
+    """Return the JSON document of a result without its files; its first and last part are bytes."""
+    if len(result.data) <= LONG_BYTES:
+        return (render_result(result, sentence),)
+    return await render_long(result, sentence)
 
 
-def with_fields(document: Document, *fields: bytes | Base64) -> Document:
+def with_fields(document: Document, *fields: bytes | Lazy) -> Document:
     """Return a JSON object with further fields, which begin with a comma."""
     *parts, last = document
     if not isinstance(last, bytes):

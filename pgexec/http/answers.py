@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import codecs
 import signal
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pydantic_core import to_json
 
+from pgexec.http.texts import decoded, decoded_in_turns, json_text
+from pgexec.http.turns import rounds
 from pgexec.settings.sizes import format_size
 from pool.job import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Sequence
 
+    from pgexec.http.delivery import Document
     from pgexec.http.limits import RunLimits
+    from pgexec.http.texts import JsonText
     from pool.job import Result
 
 UNCAUGHT: Final = 1
 """The exit status of an interpreter after an exception that nothing has caught."""
-MANY_TURNS: Final = 5_000
-"""From so many on, the decoding of streams that are no UTF-8 takes milliseconds, up to a second for
-a million: it belongs in a thread, or all other requests would wait."""
 _SEARCHED_BYTES: Final = 16 << 10
 _SHOWN_CHARS: Final = 300
 LONG_BYTES = 8 << 10
-"""An answer with more output than this is sent in parts."""
+"""An answer with more output than this is made and sent in pieces."""
 
 
-def render_result(result: Result, error: str | None) -> tuple[bytes, ...]:
-    """Return the JSON body of a 200 in UTF-8, in parts; bytes that are no UTF-8 become U+FFFD.
-
-    A body of more than `LONG_BYTES` of output has many parts. If `data` and a stream are the same
-    text, two parts are the same object.
-    """
+def render_result(result: Result, error: str | None) -> bytes:
+    """Return the JSON body of a 200 in UTF-8; bytes that are no UTF-8 become U+FFFD."""
     try:
         stdout, stderr = result.stdout.decode(), result.stderr.decode()
         data = result.data.decode() if stdout and stderr else stdout or stderr
@@ -42,41 +39,67 @@ def render_result(result: Result, error: str | None) -> tuple[bytes, ...]:
         stdout = result.stdout.decode("utf-8", "replace")
         stderr = result.stderr.decode("utf-8", "replace")
         data = _in_turns(result)
-    fields = {
-        "data": data,
-        "error": error,
-        "status": result.status,
-        "stdout": stdout,
-        "stderr": stderr,
-        "exit_code": result.exit_code,
-        "signal": result.signal,
-        "duration_s": result.duration_s,
-        "cpu_s": result.cpu_s,
-        "peak_memory_bytes": result.peak_memory_bytes,
-        "truncated": result.truncated,
-    }
-    if len(result.data) <= LONG_BYTES:
-        return (to_json(fields),)
-    return tuple(_in_parts(fields))
+    return to_json(
+        {
+            "data": data,
+            "error": error,
+            "status": result.status,
+            "stdout": stdout,
+            "stderr": stderr,
+            "exit_code": result.exit_code,
+            "signal": result.signal,
+            "duration_s": result.duration_s,
+            "cpu_s": result.cpu_s,
+            "peak_memory_bytes": result.peak_memory_bytes,
+            "truncated": result.truncated,
+        }
+    )
 
 
-def _in_parts(fields: Mapping[str, object]) -> Iterator[bytes]:
-    """Yield an object's JSON with a part for each value; equal texts become one part, used twice.
+async def render_long(result: Result, error: str | None) -> Document:
+    """Return what `render_result` does, in parts, without blocking the loop.
 
-    Example: for 1 MiB of control characters, of six bytes each in JSON, this saves 6 MiB.
+    If `data` and a stream are the same text, their parts are the same objects.
     """
-    texts: dict[str, bytes] = {}
-    separator = b"{"
-    for name, value in fields.items():
-        yield separator + to_json(name) + b":"
-        if isinstance(value, str):
-            if value not in texts:
-                texts[value] = to_json(value)
-            yield texts[value]
-        else:
-            yield to_json(value)
-        separator = b","
-    yield b"}"
+    async with rounds().rendering:
+        try:
+            stdout, stderr, data = await _texts(result, "strict")
+        except UnicodeDecodeError:
+            stdout, stderr, data = await _texts(result, "replace")
+    before, between, after = _around(result, error)
+    return (before, *data, between, *stdout, b',"stderr":', *stderr, after)
+
+
+def _around(result: Result, error: str | None) -> tuple[bytes, bytes, bytes]:
+    """Return what stands in the JSON before `data`, before `stdout`, and behind `stderr`."""
+    empty = replace(result, data=b"", stdout=b"", stderr=b"")
+    before, _, rest = render_result(empty, error).partition(b'""')
+    between, _, after = rest.partition(b'"","stderr":""')
+    return before, between, after
+
+
+async def _texts(result: Result, errors: str) -> list[Sequence[bytes | JsonText]]:
+    """Return the JSON of `stdout`, `stderr` and `data`. Raises `UnicodeDecodeError` if strict."""
+    texts = [
+        await json_text(partial(decoded, stream, errors), len(stream))
+        for stream in (result.stdout, result.stderr)
+    ]
+    for stream, text in zip((result.stdout, result.stderr), texts, strict=True):
+        if stream == result.data:
+            return [*texts, text]
+    in_turns = errors == "replace" and result.turns
+    make = (
+        partial(decoded_in_turns, result.data, result.turns)
+        if in_turns
+        else partial(decoded, result.data, errors)
+    )
+    return [*texts, await json_text(make, len(result.data))]
+
+
+def size_bytes(result: Result) -> int:
+    """Return the bytes of a result's output and files in memory."""
+    outputs = {id(data): len(data) for data in (result.data, result.stdout, result.stderr)}
+    return sum(outputs.values()) + sum(len(file.content or b"") for file in result.files)
 
 
 def without_output(result: Result) -> Result:
@@ -87,19 +110,9 @@ def without_output(result: Result) -> Result:
 
 
 def _in_turns(result: Result) -> str:
-    """Decode each stream by itself, and join the texts in their order, as a stream of events does.
-
-    Otherwise half a character of one stream could become a whole one with bytes of the other.
-    """
     if not result.turns:
         return result.data.decode("utf-8", "replace")
-    make = codecs.getincrementaldecoder("utf-8")
-    decoders = make("replace"), make("replace")
-    texts, at = [], 0
-    for turn, size in enumerate(result.turns):
-        texts.append(decoders[turn % 2].decode(result.data[at : at + size]))
-        at += size
-    return "".join(texts) + "".join(decoder.decode(b"", final=True) for decoder in decoders)
+    return "".join(decoded_in_turns(result.data, result.turns))
 
 
 def describe(result: Result, limits: RunLimits) -> str | None:

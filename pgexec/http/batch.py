@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pgexec.contract import RunRequest
     from pgexec.http.answering import Event
     from pgexec.http.delivery import Document
-    from pgexec.http.output_files import Base64
     from pgexec.http.routes import Context
     from pgexec.http.sse import EventStream
+    from pgexec.http.texts import Lazy
     from pgexec.service import Progress
     from pool.job import OutputFile, Result
 
@@ -67,7 +67,7 @@ async def answer_batch(
     with context.answers.hold(request[RECORD].holder) as held:
         runs = Runs(context, request, wanted, ended)
         end = await runs.all()
-    parts: list[bytes | Base64] = []
+    parts: list[bytes | Lazy] = []
     for number in range(len(items)):
         parts += (b",{" if number else b'{"results":[{', *items[number].document)
     parts.append(b"]," + end[1:])
@@ -151,7 +151,7 @@ class Runs:
             self._records[number] = record
         wanted = self._one.model_copy(update={"stdin": self._stdins[number]})
         result, sentence = await run_snippet(self._context, record, wanted, progress)
-        fields: list[bytes | Base64] = []
+        fields: list[bytes | Lazy] = []
         matches = True
         if self._wanted.expected is not None:
             matches = await _matches(result.stdout, self._wanted, number)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from pgexec.http.errors import JSON_HEADERS
-from pgexec.http.output_files import Base64
 from pgexec.http.record import GONE, RECORD, SENDER
+from pgexec.http.texts import Lazy
+from pgexec.http.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pgexec.http.budget import Budget
 
 CHUNK_BYTES = 32 << 10
-Document = Sequence[bytes | Base64]
+Document = Sequence[bytes | Lazy]
 """A document of JSON in parts."""
 
 
@@ -40,6 +41,7 @@ async def deliver(request: web.Request, document: Document, budget: Budget) -> w
             await response.prepare(request)
             for chunk in cut(document):
                 await response.write(chunk)
+                await turn()
             await response.write_eof()
         except ConnectionError:
             record.code, record.status = "client_gone", GONE
@@ -52,18 +54,37 @@ def abort(request: web.Request) -> None:
         transport.abort()
 
 
-def cut(document: Document) -> Iterator[memoryview]:
-    """Yield the parts of a document in pieces of at most `CHUNK_BYTES`, without copying them."""
-    for part in document:
-        if isinstance(part, Base64):
-            for piece in part.pieces(CHUNK_BYTES):
-                yield memoryview(piece)
+def cut(document: Document) -> Iterator[bytes | memoryview]:
+    """Yield a document in pieces of about `CHUNK_BYTES`, or less."""
+    small: list[bytes] = []
+    size = 0
+    for piece in _pieces(document):
+        if size + len(piece) > CHUNK_BYTES:
+            if small:
+                yield b"".join(small)
+            small, size = [], 0
+        if len(piece) <= CHUNK_BYTES:
+            small.append(piece)
+            size += len(piece)
             continue
-        whole = memoryview(part)
-        for start in range(0, len(part), CHUNK_BYTES):
+        whole = memoryview(piece)
+        for start in range(0, len(piece), CHUNK_BYTES):
             yield whole[start : start + CHUNK_BYTES]
+    if small:
+        yield b"".join(small)
+
+
+def _pieces(document: Document) -> Iterator[bytes]:
+    for part in document:
+        if isinstance(part, bytes):
+            yield part
+        else:
+            yield from part.pieces()
 
 
 def held_bytes(document: Document) -> int:
     """Return the bytes of a document in memory; a part that is in it twice counts once."""
-    return sum({id(part): len(part) for part in document}.values())
+    sizes = {
+        id(part): len(part) if isinstance(part, bytes) else part.held_bytes for part in document
+    }
+    return sum(sizes.values())

@@ -5,20 +5,23 @@ A large content is never in memory twice, and none of its pieces holds the event
 
 from __future__ import annotations
 
-import asyncio
 import binascii
 import codecs
 from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
+from pgexec.http.turns import rounds, turn
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pgexec.http.delivery import Document
+    from pgexec.http.texts import Lazy
     from pool.job import OutputFile, Result
 
-_PIECE_BYTES = 96 << 10
+_PIECE_BYTES = 24 << 10
+"""Base64 of this is 32 KiB."""
 
 
 class Base64:
@@ -27,19 +30,24 @@ class Base64:
     def __init__(self, data: bytes | bytearray) -> None:
         self._data = data
 
+    @property
+    def held_bytes(self) -> int:
+        """The number of these bytes."""
+        return len(self._data)
+
     def __len__(self) -> int:
         return (len(self._data) + 2) // 3 * 4
 
-    def pieces(self, chunk_bytes: int) -> Iterator[bytes]:
-        """Yield all of it in pieces of at most `chunk_bytes`."""
-        step = chunk_bytes // 4 * 3
-        for start in range(0, len(self._data), step):
-            yield binascii.b2a_base64(self._data[start : start + step], newline=False)
+    def pieces(self) -> Iterator[bytes]:
+        """Yield all of it in pieces of at most 32 KiB."""
+        for start in range(0, len(self._data), _PIECE_BYTES):
+            yield binascii.b2a_base64(self._data[start : start + _PIECE_BYTES], newline=False)
 
 
 async def render_files(result: Result) -> list[Document]:
     """Return a JSON object for each file."""
-    return [(*_head(file), *await _content(file.content), b"}") for file in result.files]
+    async with rounds().rendering:
+        return [(*_head(file), *await _content(file.content), b"}") for file in result.files]
 
 
 def list_files(result: Result, files: Sequence[Document] | None) -> Document:
@@ -47,7 +55,7 @@ def list_files(result: Result, files: Sequence[Document] | None) -> Document:
 
     `files` are the objects that `render_files` has made; without it they have no content.
     """
-    parts: list[bytes | Base64] = [b',"files":[']
+    parts: list[bytes | Lazy] = [b',"files":[']
     documents = files if files is not None else [(*_head(file), b"}") for file in result.files]
     for position, document in enumerate(documents):
         parts += (b",", *document) if position else document
@@ -93,5 +101,5 @@ async def _as_text(data: bytes | bytearray) -> list[bytes] | None:
         most -= len(parts[-1])
         if most < 0:
             return None
-        await asyncio.sleep(0)
+        await turn()
     return parts

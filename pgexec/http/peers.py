@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pgexec.http.routes import Context
 
     Expect = Callable[[web.Request], Awaitable[None]]
-    Run = Callable[[web.Request, bytearray], Awaitable[bytes]]
+    Run = Callable[[web.Request, bytearray], Awaitable[bytearray]]
 
 PEERS: dict[str, Peer] = {
     "dify": cast("Peer", dify),

@@ -51,6 +51,7 @@ from pgexec.http.record import RECORD, SENDER, Record, Sender, request_id
 from pgexec.http.reporter import Reporter
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.http.status import render_status
+from pgexec.http.turns import turn
 from pgexec.telemetry.exposition import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -142,22 +143,27 @@ async def respond(request: web.Request, wanted: RunRequest) -> web.StreamRespons
         if wanted.stdins is not None:
             events = partial(answer_batch_events, context, request, wanted)
         else:
-            events = partial(answer_events, context, record, wanted)
+            events = partial(answer_events, context, request, record, wanted)
         return await answer_with_events(request, events, context.answers)
     if wanted.stdins is not None:
         return await answer_batch(context, request, wanted)
-    document = await answer(context, record, wanted)
+    document = await answer(context, request, record, wanted)
     if len(document) == 1 and isinstance(whole := document[0], bytes):
         return web.Response(body=whole, headers=JSON_HEADERS)
     return await deliver(request, document, context.answers)
 
 
-async def answer_whole(request: web.Request, body: bytearray) -> bytes:
+async def answer_whole(request: web.Request, body: bytearray) -> bytearray:
     """Run the snippet in the body of a request to `/run`, and return its JSON document."""
     context = request.app[CONTEXT]
     wanted = await parse_body(body, context.limits)
-    document = await answer(context, request[RECORD], wanted)
-    return b"".join(cut(document))
+    document = await answer(context, request, request[RECORD], wanted)
+    whole = bytearray()
+    for piece in cut(document):
+        whole += piece
+        if len(document) > 1:
+            await turn()
+    return whole
 
 
 async def ping(_request: web.Request) -> web.Response:

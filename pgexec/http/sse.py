@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from pgexec.http.delivery import CHUNK_BYTES, abort, cut, held_bytes
 from pgexec.http.record import GONE, RECORD, SENDER
+from pgexec.http.turns import turn
 from pool.inside.protocol import Kind
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ KEEPALIVE_S: Final = 15.0
 """After so many silent seconds a comment is sent: proxies close connections that are silent."""
 STALL_S: Final = 60.0
 """A client that takes none of the sent bytes for so many seconds is disconnected."""
+TEXT_BYTES: Final = 16 << 10
+"""An event has at most so many bytes of output."""
 MAX_LINES: Final = 1000
 MAX_LINE_CHARS: Final = 4096
 MAX_TOLD_BYTES: Final = 256 << 10
@@ -205,7 +208,8 @@ class EventStream:
 
     async def _next(self) -> bytes:
         """Wait for the next bytes to send, and return them; `b""` at the end."""
-        await asyncio.sleep(0)  # else a long backlog and a fast client would block the loop
+        # Without this, a long backlog and a fast client would block the loop.
+        await (turn() if self._unsent.held_bytes > CHUNK_BYTES else asyncio.sleep(0))
         while not (data := self._take()) and not self._unsent.ended:
             self._wake.clear()
             try:
@@ -228,7 +232,7 @@ class Unsent:
         self.output = _Backlog()
         self.ended = False
         self._finished = False
-        self._documents: deque[tuple[Iterator[memoryview], int]] = deque()
+        self._documents: deque[tuple[Iterator[bytes | memoryview], int]] = deque()
         self._documents_bytes = 0
         self._told: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_LINES)
         self._told_bytes = 0
@@ -270,7 +274,7 @@ class Unsent:
             self._forget(told)
             events += _event(*told)
         while self.output and len(events) < CHUNK_BYTES:
-            events += self._text(*self.output.take(CHUNK_BYTES))
+            events += self._text(*self.output.take(TEXT_BYTES))
         if self._told or self.output:
             return bytes(events)
         if self._finished and not self.ended:

@@ -10,11 +10,15 @@ import asyncio
 from collections import deque
 from weakref import WeakKeyDictionary
 
+RENDERED_AT_ONCE = 2
+"""So many long answers are made at once; further ones wait with nothing but the run's output."""
+
 
 class Rounds:
     """The order in which those who have a piece of work to do come to it."""
 
     def __init__(self) -> None:
+        self.rendering = asyncio.Semaphore(RENDERED_AT_ONCE)
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def turn(self) -> None:
@@ -39,9 +43,14 @@ class Rounds:
 _rounds: WeakKeyDictionary[asyncio.AbstractEventLoop, Rounds] = WeakKeyDictionary()
 
 
+def rounds() -> Rounds:
+    """Return what all large work of this loop shares."""
+    loop = asyncio.get_running_loop()
+    if (found := _rounds.get(loop)) is None:
+        found = _rounds[loop] = Rounds()
+    return found
+
+
 async def turn() -> None:
     """Wait for a turn among all large work of this loop."""
-    loop = asyncio.get_running_loop()
-    if (rounds := _rounds.get(loop)) is None:
-        rounds = _rounds[loop] = Rounds()
-    await rounds.turn()
+    await rounds().turn()

@@ -60,7 +60,7 @@ def events(heard: Pieces) -> list[tuple[str, str]]:
 @given(texts(), st.sampled_from([ENDED, CUT]))
 def test_data_is_the_texts_of_the_events_in_their_order(pieces: Pieces, ending: Exit) -> None:
     result, heard = collect(pieces, ending)
-    answer = json.loads(b"".join(render_result(result, None)))
+    answer = json.loads(render_result(result, None))
     told = events(heard)
     assert answer["data"] == "".join(text for _, text in told)
     for stream in ("stdout", "stderr"):

@@ -360,12 +360,12 @@ async def ask_and_read_nothing(server: Running) -> socket.socket:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
     client.settimeout(0)
     loop = asyncio.get_running_loop()
-    before = sum(one.writing_paused for one in connections_of(server))
+    before = connections_of(server)
     await loop.sock_connect(client, ("127.0.0.1", server.port))
     await loop.sock_sendall(client, WHOLE)
     await server.service.entered.wait()
     async with asyncio.timeout(20):
-        while sum(one.writing_paused for one in connections_of(server)) <= before:
+        while not any(one.writing_paused for one in connections_of(server) if one not in before):
             await asyncio.sleep(0)
     return client
 

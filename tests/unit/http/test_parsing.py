@@ -329,7 +329,7 @@ def test_any_output_makes_an_answer_in_json(stdout: bytes, stderr: bytes) -> Non
     result = Result(
         Status.OK, 0, None, stdout + stderr, stdout, stderr, 0.1, 0.1, 1, truncated=False
     )
-    answer = json.loads(b"".join(render_result(result, None)))
+    answer = json.loads(render_result(result, None))
     assert answer["stdout"] == stdout.decode("utf-8", "replace")
     assert answer["stderr"] == stderr.decode("utf-8", "replace")
     assert answer["data"] == (stdout + stderr).decode("utf-8", "replace")

@@ -6,13 +6,10 @@ import asyncio
 import hashlib
 import json
 import logging
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgexec.http import answering
-from pgexec.http.answers import MANY_TURNS, render_result
 from pgexec.http.errors import POOL
 from pool import errors as pool
 from pool.job import Status
@@ -21,7 +18,6 @@ from tests.unit.http.rig import make_result, read_answer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pool.job import Result
     from tests.unit.http.rig import Answer, Running, Serve
 
 CODE = {"language": "python", "code": "print(1)", "dependencies": []}
@@ -101,25 +97,6 @@ async def test_output_that_is_no_utf8_is_shown_with_replacement_characters(serve
     answer = await server.post(CODE)
     assert answer.json["data"] == "a\ufffdb\ufffd"
     assert (answer.json["stdout"], answer.json["stderr"]) == ("a\ufffd", "b\ufffd")
-
-
-@pytest.mark.parametrize(("times", "aside"), [(10, False), (MANY_TURNS, True)])
-async def test_streams_that_alternate_often_are_decoded_aside(
-    server: Running, monkeypatch: pytest.MonkeyPatch, times: int, *, aside: bool
-) -> None:
-    threads: list[bool] = []
-
-    def render(result: Result, error: str | None) -> tuple[bytes, ...]:
-        threads.append(threading.current_thread() is not threading.main_thread())
-        return render_result(result, error)
-
-    monkeypatch.setattr(answering, "render_result", render)
-    server.service.result = make_result(
-        data=b"a\xff" * times, stdout=b"a" * times, stderr=b"\xff" * times, turns=[1, 1] * times
-    )
-    answer = await server.post(CODE)
-    assert answer.json["data"] == "a\ufffd" * times
-    assert threads == [aside]
 
 
 async def test_data_is_stderr_when_there_is_nothing_else(server: Running) -> None:
