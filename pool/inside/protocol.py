@@ -119,6 +119,7 @@ MAX_FOUND_NAME_BYTES = 4096
 MAX_NAME_BYTES = 200
 """The longest name of an exception that an EXIT may have."""
 
+_LONG_BYTES = 4096
 JOB_HEADER_SIZE = _JOB.size
 
 
@@ -209,6 +210,10 @@ class Decoder:
             end = HEADER.size + size
             if len(buffer) < end:
                 return
-            payload = bytes(buffer[HEADER.size : end])
+            if size < _LONG_BYTES:
+                payload = bytes(buffer[HEADER.size : end])
+            else:
+                with memoryview(buffer) as whole:  # a slice of the buffer would be another copy
+                    payload = bytes(whole[HEADER.size : end])
             del buffer[:end]
             yield kind, payload
