@@ -33,6 +33,20 @@ EXPECTED = b"1"
 SLEEP = ("sleep", "900")
 
 
+_SENT_BYTES = 256 << 10
+_POURING = """
+import os, sys
+os.write(1, b"r")
+size = left = int(sys.argv[1])
+area = memoryview(bytearray(1 << 18))
+while left:
+    left -= os.readv(0, [area])
+while size:
+    size -= os.write(1, area[:size])
+sys.stdin.read()
+"""
+
+
 class EngineFlows:
     """Flows without pgexec; `docker` is an aiodocker client, `url` its engine's address."""
 
@@ -72,6 +86,34 @@ class EngineFlows:
     async def copy(self, source: str, target: str) -> None:
         """Copy a file between this machine and a container, by `docker cp`."""
         await self._docker("cp", source, target)
+
+    async def stream_both_ways(self, image: str, size: int) -> float:
+        """Send `size` bytes into a container and as many out of it, by its attached streams alone.
+
+        Returns the seconds, without those of its start.
+        """
+        config: JSONObject = {
+            "Image": image,
+            "Entrypoint": [],
+            "Cmd": ("python3", "-c", _POURING, str(size)),
+            "Labels": {LABEL: ""},
+            "OpenStdin": True,
+            "StdinOnce": True,
+            "HostConfig": {"NetworkMode": "none", "LogConfig": {"Type": "none"}},
+        }
+        container = await self.docker.containers.create(config=config)
+        try:
+            async with container.attach(stdin=True, stdout=True) as stream:
+                await container.start()
+                await stream.read_out()
+                began, data = perf_counter(), memoryview(bytes(size))
+                for start in range(0, size, _SENT_BYTES):
+                    await stream.write_in(bytes(data[start : start + _SENT_BYTES]))
+                while size > 0 and (message := await stream.read_out()):
+                    size -= len(message.data)
+                return perf_counter() - began
+        finally:
+            await _remove(container)
 
     async def classic(self, image: str, clock: list[float]) -> None:
         """Run a snippet in a container of its own, as the seed does for each request.

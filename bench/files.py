@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import os
@@ -11,8 +10,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.client import ClientConnection, get, post_run
+from bench.client import ClientConnection, post_run
 from bench.errors import AnswerError
+from bench.pings import pinging
 from bench.report import Section, median, milliseconds
 from bench.server import serving
 
@@ -25,7 +25,6 @@ SIZE_MIB = 16
 ROUNDS = 7
 SNIPPET = "import shutil; shutil.copyfile('in.bin', 'out.bin')"
 WANTED_OF_CP, WANTED_OF_MEMORY, WANTED_PING_MS = 1.5, 4.0, 20.0
-_POLL_S = 0.002
 
 
 async def measure(bed: Bed) -> Section:
@@ -36,6 +35,7 @@ async def measure(bed: Bed) -> Section:
     request = post_run(SNIPPET, files=[given], collect=["out.bin"])
     took: list[float] = []
     copied: list[float] = []
+    floor: list[float] = []
     pings: list[float] = []
     async with serving() as server, bed.flows.warm(bed.stock) as plain:
         connection = await ClientConnection.open(server.port)
@@ -43,21 +43,27 @@ async def measure(bed: Bed) -> Section:
         _forget_peak(server.pid)
         for number in range(ROUNDS + 1):
             await server.settled()
-            watching = asyncio.create_task(_ping(server.port, pings if number else []))
-            began = time.perf_counter()
-            _, body = await connection.ask(request)
-            seconds = time.perf_counter() - began
-            watching.cancel()
+            async with pinging(server.port, pings if number else []):
+                began = time.perf_counter()
+                _, body = await connection.ask(request)
+                seconds = time.perf_counter() - began
             _check(body, data)
             cp_s = await _copy_both_ways(bed, plain, data)
+            floor_s = await bed.flows.stream_both_ways(bed.stock, SIZE_MIB << 20)
             if number:  # the first one warms up
                 took.append(seconds)
                 copied.append(cp_s)
+                floor.append(floor_s)
         risen = (_peak_mib(server.pid) - before_mib) / SIZE_MIB
         connection.close()
     section.row("HTTP /run with files and collect", **milliseconds(took))
     section.row("docker cp in, docker cp out", **milliseconds(copied))
+    section.row("the engine's stream, in and out", **milliseconds(floor))
     section.row("/ping meanwhile", **milliseconds(pings))
+    section.note(
+        "the stream alone is the least that a run's files take: no file, no JSON, no base64"
+    )
+    section.note("/ping is asked by a process of its own; it waits for a processor as all do")
     section.note(f"the server's memory rose by {risen:.2g} times the size of one file")
     section.want_at_most(
         "run / docker cp both ways, p50", median(took) / median(copied), WANTED_OF_CP
@@ -72,19 +78,6 @@ def _check(body: bytes, data: bytes) -> None:
     files = answer.get("files") or [{}]
     if base64.b64decode(files[0].get("content", "")) != data:
         raise AnswerError(f"the file did not come back: {answer.get('error')}")
-
-
-async def _ping(port: int, times: list[float]) -> None:
-    """Ask again and again how long the event loop needs to answer."""
-    connection = await ClientConnection.open(port)
-    try:
-        while True:
-            began = time.perf_counter()
-            await connection.ask(get("/ping"))
-            times.append(time.perf_counter() - began)
-            await asyncio.sleep(_POLL_S)
-    finally:
-        connection.close()
 
 
 def _forget_peak(pid: int) -> None:

@@ -1,7 +1,8 @@
 """What slow readers of one tenant do to another tenant's `print(1)`, and to the server's memory.
 
 They take next to nothing of the largest answer that there is, as JSON and as events, and stay. The
-other tenant is timed without them, while they come, and while they stay, in turns.
+other tenant is timed without them, while they come, and while they stay, in turns. Both have the
+share of the containers that tenants have by default.
 """
 
 from __future__ import annotations
@@ -68,7 +69,6 @@ async def measure(_bed: Bed) -> Section:
         metrics_public="true",
         pool_min_idle=4,
         pool_max_containers=4,
-        tenant_max_running=0,
         lease_timeout_s=60,
         network="none",
     ) as server:
