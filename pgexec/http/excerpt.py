@@ -16,7 +16,7 @@ from pydantic_core import CoreConfig, SchemaValidator, ValidationError, core_sch
 
 from pgexec.http.body import MAX_TOKENS, too_large
 from pgexec.http.files import BASE64, Contents, from_base64, not_base64
-from pgexec.http.inputs import check_size
+from pgexec.http.inputs import check_inputs
 from pgexec.http.parsing import check_code, parse_run
 from pgexec.http.refusals import not_json, quote
 from pgexec.http.surroundings import MAX_GIVEN_BYTES, check_variables
@@ -49,7 +49,8 @@ _ESCAPE_BYTES = 12
 """The longest escape: a surrogate pair."""
 _LONGEST = 4
 """The most bytes that a character has in UTF-8."""
-_BEFORE_TEXT = re.compile(rb'"(content|code|stdin)"\s*:\s*"\Z')
+_COLON = re.compile(rb"\s*+:")
+_LONG_FIELDS = frozenset({b"content", b"code", b"stdin", b"stdins", b"expected"})
 _FAST_BASE64 = SchemaValidator(
     core_schema.bytes_schema(strict=True), CoreConfig(val_json_bytes="base64")
 )
@@ -78,20 +79,27 @@ async def parse_body(body: bytearray, limits: RequestLimits) -> RunRequest:
         raise too_large(limits.plain_body_bytes)
     contents = Contents(limits.files_limit_bytes)
     request = parse_run(rest, limits, contents, taken)
-    update: dict[str, object] = {"env": _variables(request, taken)}
+    update: dict[str, object] = {}
     if (text := taken.get(request.code)) is not None:
         code = update["code"] = await _string(text)
         check_code(code, limits)
     if (text := taken.get(request.stdin)) is not None:
-        stdin = update["stdin"] = await _string(text)
-        check_size("stdin", stdin, limits.stdin_limit_bytes)
+        update["stdin"] = await _string(text)
+    for name in ("stdins", "expected"):
+        if given := getattr(request, name):
+            update[name] = [
+                item if (text := taken.get(item)) is None else await _string(text) for item in given
+            ]
+    update["env"] = _variables(request, taken)
     update["files"] = [
         file.model_copy(update={"content": await _decode(file, text, contents)})
         if isinstance(file.content, str) and (text := taken.get(file.content))
         else file
         for file in request.files
     ]
-    return request.model_copy(update=update)
+    request = request.model_copy(update=update)
+    check_inputs(request, limits)
+    return request
 
 
 def _variables(request: RunRequest, taken: Mapping[str, _Text]) -> Mapping[str, str]:
@@ -113,13 +121,15 @@ async def _excerpt(body: bytearray) -> tuple[bytearray, dict[str, _Text]]:
     """
     rest, taken = bytearray(), dict[str, _Text]()
     kept = position = 0
+    key = b""
     with memoryview(body) as whole:
         for number in range(MAX_TOKENS):
             if not (begin := body.find(b'"', position) + 1):
                 break
             end = await _end_of_string(body, begin)
-            before = body[max(0, begin - _KEY_BYTES) : begin]
-            if end - begin > _TAKEN_BYTES and _BEFORE_TEXT.search(before):
+            if _COLON.match(body, end + 1):
+                key = bytes(whole[begin : min(end, begin + _KEY_BYTES)])
+            elif end - begin > _TAKEN_BYTES and key in _LONG_FIELDS:
                 mark = f"{_MARK}{number}"
                 rest += whole[kept:begin]
                 rest += mark.encode()

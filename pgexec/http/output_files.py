@@ -101,5 +101,6 @@ async def _as_text(data: bytes | bytearray) -> list[bytes] | None:
         most -= len(parts[-1])
         if most < 0:
             return None
-        await turn()
+        if start + _PIECE_BYTES < len(data):
+            await turn()
     return parts

@@ -336,6 +336,7 @@ TEXT = '0,é,\u20ac,"x"\n' * (1 << 18)
         body(file("a", TEXT), ascii_only=False),
         body(file("a", TEXT)),
         body(code="#" + "\x01" * ((1 << 20) - 1), stdin="\x01" * (1 << 20)),
+        body(stdins=["\x01" * (1 << 19)] * 4, expected=["é" * (1 << 18)] * 4),
     ],
 )
 def test_no_step_of_the_loop_decodes_more_than_a_piece_of_a_long_body(data: bytearray) -> None:
@@ -355,7 +356,8 @@ def test_long_code_and_stdin_are_the_same_however_they_are_cut(
     text: str, *, ascii_only: bool, piece: int
 ) -> None:
     whole = "#" + text.replace("\0", "") * (3_000 // max(1, len(text)))
-    data = body(code=whole, stdin=whole + "\0", ascii_only=ascii_only)
+    given = {"expected": ["", whole], "compare": "exact"}
+    data = body(code=whole, stdins=[whole + "\0", "x"], **given, ascii_only=ascii_only)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(excerpt, "LONG_BYTES", 0)
         patch.setattr(excerpt, "_TAKEN_BYTES", 100)
