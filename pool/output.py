@@ -66,7 +66,7 @@ class Output:
             for kind, begun in self._begun.items():
                 if begun:
                     self._keep(kind, begun)
-        stdout, stderr = map(bytes, self._alone.values())
+        stdout, stderr = bytes(self._alone[Kind.STDOUT]), bytes(self._alone[Kind.STDERR])
         return Result(
             status=_status(ending),
             exit_code=ending.status if ending.status >= 0 else None,

@@ -68,6 +68,8 @@ async def answer_events(
     The result has only the names of the files.
     """
     result, sentence = await run_snippet(context, record, wanted, progress)
+    if len(result.data) <= LONG_BYTES and not wanted.collect:
+        return ((b"result", (render_result(result, sentence),)),)
     with _holding(context, request, record, result):
         document = await render(result, sentence)
         if not wanted.collect:

@@ -58,28 +58,21 @@ def cut(document: Document) -> Iterator[bytes | memoryview]:
     """Yield a document in pieces of about `CHUNK_BYTES`, or less."""
     small: list[bytes] = []
     size = 0
-    for piece in _pieces(document):
-        if size + len(piece) > CHUNK_BYTES:
-            if small:
-                yield b"".join(small)
-            small, size = [], 0
-        if len(piece) <= CHUNK_BYTES:
-            small.append(piece)
-            size += len(piece)
-            continue
-        whole = memoryview(piece)
-        for start in range(0, len(piece), CHUNK_BYTES):
-            yield whole[start : start + CHUNK_BYTES]
+    for part in document:
+        for piece in (part,) if isinstance(part, bytes) else part.pieces():
+            if size + len(piece) > CHUNK_BYTES:
+                if small:
+                    yield b"".join(small)
+                small, size = [], 0
+            if len(piece) <= CHUNK_BYTES:
+                small.append(piece)
+                size += len(piece)
+                continue
+            whole = memoryview(piece)
+            for start in range(0, len(piece), CHUNK_BYTES):
+                yield whole[start : start + CHUNK_BYTES]
     if small:
         yield b"".join(small)
-
-
-def _pieces(document: Document) -> Iterator[bytes]:
-    for part in document:
-        if isinstance(part, bytes):
-            yield part
-        else:
-            yield from part.pieces()
 
 
 def held_bytes(document: Document) -> int:

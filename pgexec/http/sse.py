@@ -209,7 +209,7 @@ class EventStream:
     async def _next(self) -> bytes:
         """Wait for the next bytes to send, and return them; `b""` at the end."""
         # Without this, a long backlog and a fast client would block the loop.
-        await (turn() if self._unsent.held_bytes > CHUNK_BYTES else asyncio.sleep(0))
+        await (turn() if self._held.size else asyncio.sleep(0))
         while not (data := self._take()) and not self._unsent.ended:
             self._wake.clear()
             try:
