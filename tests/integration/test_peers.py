@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,8 +14,34 @@ import sandbox_fusion
 import ultra_piston
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.integration.server import Server, StartServer
 
+AIOPYSTON = (
+    "aiopyston==1.2.1"
+    " --hash=sha256:3d8816a052ee5cc871cc3545a6c871d1517fcc049a2084804c01707bd20b7852\n"
+)
+"""It comes as sources only, which the lock of this project does not allow."""
+PYSTON = """
+import asyncio, sys
+from pyston import File, PystonClient
+from pyston.exceptions import ExecutionError
+
+async def main():
+    client = PystonClient("secret", base_url=sys.argv[1])
+    print(sorted(await client.languages()), (await client.get_runtimes("py"))[0].language)
+    code = File("import sys; print(input(), sys.argv[1:], open('b').read())", "")
+    done = await client.execute("py", [code, File("x", "b")], stdin="in", args=["a"])
+    print(done.run_stage.stdout, done.run_stage.code, end="")
+    try:
+        await client.execute("perl", [code])
+    except ExecutionError as error:
+        print(str(error).partition(",")[0])
+    await client.close_session()
+
+asyncio.run(main())
+"""
 DIFY = {"language": "python3", "preload": "", "enable_network": True}
 
 
@@ -48,6 +77,36 @@ async def test_sandbox_fusion_works_unchanged(start: StartServer) -> None:
     wrong = await server.request("POST", "/run_code", json={"language": "python"})
     assert (wrong.status, wrong.json["detail"][0]["msg"]) == (422, "code is required as a string")
     assert (await server.get("/api/v2/runtimes")).status == 404
+
+
+@pytest.fixture
+def pyston(tmp_path: Path) -> Path:
+    """Build aiopyston in an environment of its own, where there is a way to the package index."""
+    (tmp_path / "requirements.txt").write_text(AIOPYSTON)
+    environment = tmp_path / "pyston"
+    python = environment / "bin/python"
+    install = ("install", "-q", "--no-deps", "--require-hashes", "-r", "requirements.txt")
+    for command in ((sys.executable, "-m", "venv", environment), (python, "-m", "pip", *install)):
+        made = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=200, check=False)
+        if made.returncode:
+            pytest.skip(f"aiopyston cannot be built here: {made.stderr.decode()[-500:]}")
+    return next(environment.glob("lib/*/site-packages"))
+
+
+async def test_aiopyston_works_unchanged(start: StartServer, pyston: Path) -> None:
+    server = await start(COMPAT="piston", API_KEYS="alice:secret")
+    (pyston / "try.py").write_text(PYSTON)
+    tried = await asyncio.to_thread(
+        subprocess.run,
+        (sys.executable, pyston / "try.py", f"http://127.0.0.1:{server.port}/api/v2/piston/"),
+        env={"PYTHONPATH": os.pathsep.join((str(pyston), *sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert tried.returncode == 0, tried.stderr
+    assert tried.stdout == ("['python'] python\nin ['a'] x\n 0perl-* runtime is unknown\n")
 
 
 def key(text: str) -> dict[str, str]:
