@@ -136,7 +136,7 @@ async def _excerpt(body: bytearray) -> tuple[bytearray, dict[str, _Text]]:
                 taken[mark] = _Text(body, begin, end)
                 kept = end
             position = end + 1
-            if number % _STRINGS_AT_ONCE == 0:
+            if number % _STRINGS_AT_ONCE == 0 or end - begin > _TAKEN_BYTES:
                 await turn()
         rest += whole[kept:]
     return rest, taken

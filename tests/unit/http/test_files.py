@@ -418,3 +418,23 @@ def test_patterns_may_have_so_many_wildcards_together() -> None:
     problem = caught.value.problem
     assert (problem.status, problem.code) == (400, "invalid_field")
     assert problem.sentence == "field 'collect' may have at most 512 of *, ? and [ in all"
+
+
+def test_the_search_for_long_texts_takes_a_turn_after_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else some hundred of 50 kB, each too short for a turn of its own, would hold up the loop."""
+    turns = 0
+    before_parsing: list[int] = []
+
+    async def turn() -> None:
+        nonlocal turns
+        turns += 1
+
+    def parse(*args: Any) -> Any:
+        before_parsing.append(turns)
+        return parse_run(*args)
+
+    monkeypatch.setattr(excerpt, "turn", turn)
+    monkeypatch.setattr(excerpt, "parse_run", parse)
+    data = body(stdins=["\n" * 25_000] * 40)
+    assert len(asyncio.run(parse_body(data, LIMITS)).stdins or ()) == 40
+    assert before_parsing[0] >= 40
