@@ -1,0 +1,139 @@
+"""The examples, and the README's own, against a real server: what they show is what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from tests.browser import browsing
+from tests.conftest import ROOT
+from tests.integration.server import GATE, WITHIN_S
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.browser import Page
+    from tests.integration.server import Server, StartServer
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    """Copy the examples: what they write lands beside them."""
+    return Path(shutil.copytree(ROOT / "examples", tmp_path / "examples"))
+
+
+async def command(
+    server: Server, directory: Path, *arguments: str, stdin: bytes = b""
+) -> tuple[int | None, str, str]:
+    """Run a program beside a server; return its exit status and what it wrote."""
+    pipe = asyncio.subprocess.PIPE
+    own = {
+        "PGEXEC_URL": f"http://127.0.0.1:{server.port}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *arguments,
+        cwd=directory,
+        env={**os.environ, **own},
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+    )
+    async with asyncio.timeout(WITHIN_S):
+        stdout, stderr = await process.communicate(stdin)
+    return process.returncode, stdout.decode(), stderr.decode()
+
+
+async def test_a_grader_judges_each_test_of_a_folder(server: Server, examples: Path) -> None:
+    tests = {"1": ("1 2", "3"), "2": ("5 5", "10\n\n"), "3": ("2 2", "5"), "4": ("one two", "3")}
+    (examples / "tests").mkdir()
+    for name, (given, wanted) in tests.items():
+        (examples / "tests" / f"{name}.in").write_text(given)
+        (examples / "tests" / f"{name}.out").write_text(wanted)
+    (examples / "solution.py").write_text("print(sum(map(int, input().split())), ' ')")
+    asked = (sys.executable, "grader.py", "solution.py", "tests")
+    status, stdout, stderr = await command(server, examples, *asked)
+    assert (status, stderr) == (1, "")
+    assert stdout.splitlines() == [
+        "1: accepted",
+        "2: accepted",
+        "3: wrong answer",
+        "4: error: ValueError: invalid literal for int() with base 10: 'one'",
+        "2 of 4 passed",
+    ]
+    (examples / "tests" / "3.in").unlink()
+    (examples / "tests" / "4.in").unlink()
+    status, stdout, _ = await command(server, examples, *asked)
+    assert (status, stdout.splitlines()[-1]) == (0, "2 of 2 passed")
+
+
+async def test_a_pipeline_goes_through_the_server(server: Server, examples: Path) -> None:
+    status, stdout, stderr = await command(
+        server, examples, "./pipeline.sh", stdin=b"To be or not to be\nBE"
+    )
+    assert (status, stdout, stderr) == (0, "be 3\nto 2\n", "")
+    assert json.loads((examples / "report.json").read_text()) == {"words": 7}
+
+
+@contextlib.asynccontextmanager
+async def site() -> AsyncIterator[str]:
+    """Serve the example's page from an origin of its own."""
+    app = web.Application()
+    app.router.add_static("/", ROOT / "examples")
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+STATUS = "document.querySelector('#status').textContent"
+STEPS = f"print('one', flush=True)\n{GATE}print('two')"
+
+
+async def test_a_page_of_a_listed_origin_streams_and_one_of_another_is_refused_by_the_browser(
+    start: StartServer, tmp_path: Path
+) -> None:
+    async with site() as listed, site() as foreign, browsing(tmp_path) as browser:
+        server = await start(
+            API_KEYS="alice:secret", CORS_ORIGINS=listed, POOL_MIN_IDLE=1, POOL_MAX_CONTAINERS=1
+        )
+        address = f"/browser.html?server=http://127.0.0.1:{server.port}"
+
+        async def submit(page: Page, key: str) -> None:
+            await page.write("#code", STEPS)
+            await page.write("#key", key)
+            await page.click("#run")
+
+        page = await browser.open(listed + address)
+        await submit(page, "secret")
+        await page.until("document.querySelector('#output').textContent === 'one\\n'")
+        assert await page.evaluate(STATUS) == "runs"  # it came while the run went on
+        await server.open_gates()
+        await page.until(f"{STATUS} === 'ok'")
+        assert await page.text("#output") == "one\ntwo\n"
+        assert page.complaints == []
+        await submit(page, "wrong")
+        await page.until(f"{STATUS} === 'an API key is needed: Authorization: Bearer …'")
+
+        before = [entry for entry in server.log if entry.get("path") == "/run"]
+        asked = [(entry["method"], entry["status"]) for entry in before]
+        assert asked[:2] == [("OPTIONS", 204), ("POST", 200)]
+        page = await browser.open(foreign + address)
+        await submit(page, "secret")
+        await page.until(f"{STATUS} === 'Failed to fetch'")
+        assert "CORS" in " ".join(page.complaints)
+        after = [entry for entry in server.log if entry.get("path") == "/run"][len(before) :]
+        assert [entry["method"] for entry in after] == ["OPTIONS"]
