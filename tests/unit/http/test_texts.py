@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from pgexec.http import delivery, sse, texts, turns
+from pgexec.http import body, delivery, sse, texts, turns
 from pgexec.http.answers import render_long, render_result, size_bytes
 from pgexec.http.delivery import CHUNK_BYTES, cut, held_bytes
 from pgexec.http.texts import PIECE_BYTES
@@ -119,6 +119,21 @@ async def test_a_short_run_waits_for_no_turn(
     assert b"event: result" in (await server.post(CODE, **ASK)).body
 
 
+async def test_a_long_body_comes_in_turns(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns_taken = 0
+
+    async def counted() -> None:
+        nonlocal turns_taken
+        turns_taken += 1
+        await turn()
+
+    monkeypatch.setattr(body, "turn", counted)
+    await server.post({**CODE, "stdin": "x" * 100_000})
+    assert not turns_taken
+    assert (await server.post({**CODE, "stdin": "\x01" * (1 << 20)})).status == 200
+    assert turns_taken > 4
+
+
 async def test_there_is_one_turn_in_a_round_in_the_order_of_asking() -> None:
     rounds, told = Rounds(), list[str]()
 
@@ -159,9 +174,9 @@ async def test_who_hangs_up_while_its_answer_is_made_leaves_nothing(
 
     monkeypatch.setattr(texts, "turn", never)
     _, writer = await server.connect()
-    body = json.dumps(CODE).encode()
+    sent = json.dumps(CODE).encode()
     head = b"POST /run HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    writer.write(head + b"Content-Length: %d\r\n\r\n" % len(sent) + sent)
     async with asyncio.timeout(20):
         await making.wait()
         assert server.context.answers.held_bytes == size_bytes(server.service.result)
@@ -173,11 +188,11 @@ async def test_who_hangs_up_while_its_answer_is_made_leaves_nothing(
 
 async def test_a_connection_goes_on_after_a_long_answer(server: Running) -> None:
     reader, writer = await server.connect()
-    body = json.dumps(CODE).encode()
+    sent = json.dumps(CODE).encode()
     head = b"POST /run HTTP/1.%d\r\nHost: x\r\nContent-Type: application/json\r\n"
     for minor, control in ((1, CONTROL), (1, b"\x01"), (0, CONTROL)):
         server.service.result = make_result(data=control, stdout=control)
-        writer.write(head % minor + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        writer.write(head % minor + b"Content-Length: %d\r\n\r\n" % len(sent) + sent)
         async with asyncio.timeout(20):
             told = await reader.readuntil(b"\r\n\r\n")
             size = int(told.lower().partition(b"content-length: ")[2].split()[0])
