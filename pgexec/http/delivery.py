@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pgexec.http.budget import Budget
 
 CHUNK_BYTES = 32 << 10
+JOINED_PIECES = 8
+"""So many pieces, which may be small and yet much work, are joined to one at the most."""
 Document = Sequence[bytes | Lazy]
 """A document of JSON in parts."""
 
@@ -60,7 +62,7 @@ def cut(document: Document) -> Iterator[bytes | memoryview]:
     size = 0
     for part in document:
         for piece in (part,) if isinstance(part, bytes) else part.pieces():
-            if size + len(piece) > CHUNK_BYTES:
+            if size + len(piece) > CHUNK_BYTES or len(small) == JOINED_PIECES:
                 if small:
                     yield b"".join(small)
                 small, size = [], 0

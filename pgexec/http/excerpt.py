@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LONG_BYTES = 256 << 10
 """Longer bodies are parsed in pieces."""
 PIECE_BYTES = 128 << 10
+_SLOW_BYTES = 32 << 10
+"""So much of a string with escapes is one piece: these are read more slowly."""
 _TAKEN_BYTES = 16 << 10
 """Longer texts are taken out of a body."""
 _STRINGS_AT_ONCE = 1000
@@ -168,7 +170,7 @@ def _ends(body: bytearray, begin: int, stop: int) -> Iterator[int]:
         quoted = body.find(b'"', begin, most)
         begin = most if quoted < 0 else quoted
         if body.find(b"\\", end, begin) >= 0:
-            match = _INSIDE.match(body, end, most)
+            match = _INSIDE.match(body, end, min(most, end + _SLOW_BYTES))
             begin = match.end() if match else end
         yield begin
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 PIECE_BYTES: Final = 8 << 10
 """So much of a text becomes JSON in one step: 50 KiB at most, in a tenth of a millisecond."""
-_MOST_PARTS: Final = 1000
+_MOST_PARTS: Final = 250
+"""So many turns of two streams are decoded in one step."""
 
 
 class Lazy(Protocol):
