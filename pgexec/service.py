@@ -148,7 +148,25 @@ class PoolService:
         progress: Progress | None = None,
     ) -> Result:
         """Lease a container, run the snippet in it, and give it back to the pool."""
-        job = Job(
+        job = self.job(request, timeout_s)
+        if not request.dependencies:
+            return await self._run(job, request, tenant, timings, progress)
+        async with self.layer(request, tenant, timings, progress) as layer:
+            try:
+                named = replace(job, layer=layer.name)
+                return await self._run(named, request, tenant, timings, progress)
+            except LayerMissing:
+                # Something else has removed the layer from the volume. The snippet has not begun,
+                # so a second try runs it once.
+                if not await self._dependencies.is_damaged(layer):
+                    raise
+        async with self.layer(request, tenant, timings, progress) as layer:
+            named = replace(job, layer=layer.name)
+            return await self._run(named, request, tenant, timings, progress)
+
+    def job(self, request: RunRequest, timeout_s: float) -> Job:
+        """Return the job of a request, without its layer. Its snippet may take `timeout_s`."""
+        return Job(
             code=request.code.encode(),
             stdin=request.stdin.encode(),
             timeout_s=timeout_s,
@@ -158,29 +176,24 @@ class PoolService:
             collect=request.collect,
             collect_limit_bytes=self._collect_limit_bytes,
             collect_max=self._files_max,
+            shown_limit_bytes=self._collect_limit_bytes,
             files=[InputFile(file.name, file.data) for file in request.files],
             args=tuple(arg.encode() for arg in request.args),
             env={name.encode(): value.encode() for name, value in request.env.items()},
         )
-        if not request.dependencies:
-            return await self._run(job, request, tenant, timings, progress)
-        async with self._layer(request, tenant, timings, progress) as layer:
-            try:
-                named = replace(job, layer=layer.name)
-                return await self._run(named, request, tenant, timings, progress)
-            except LayerMissing:
-                # Something else has removed the layer from the volume. The snippet has not begun,
-                # so a second try runs it once.
-                if not await self._dependencies.is_damaged(layer):
-                    raise
-        async with self._layer(request, tenant, timings, progress) as layer:
-            named = replace(job, layer=layer.name)
-            return await self._run(named, request, tenant, timings, progress)
+
+    async def is_damaged(self, layer: Layer) -> bool:
+        """Return True if a layer has changed; the next use then installs it again."""
+        return await self._dependencies.is_damaged(layer)
 
     @asynccontextmanager
-    async def _layer(
+    async def layer(
         self, request: RunRequest, tenant: str, timings: Timings, progress: Progress | None
     ) -> AsyncIterator[Layer]:
+        """Yield the layer of a request's dependencies; it stays until the block ends.
+
+        Raises `InstallError` and the errors of the engine.
+        """
         requirements = normalise(request.dependencies)
         began = timings.install_at = time.perf_counter()
         on_line = None if progress is None else progress.line

@@ -15,6 +15,7 @@ _MAY_BE_0 = frozenset(
         "tenant_share",
         "user_share",
         "users_share",
+        "sessions_max",
         "drain_timeout_s",
     }
 )
@@ -35,6 +36,8 @@ class PoolConfig:
     tenant_share: int = 0  # of the containers; no limit
     user_share: int = 0  # of one user of a tenant; no limit
     users_share: int = 0  # of all users of a tenant together; no limit
+    sessions_max: int = 8
+    session_max_age_s: float = 3600.0
     lease_timeout_s: float = 10.0
     max_uses: int = 1000
     max_age_s: float = 3600.0

@@ -18,35 +18,41 @@ from pool.errors import (
     EngineError,
     LayerMissing,
     NoRoom,
+    NotWritten,
     PoolError,
     PreimportRefused,
     RunnerProtocolError,
 )
 from pool.inside.protocol import (
-    FILE,
+    BETWEEN_BYTES,
+    INTERRUPT,
     Decoder,
     Ending,
     Exit,
     FrameError,
-    JobHeader,
     Kind,
+    Step,
     decode_exit,
-    encode_job,
+    encode,
 )
 from pool.job import ResetReport
 from pool.output import HeardOutput, Output
+from pool.request import encode_request
+from pool.shown import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pool.engine.api import CreateDocument, Engine, Stream
-    from pool.job import InputFile, Job, Result
+    from pool.job import Job, Result
     from pool.output import OnOutput
 
 MAX_PAYLOAD_BYTES = 1 << 20
 PIECE_BYTES = 256 << 10
 FILES_S = 30.0
 """A run with input files may take so many seconds longer."""
+CELL_S = 15.0
+"""A cell of a session may take so many seconds longer: it is interrupted first."""
 GRACE_S = 5.0
 """The runner may report the end of a run so many seconds after the snippet's own time limit."""
 
@@ -57,6 +63,7 @@ class State(Enum):
     STARTING = "starting"
     IDLE = "idle"
     LEASED = "leased"
+    SESSION = "session"
     RESETTING = "resetting"
     DESTROYING = "destroying"
 
@@ -84,6 +91,7 @@ class Container:
         self._output = _NOTHING
         self._room = 0
         self._collected: Collected | None = None
+        self._shown: Shown | None = None
         self._answer: asyncio.Future[Exit] | None = None
         self._report: asyncio.Future[ResetReport] | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -138,7 +146,7 @@ class Container:
             raise RuntimeError("a container runs one job at a time")
         try:
             return await self._attempt(job, on_output)
-        except LayerMissing:
+        except (LayerMissing, NoRoom, NotWritten):
             raise
         except PoolError as error:
             # Not only once the job is written: a write that fails may have sent all of it.
@@ -149,31 +157,15 @@ class Container:
         self._run += 1
         output = self._output = Output() if on_output is None else HeardOutput(on_output)
         self._room = job.output_limit_bytes
+        self._room += BETWEEN_BYTES if job.step is Step.CELL else 0
         loop = asyncio.get_running_loop()
         self._report = loop.create_future()
         self._answer = loop.create_future()
-        layer, strings = job.layer.encode(), _strings(job)
-        heads, collect = [_head(file) for file in job.files], _collect(job)
         self._collected = Collected(job) if job.collect else None
-        header = JobHeader(
-            self._run,
-            max(1, round(job.timeout_s * 1000)),
-            job.output_limit_bytes,
-            len(job.code),
-            len(job.stdin),
-            job.last,
-            len(layer),
-            len(job.args),
-            len(strings),
-            0 if job.cpu_time_s is None else max(1, round(job.cpu_time_s * 1000)),
-            job.memory_limit_bytes or 0,
-            sum(map(len, heads)) + sum(len(file.content) for file in job.files),
-            len(collect),
-            job.collect_limit_bytes,
-            job.collect_max,
-        )
-        frame = encode_job(header, layer, job.code, job.stdin, strings, collect)
+        self._shown = Shown(job.shown_limit_bytes) if job.step is Step.CELL else None
+        frame, heads = encode_request(job, self._run)
         wait_s = job.timeout_s + GRACE_S + (FILES_S if job.files or job.collect else 0)
+        wait_s += CELL_S if job.step is Step.CELL else 0
         began = time.time()
         try:
             async with asyncio.timeout(wait_s):
@@ -191,6 +183,7 @@ class Container:
         finally:
             self._answer = None
             collected, self._collected = self._collected, None
+            shown, self._shown = self._shown, None
             # The reader's traceback keeps a destroyed container alive until the collector runs.
             # Without this line it would keep the last run's output alive, too.
             self._output = _NOTHING
@@ -198,10 +191,18 @@ class Container:
         if self._looks_starved(ending) and await self._ran_out_of_memory(began):
             ending = ending._replace(ending=Ending.MEMORY_LIMIT, oom_killed=True)
         result = output.result(self._ceiling.bound(ending, job.timeout_s + GRACE_S))
-        if collected is None:
-            return result
-        files, omitted = collected.result()
-        return replace(result, files=files, files_omitted=omitted)
+        if collected is not None:
+            files, omitted = collected.result()
+            result = replace(result, files=files, files_omitted=omitted)
+        return result if shown is None else replace(result, shown=shown.result())
+
+    async def interrupt(self) -> None:
+        """Let the cell that runs now end: by KeyboardInterrupt, or by a kill if it ignores that.
+
+        Raises `ContainerLost`. Does nothing if no run is in progress.
+        """
+        if self._answer is not None and not self._answer.done():
+            await self._stream.write(encode(Kind.INTERRUPT, INTERRUPT.pack(self._run)))
 
     async def _send(self, head: bytes, content: bytes | bytearray) -> None:
         """Send one file in pieces, none of which is copied."""
@@ -292,10 +293,8 @@ class Container:
             if not running or self._room < 0:
                 raise FrameError("output that no run asked for")
             self._output.add(kind, payload)
-        elif kind is Kind.FILES:
-            if not running or self._collected is None:
-                raise FrameError("files that no run asked for")
-            self._collected.add(payload)
+        elif kind is Kind.FILES or kind is Kind.SHOWN or kind is Kind.RESTARTED:
+            self._on_part(kind, payload, running=running)
         elif kind is Kind.EXIT:
             ending = decode_exit(payload)
             if self._answer is None or not running or ending.run != self._run:
@@ -308,6 +307,14 @@ class Container:
             self._report.set_result(ResetReport(clean=kind is Kind.CLEAN, detail=detail))
         else:
             self._on_first_frame(kind, payload)
+
+    def _on_part(self, kind: Kind, payload: bytes, *, running: bool) -> None:
+        if kind is Kind.FILES and running and self._collected is not None:
+            self._collected.add(payload)
+        elif kind is not Kind.FILES and running and self._shown is not None:
+            self._shown.add(kind, payload)
+        else:
+            raise FrameError(f"{kind.name.lower()} that no run asked for")
 
     def _on_first_frame(self, kind: Kind, payload: bytes) -> None:
         if self._ready.done():
@@ -335,38 +342,21 @@ class Container:
             self.on_lost(self)
 
 
-def _strings(job: Job) -> bytes:
-    """Return the arguments and variables of a job as a JOB has them."""
-    if not job.args and not job.env:
-        return b""
-    given = [*job.args, *(b"%b=%b" % variable for variable in job.env.items())]
-    return b"".join(b"%b\0" % one for one in given)
-
-
 def _see_that_it_ran(ending: Exit, job: Job) -> None:
     """Raise the error of a job that did not begin, if the runner says so and may say so."""
     if ending.ending is Ending.NO_ROOM:
         if not job.files:
             raise RunnerProtocolError("the runner has no room for files that nobody sent")
         raise NoRoom("the files do not fit on the disk of a container")
+    if ending.ending is Ending.NOT_WRITTEN:
+        if not job.files:
+            raise RunnerProtocolError("the runner cannot write files that nobody sent")
+        raise NotWritten("the files could not be written: the session has something in their place")
     if ending.ending is Ending.NO_LAYER:
         if not job.layer:
             raise RunnerProtocolError("the runner misses a layer that nobody asked for")
         raise LayerMissing("the layer of dependencies is not there")
 
 
-def _collect(job: Job) -> bytes:
-    """Return the part of a JOB that asks for files."""
-    if not job.collect:
-        return b""
-    names = "\0".join(file.name for file in job.files)
-    return ("\0".join(job.collect) + "\0\0" + names).encode()
-
-
-def _head(file: InputFile) -> bytes:
-    name = file.name.encode()
-    return FILE.pack(len(name), len(file.content)) + name
-
-
 _NOTHING = Output()
-"""The output of a container that runs nothing. It stays empty: `_on_frame` refuses output then."""
+"""In place of the output of a run that has ended."""

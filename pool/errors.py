@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 
@@ -12,6 +13,11 @@ class PoolError(Exception):
     """
 
     begun = False
+
+    @property
+    def kind(self) -> str:
+        """The class as one word, such as `engine_unavailable`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
 
 class PoolClosed(PoolError):
@@ -28,6 +34,10 @@ class PoolSaturated(PoolError):
 
 class TenantSaturated(PoolSaturated):
     """The tenant has as many runs in progress or waiting as `tenant_max_running` allows."""
+
+
+class SessionsSaturated(PoolSaturated):
+    """There are as many sessions as `sessions_max` allows."""
 
 
 class LeaseTimeout(PoolSaturated):
@@ -68,12 +78,43 @@ class InstallError(PoolError):
         self.log = log
 
 
+class SessionEnd(StrEnum):
+    """Why a session has ended."""
+
+    DELETED = "deleted"
+    IDLE = "idle"
+    AGE = "age"
+    QUOTA = "quota"
+    LOST = "lost"
+    DRAINED = "drained"
+
+
 class LayerMissing(PoolError):
     """A layer of dependencies has gone from the volume, though the server did not remove it."""
 
 
 class NoRoom(PoolError):
     """The input files of a run do not fit on the container's disk; nothing has run."""
+
+
+class NotWritten(PoolError):
+    """The input files of a run cannot be where a session has something else; nothing has run."""
+
+
+class SessionEnded(PoolError):
+    """The session has ended; `reason` says why."""
+
+    def __init__(self, message: str, reason: SessionEnd) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SessionUnknown(PoolError):
+    """There is no session of this id, or it is another tenant's."""
+
+
+class SessionBusy(PoolError):
+    """A session runs one cell at a time."""
 
 
 class EngineError(PoolError):

@@ -11,16 +11,15 @@ import asyncio
 import contextlib
 import logging
 import math
-import re
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from pool.container import State
 from pool.engine.cleanup import backoff, until_removed
-from pool.errors import EngineError, EngineUnavailable, PoolError
+from pool.errors import ContainerLost, EngineError, EngineUnavailable, PoolError
 from pool.observer import Snapshot
 from pool.sizing import planning
-from pool.sizing.recycling import Reason
+from pool.sizing.recycling import Outcome, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -52,7 +51,8 @@ class Fleet:
         clock: Callable[[], float],
     ) -> None:
         self.idle: list[Container] = []  # least recently used first
-        self.leased: set[Container] = set()
+        self.leased: set[Container] = set()  # those of sessions, too
+        self.sessions: set[Container] = set()
         self.resetting: set[Container] = set()
         self.destroying: set[Container] = set()
         self.stuck: set[Container] = set()  # those of `destroying` that could not be removed yet
@@ -74,8 +74,13 @@ class Fleet:
 
     @property
     def usable(self) -> int:
-        """The number of containers that are idle, leased or resetting."""
-        return len(self.idle) + len(self.leased) + len(self.resetting)
+        """The number of containers that are idle, leased for a run, or resetting."""
+        return len(self.idle) + self.running + len(self.resetting)
+
+    @property
+    def running(self) -> int:
+        """The number of containers that are leased for a run, not for a session."""
+        return len(self.leased) - len(self.sessions)
 
     @property
     def in_use(self) -> bool:
@@ -87,7 +92,8 @@ class Fleet:
         return Snapshot(
             starting=len(self.starts),
             idle=len(self.idle),
-            leased=len(self.leased),
+            leased=self.running,
+            session=len(self.sessions),
             resetting=len(self.resetting),
             destroying=len(self.destroying) + len(self.abandoned),
             waiting=waiting,
@@ -109,7 +115,8 @@ class Fleet:
             waiting=waiting,
             resetting=[container.tenant for container in self.resetting],
             starting=len(self.starts),
-            leased=len(self.leased),
+            leased=self.running,
+            sessions=len(self.sessions),
             holders=(container.tenant for container in self.leased),
             destroying=len(self.destroying) + len(self.abandoned),
             stuck=len(self.stuck) + len(self.abandoned),
@@ -126,6 +133,17 @@ class Fleet:
         container.state = State.LEASED
         container.tenant = tenant
         self.leased.add(container)
+
+    def keep(self, lease: Lease) -> Container:
+        """Make a lease a session; return its container. Raises `ContainerLost` if it has gone."""
+        container = lease.container
+        if container.state is not State.LEASED:
+            raise ContainerLost("the container was lost")
+        lease.outcome = Outcome.SESSION
+        container.uses += 1
+        container.state = State.SESSION
+        self.sessions.add(container)
+        return container
 
     def put_back(self, container: Container) -> None:
         """Make a container idle; destroy it if it is lost, outdated, or the pool is closing."""
@@ -156,6 +174,8 @@ class Fleet:
         """Remove a container from the engine; try again until it succeeds."""
         if container.state is State.DESTROYING:
             return
+        if container.state is State.SESSION and container.on_lost:
+            container.on_lost(container)
         self._strike(container)
         container.state = State.DESTROYING
         container.on_lost = None
@@ -223,7 +243,7 @@ class Fleet:
                 # be in `abandoned`; else the pool would count one container too few.
                 container = await asyncio.shield(task)
         except PoolError as error:
-            self._start_failed(_kind(error), str(error) or type(error).__name__)
+            self._start_failed(error.kind, str(error) or type(error).__name__)
         except TimeoutError:
             self._abandon(task)
             late = f"not ready within {self._config.start_timeout_s:g} s"
@@ -363,6 +383,9 @@ class Fleet:
                 self.idle.remove(container)
             case State.LEASED:
                 self.leased.remove(container)
+            case State.SESSION:
+                self.leased.remove(container)
+                self.sessions.remove(container)
             case State.RESETTING:
                 self.resetting.remove(container)
             case State.DESTROYING:
@@ -375,8 +398,3 @@ class Fleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _kind(error: PoolError) -> str:
-    """Return the class of an error as one word, such as `engine_unavailable`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()

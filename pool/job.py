@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pool.inside.protocol import Step
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pool.shown import Showing
 
 
 class Status(StrEnum):
@@ -54,6 +58,7 @@ class Job:
     processes together, `memory_limit_bytes` their memory and what they write to files; `None` is no
     bound but the container's. `files` are written before the run. `collect` are patterns of the
     files to return, at most `collect_max`, with contents of at most `collect_limit_bytes` together.
+    `step` is for `Session` to set; `shown_limit_bytes` bounds the rich forms of a cell together.
     """
 
     code: bytes
@@ -70,6 +75,8 @@ class Job:
     collect: Sequence[str] = ()
     collect_limit_bytes: int = 16 << 20
     collect_max: int = 100
+    step: Step = Step.RUN
+    shown_limit_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class Result:
     resident set of one of the snippet's processes. `oom_killed` is true if one of them was killed
     for lack of memory. `exception` is the class of the exception that ended the script, or `""`.
     `files` are those that the job asked for, sorted by name; `files_omitted` says why there are
-    more, or is `""`.
+    more, or is `""`. `shown` is what a cell of a session has shown; `None` for every other run.
     """
 
     status: Status
@@ -100,6 +107,7 @@ class Result:
     exception: str = ""
     files: Sequence[OutputFile] = ()
     files_omitted: str = ""
+    shown: Showing | None = None
 
 
 @dataclass(frozen=True, slots=True)

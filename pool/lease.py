@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from pool.errors import PoolError, RunnerProtocolError
 from pool.observer import Source
-from pool.sizing.recycling import Outcome
+from pool.sizing.recycling import Outcome, Use
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -99,6 +99,16 @@ class Lease:
         if self._container is None:
             raise RuntimeError("a lease has a container only inside `async with`")
         return self._container
+
+    def use(self, container: Container, now: float) -> Use:
+        """Return the facts about this use of `container`, by which its fate is decided."""
+        return Use(
+            outcome=self.outcome,
+            uses=container.uses,
+            age_s=now - container.started_at,
+            fresh=self.fresh,
+            lost=container.lost,
+        )
 
     async def __aenter__(self) -> Self:
         if self.entered_at:

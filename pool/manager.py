@@ -34,7 +34,7 @@ from pool.observer import Observer, Rejection, Source
 from pool.readiness import Readiness
 from pool.sizing import planning
 from pool.sizing.demand import DemandMeter
-from pool.sizing.recycling import Outcome, Reason, Use, verdict
+from pool.sizing.recycling import Outcome, Reason, verdict
 from pool.sizing.target import target
 from pool.waiting import Queue, Quota
 
@@ -69,10 +69,10 @@ class PoolManager:
     ) -> None:
         self.config = config
         self._observer = observer or Observer()
-        self._now = clock
+        self.clock = self._now = clock
         self._fleet = Fleet(launcher, config, self._observer, self._settle, clock)
         self._waiting = Queue(config.max_waiting, config.shares, self._fleet.leased)
-        self._quota = Quota(config.tenant_max_running)
+        self.quota = Quota(config.tenant_max_running)
         self._meter = DemandMeter(config)
         self._forecast = Forecast(self._fleet, self._waiting, self._meter, config.max_containers)
         self._readiness = Readiness(self._fleet, self._forecast, config)
@@ -128,6 +128,12 @@ class PoolManager:
             on_queued=on_queued,
         )
 
+    def keep(self, lease: Lease) -> Container:
+        """Make a lease a session, and return its container; see `Fleet.keep`."""
+        container = self._fleet.keep(lease)
+        self._settle()
+        return container
+
     def snapshot(self) -> Snapshot:
         """Count the containers by state, and tell if a run would be served now."""
         closed = self._loop is None or self._fleet.closing
@@ -136,7 +142,7 @@ class PoolManager:
 
     def demand(self) -> DemandReport:
         """Report the demand, and the number of idle containers that it calls for."""
-        in_use = len(self._fleet.leased) + len(self._waiting)
+        in_use = self._fleet.running + len(self._waiting)
         return self._meter.report(target(self._demand(self._now()), in_use, self.config))
 
     def retry(self) -> None:
@@ -195,11 +201,11 @@ class PoolManager:
         if self._loop is None or fleet.closing:
             self._observer.rejected(Rejection.CLOSED)
             raise PoolClosed(NO_LEASES)
-        if not self._quota.take(lease.tenant):
+        if not self.quota.take(lease.tenant):
             self._observer.rejected(Rejection.TENANT_SATURATED)
-            retry_after_s = self._forecast.tenant_retry_after(self._quota.limit)
-            raise TenantSaturated(self._quota.refusal, retry_after_s=retry_after_s)
-        busy = len(fleet.leased) + len(fleet.resetting) + len(self._waiting)
+            retry_after_s = self._forecast.tenant_retry_after(self.quota.limit)
+            raise TenantSaturated(self.quota.refusal, retry_after_s=retry_after_s)
+        busy = fleet.running + len(fleet.resetting) + len(self._waiting)
         self._meter.arrived(self._now(), busy + 1)
         # The common path awaits nothing: another task between `pick` and `hold` could lease the
         # same container. Waiting leases come first: else new ones would overtake them for as long
@@ -218,7 +224,7 @@ class PoolManager:
         except BaseException:
             # `_leave` is not called for a lease that was never entered. Without this, each timeout
             # and each cancellation would cost the tenant one of its runs for ever.
-            self._quota.give_back(lease.tenant)
+            self.quota.give_back(lease.tenant)
             raise
         source = Source.WAITED if container.uses else Source.STARTED
         self._observer.leased(source, self._now() - asked_at)
@@ -285,13 +291,14 @@ class PoolManager:
     # --- leaving a lease ----------------------------------------------------------------------
 
     def _leave(self, lease: Lease) -> None:
-        self._quota.give_back(lease.tenant)
+        self.quota.give_back(lease.tenant)
         container = lease.container
-        if container.state is not State.LEASED:
+        if container.state not in (State.LEASED, State.SESSION):
             return  # destroyed meanwhile by a drain or by `lose`: it is off the books already
-        reason = verdict(self._use(lease, container), self.config)
-        held_s = self._now() - lease.entered_at
-        self._meter.ended(held_s, self._fleet.start_s, recycled=reason is None)
+        reason = verdict(lease.use(container, self._now()), self.config)
+        if lease.outcome is not Outcome.SESSION:  # no run waits for the end of one
+            held_s = self._now() - lease.entered_at
+            self._meter.ended(held_s, self._fleet.start_s, recycled=reason is None)
         if reason is not None:
             self._fleet.destroy(container, reason)
         elif lease.outcome is Outcome.UNUSED:
@@ -308,7 +315,7 @@ class PoolManager:
 
         def judge(report: ResetReport) -> None:
             self._observer.reset(self._now() - began, report)
-            reason = verdict(self._use(lease, container), self.config, report)
+            reason = verdict(lease.use(container, self._now()), self.config, report)
             if container.outdated:
                 reason = reason or Reason.EVICTED
             if reason is None:
@@ -318,15 +325,6 @@ class PoolManager:
                 self._fleet.destroy(container, reason)
 
         self._fleet.reset(container, judge)
-
-    def _use(self, lease: Lease, container: Container) -> Use:
-        return Use(
-            outcome=lease.outcome,
-            uses=container.uses,
-            age_s=self._now() - container.started_at,
-            fresh=lease.fresh,
-            lost=container.lost,
-        )
 
     # --- the plan, and carrying it out --------------------------------------------------------
 
@@ -342,9 +340,7 @@ class PoolManager:
             self._unused.set()
         if fleet.closing or loop is None:
             return
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        self._cancel_soon()
         # Without `alarm_at`, an alarm that rings a moment early would change nothing, and not be
         # set again.
         now = max(alarm_at, self._now())
@@ -361,6 +357,11 @@ class PoolManager:
         self._waiting.tell()
         self._alarm.set(plan.wake_at, loop)
 
+    def _cancel_soon(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+
     def _settle_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Settle after the job has been written, so that planning delays no run."""
         if self._soon is None:
@@ -372,16 +373,14 @@ class PoolManager:
 
     def _demand(self, now: float) -> Demand:
         fleet = self._fleet
-        in_use = len(fleet.leased) + len(self._waiting)
+        in_use = fleet.running + len(self._waiting)
         return self._meter.demand(now, in_use, fleet.start_s)
 
     # --- closing ------------------------------------------------------------------------------
 
     def _refuse(self) -> None:
         self._alarm.cancel()
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        self._cancel_soon()
         self._fleet.refuse()
         for future in self._waiting.clear():
             if not future.done():
@@ -390,10 +389,9 @@ class PoolManager:
         self._settle()
 
     async def _until_unused(self, timeout_s: float) -> None:
-        if not self._unused.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    await self._unused.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._unused.wait()
 
     def _saturated(self, reason: str) -> PoolSaturated:
         self._observer.rejected(Rejection.SATURATED)

@@ -101,6 +101,7 @@ class Snapshot:
     waiting: int
     start_failure: str | None
     unready: str | None
+    session: int = 0
 
     @property
     def ready(self) -> bool:
@@ -110,4 +111,5 @@ class Snapshot:
     @property
     def total(self) -> int:
         """The number of containers that exist or are being started."""
-        return self.starting + self.idle + self.leased + self.resetting + self.destroying
+        held = self.leased + self.session + self.resetting
+        return self.starting + self.idle + held + self.destroying

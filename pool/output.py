@@ -130,5 +130,5 @@ def _status(ending: Exit) -> Status:
             return Status.MEMORY_LIMIT
         case Ending.CPU_TIME:
             return Status.CPU_TIME
-        case Ending.NO_LAYER | Ending.NO_ROOM:
+        case Ending.NO_LAYER | Ending.NO_ROOM | Ending.NOT_WRITTEN:
             raise RuntimeError("nothing ran")

@@ -246,6 +246,10 @@ class Quota:
             self._runs[tenant] = runs + 1
         return True
 
+    def is_full(self, tenant: str) -> bool:
+        """Return True if `take` would return False."""
+        return bool(self.limit) and self._runs.get(tenant, 0) >= self.limit
+
     @property
     def refusal(self) -> str:
         """The text of the error for a run beyond `limit`."""

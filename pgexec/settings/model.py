@@ -218,6 +218,9 @@ class Settings(BaseSettings):
     pool_max_waiting: Count = 256
     lease_timeout_s: Seconds = 10
     tenant_max_running: Runs = None
+    sessions_max: Runs = None
+    session_idle_s: Seconds = 300
+    session_max_age_s: Seconds = 3600
     max_uses: Annotated[
         int, Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
     ] = 1000

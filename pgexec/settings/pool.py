@@ -23,6 +23,8 @@ def pool_config(settings: Settings) -> PoolConfig:
         tenant_share=shares.tenant,
         user_share=shares.user,
         users_share=shares.users,
+        sessions_max=sessions_of(settings),
+        session_max_age_s=settings.session_max_age_s,
         lease_timeout_s=settings.lease_timeout_s,
         max_uses=settings.max_uses,
         max_age_s=settings.max_age_s,
@@ -31,6 +33,12 @@ def pool_config(settings: Settings) -> PoolConfig:
         start_timeout_s=settings.start_timeout_s,
         drain_timeout_s=settings.drain_timeout_s,
     )
+
+
+def sessions_of(settings: Settings) -> int:
+    """Return how many sessions a pool may have: by default half of its containers, at least one."""
+    most = settings.pool_max_containers
+    return max(1, most // 2) if settings.sessions_max is None else min(settings.sessions_max, most)
 
 
 def shares_of(settings: Settings) -> Shares:

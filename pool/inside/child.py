@@ -59,7 +59,7 @@ class Child:
         self.reaped = False
         """True once the kernel has told; the child may have told earlier (`hear_last_words`)."""
         self.farewell = mmap.mmap(-1, mmap.PAGESIZE)
-        self.job_r, self.job_w = os.pipe()
+        self._open_job()
         self._open_streams()
         try:
             for fd in (self.stdin_r, self.stdout_w, self.stderr_w):
@@ -77,6 +77,9 @@ class Child:
         theirs = {self.job_r, self.stdin_r, self.stdout_w, self.stderr_w}
         self.highest = max(self._ours | theirs)
         """The highest descriptor in use. The runner's own are older, and their numbers lower."""
+
+    def _open_job(self) -> None:
+        self.job_r, self.job_w = os.pipe()
 
     def _open_streams(self) -> None:
         self.stdin_r, self.stdin_w = os.pipe()

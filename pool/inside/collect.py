@@ -59,14 +59,15 @@ def start(header: JobHeader, request: memoryview, uid: int, script: str, stamp_n
         os._exit(0)
 
 
-def pass_on(source: int, outbox: Outbox, host_in: int) -> None:
+def pass_on(source: int, outbox: Outbox, host_in: int, events: int = select.POLLIN) -> None:
     """Send what the process writes as FILES, until it has ended or takes too long. Close `source`.
 
-    Ends this process if the server has gone, which `host_in` shows.
+    Ends this process if the server has gone, which `host_in` shows: by one of the `events` of
+    `poll`, or by its end.
     """
     waiting = select.poll()
     waiting.register(source, select.POLLIN)
-    waiting.register(host_in, select.POLLIN)
+    waiting.register(host_in, events)
     deadline = time.monotonic() + TIMEOUT_S
     while (left_s := deadline - time.monotonic()) > 0:
         ready = dict(waiting.poll(left_s * 1000))

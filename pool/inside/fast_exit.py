@@ -211,7 +211,7 @@ class Run:
         """Make a new `__main__`; from CPython 3.12 on, also watch for the script's frame."""
         self.script = script
         self.pid = getpid()
-        self.main = _new_main()
+        self.main = new_main()
         self.names = list(self.main)
         self.teardown.begin()
         if sys.version_info >= (3, 12):
@@ -354,7 +354,7 @@ class Teardown:
         return type(name) is not str or name.partition(".")[0] not in self.trusted
 
 
-def _new_main() -> dict[str, Any]:
+def new_main() -> dict[str, Any]:
     """Replace `__main__`, which is frozen, and return the new module's attributes.
 
     At exit the collector does not look into a frozen module: its objects would not be finalised.

@@ -5,6 +5,7 @@ Runs inside the container, in the child: standard library only, any CPython sinc
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from pool.inside.protocol import FILE
@@ -42,18 +43,30 @@ def write_all(fd: int, size: int, stamp_ns: int) -> bool:
     if it still has that after the run, the run has not changed it. No process of the run exists
     yet, so nothing can come between.
     """
-    source = _Source(fd, size)
+    return _write_each(_Source(fd, size), stamp_ns, replace=False) is None
+
+
+def replace_all(fd: int, size: int, stamp_ns: int) -> OSError | None:
+    """Do as `write_all`, where files of these names may be there. Return the error, if any."""
+    return _write_each(_Source(fd, size), stamp_ns, replace=True)
+
+
+def _write_each(source: _Source, stamp_ns: int, *, replace: bool) -> OSError | None:
     try:
         number = 0
         while source.left:
             name_size, content_size = FILE.unpack(source.exactly(FILE.size))
-            _write(source, source.exactly(name_size), content_size, stamp_ns + number)
+            name = source.exactly(name_size)
+            if replace:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+            _write(source, name, content_size, stamp_ns + number)
             number += 1
-    except OSError:
+    except OSError as error:
         while source.left:
             source.take(_PIECE_BYTES)
-        return False
-    return True
+        return error
+    return None
 
 
 def _write(source: _Source, name: bytes, size: int, time_ns: int) -> None:

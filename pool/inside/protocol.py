@@ -16,9 +16,10 @@ HEADER = struct.Struct("!BI")
 
 
 class Kind(IntEnum):
-    """The kind of a frame. The server sends JOB; the runner sends all other kinds."""
+    """The kind of a frame. The server sends JOB and INTERRUPT; the runner sends all other kinds."""
 
     JOB = 1
+    INTERRUPT = 2
     READY = 16
     STDOUT = 17
     STDERR = 18
@@ -27,6 +28,31 @@ class Kind(IntEnum):
     DIRTY = 21
     REFUSED = 22
     FILES = 23
+    SHOWN = 24
+    RESTARTED = 25
+
+
+class Step(IntEnum):
+    """What a JOB is: a run by itself, the begin of a session, or one of its cells.
+
+    The first JOB of a session brings the layer, files and variables, but no code; all others are
+    its cells, and it ends with the container. An INTERRUPT has the number of a cell that shall end;
+    an interpreter that keeps it going is killed. RESTARTED comes first in a cell that has a new
+    interpreter, because one has ended. SHOWN has a `SHOWN` for the value of a cell, and for each of
+    its rich forms.
+    """
+
+    RUN = 0
+    OPEN = 1
+    CELL = 2
+
+
+class Form(IntEnum):
+    """What SHOWN says next: a `repr`, a rich form, or one that is too large. See `SHOWN`."""
+
+    VALUE = 0
+    RICH = 1
+    OMITTED = 2
 
 
 class Ending(IntEnum):
@@ -40,6 +66,7 @@ class Ending(IntEnum):
     NO_LAYER = 5
     CPU_TIME = 6
     NO_ROOM = 7
+    NOT_WRITTEN = 8
 
 
 class Found(IntEnum):
@@ -68,7 +95,8 @@ class JobHeader(NamedTuple):
     `FILE` with the sizes of its name and its content, then these two. The last part of the frame,
     of `collect_size`, asks for files of the run: patterns with a NUL between them, two NULs, and
     the names of the input files with a NUL between them. At most `collect_max` files are sent,
-    with contents of at most `collect_limit` bytes.
+    with contents of at most `collect_limit` bytes. Only in a cell, `shown_limit` (bytes) bounds its
+    rich forms, all together.
     """
 
     run: int
@@ -86,6 +114,8 @@ class JobHeader(NamedTuple):
     collect_size: int = 0
     collect_limit: int = 0
     collect_max: int = 0
+    step: int = Step.RUN
+    shown_limit: int = 0
 
 
 class Exit(NamedTuple):
@@ -108,7 +138,7 @@ class Exit(NamedTuple):
     exception: bytes = b""
 
 
-_JOB = struct.Struct("!IIIII?BIIIQQIII")
+_JOB = struct.Struct("!IIIII?BIIIQQIIIBI")
 _EXIT = struct.Struct("!IBi?QQQ?")
 FILE = struct.Struct("!HQ")
 FOUND = struct.Struct("!BHQ")
@@ -116,6 +146,13 @@ FOUND = struct.Struct("!BHQ")
 content only of a `CONTENT`. At the end, the last number is that of the files beyond
 `collect_max`."""
 MAX_FOUND_NAME_BYTES = 4096
+SHOWN = struct.Struct("!BHI")
+"""Which `Form` it is, the sizes of its MIME type and of its content. These follow; the content is
+text in UTF-8, base64 for bytes. One that is `OMITTED` has no content, only the size of it."""
+INTERRUPT = struct.Struct("!I")
+BETWEEN_BYTES = 64 << 10
+"""A cell's output begins with that of the threads and processes which wrote since the last cell, at
+most so many bytes. They do not count in `output_limit`."""
 MAX_NAME_BYTES = 200
 """The longest name of an exception that an EXIT may have."""
 

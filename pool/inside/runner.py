@@ -62,14 +62,13 @@ from pool.inside.relay import HOST_IN, Relay
 
 CONFIG = "PGEXEC_RUNNER"
 _WARM_UPS = 6
-"""After so many rounds the interpreter has specialised the code. A container that serves a single
-run does one round only, because more would cost it more time than they save."""
+"""After so many rounds the interpreter has specialised the code. A container of a single run does
+one round only, because more would cost it more time than they save."""
 _WINDOW_BYTES = 256 * 1024
 """Input files pass through PID 1 in pieces of so many bytes."""
 PREIMPORT = ("traceback", "linecache", "tokenize", "threading", "resource")
 """Any interpreter imports these to print an uncaught exception, or at its exit. `os.wait4` imports
-`resource` when PID 1 first calls it; without it here, `sys.modules` would have it from the
-second run on, but not in the first."""
+`resource` when PID 1 first calls it: `sys.modules` would have it from the second run on only."""
 
 
 class Config(TypedDict):
@@ -137,7 +136,7 @@ class Runner:
     def __init__(self, config: Config) -> None:
         self.script = config["script"]
         self.users = users.own_block(config["sequence"])
-        self.forks = 0
+        self.user = self.forks = 0
         self.mounts = config["mounts"]
         self.layers = config["layers"]
         self.preload = config["preload"]
@@ -271,17 +270,17 @@ class Runner:
         """Fork the next child. True in the child, once it holds a job and its script."""
         # Before the fork: after it, the kernel would first copy each page that `mark` writes to.
         self.oom.mark()
-        user = self.users[self.forks % len(self.users)]
-        self.child = Child(user)
+        self.user = self.users[self.forks % len(self.users)]
+        self.child = Child(self.user)
         if self.child.fork():
-            snippet.become(user, self.child)
+            snippet.become(self.user, self.child)
             snippet.await_job(self.child, self.script, self.layers, self.preload)
             return True
         self.forks += 1
         return False
 
     def receive(self) -> JobHeader:
-        """Read one JOB into the arena. The container ends if the server has gone."""
+        """Read one JOB into the arena. Never returns from one that begins a session."""
         filled, wanted = 0, HEADER.size
         while filled < wanted:
             ready = dict(self.intake.poll())
@@ -304,6 +303,8 @@ class Runner:
         self.job_end, self.surplus = wanted, self.job[wanted:filled]
         if len(self.surplus) > header.files_size:
             os._exit(72)
+        if header.step:
+            importlib.import_module("pool.inside.hosting").host(self, header)
         return header
 
     def hand_over_files(self, size: int) -> bool:
@@ -377,9 +378,8 @@ class Runner:
         self.reaper.end(self.child, deadline)
         if not reset.reap_all(deadline):
             return
-        uid = self.users[(self.forks - 1) % len(self.users)]
         request = self.job[self.job_end - header.collect_size : self.job_end]
-        source = collect.start(header, request, uid, self.script, self.child.stamp_ns)
+        source = collect.start(header, request, self.user, self.script, self.child.stamp_ns)
         collect.pass_on(source, self.outbox, HOST_IN)
         reset.kill_all()
 

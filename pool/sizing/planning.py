@@ -56,6 +56,7 @@ class View(Generic[W, N]):
 
     `idle` has the least recently used container first; `waiting` is in the order of service.
     `resetting` and `holders` are the tenants of the containers that are being reset or are leased.
+    `sessions` are leased, too, but do not count in `leased`.
     `stuck` counts those of `destroying` that the engine has failed to remove. After `failures`
     in a row, no container is started before `retry_at`. `demand` determines how many containers
     should be idle.
@@ -66,6 +67,7 @@ class View(Generic[W, N]):
     resetting: Sequence[str | None] = ()
     starting: int = 0
     leased: int = 0
+    sessions: int = 0
     holders: Iterable[str | None] = ()
     destroying: int = 0
     stuck: int = 0
@@ -76,7 +78,7 @@ class View(Generic[W, N]):
     @property
     def total(self) -> int:
         """Slots in use: every container that exists or is being started."""
-        held = self.leased + self.starting + self.destroying
+        held = self.leased + self.sessions + self.starting + self.destroying
         return len(self.idle) + len(self.resetting) + held
 
 

@@ -15,7 +15,7 @@ class Outcome(StrEnum):
     """How a lease ended. The first seven are the values of `job.Status`.
 
     A run that ended as `CANCELLED`, `PROTOCOL_ERROR` or `LOST` has no result. A lease without a
-    run ends as `UNUSED`.
+    run ends as `UNUSED`, one that was a session as `SESSION`.
     """
 
     OK = "ok"
@@ -29,6 +29,7 @@ class Outcome(StrEnum):
     PROTOCOL_ERROR = "protocol_error"
     LOST = "lost"
     UNUSED = "unused"
+    SESSION = "session"
 
 
 class Reason(StrEnum):
@@ -49,6 +50,7 @@ class Reason(StrEnum):
     IDLE_TIMEOUT = "idle_timeout"
     EVICTED = "evicted"
     DRAINED = "drained"
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ _OUTCOMES: dict[Outcome, Reason | None] = {
     Outcome.CANCELLED: Reason.CANCELLED,
     Outcome.PROTOCOL_ERROR: Reason.PROTOCOL_ERROR,
     Outcome.LOST: Reason.LOST,
+    Outcome.SESSION: Reason.SESSION,
 }
 
 

@@ -16,13 +16,17 @@ from pool.engine.api import Owned
 from pool.errors import ContainerLost, EngineError
 from pool.inside.protocol import (
     FOUND,
+    INTERRUPT,
     JOB_HEADER_SIZE,
+    SHOWN,
     Decoder,
     Ending,
     Exit,
+    Form,
     Found,
     JobHeader,
     Kind,
+    Step,
     decode_job,
     encode,
     encode_exit,
@@ -83,6 +87,9 @@ class FakeContainer:
                 self._on_job(*self._waiting)
             return
         for kind, payload in self._decoder.feed(bytes(data)):
+            if kind is Kind.INTERRUPT:
+                self._on_interrupt(payload)
+                continue
             assert kind is Kind.JOB
             header = decode_job(payload)
             start = JOB_HEADER_SIZE + header.layer_size
@@ -128,7 +135,13 @@ class FakeContainer:
     def finish_reset(self) -> None:
         """Let a reset that is held back come to its end."""
         self.busy = False
-        self.say(encode(Kind.CLEAN, b"{}"))
+        if not (self.jobs and self.jobs[-1][0].step):
+            self.say(encode(Kind.CLEAN, b"{}"))
+
+    def _on_interrupt(self, payload: bytes) -> None:
+        header, code, _ = self.jobs[-1]
+        if self.busy and payload == INTERRUPT.pack(header.run) and code == b"hang":
+            self.finish(b"interrupted\n")
 
     def _on_job(self, header: JobHeader, code: bytes, stdin: bytes) -> None:
         if self.busy:
@@ -152,6 +165,8 @@ class FakeContainer:
             if code == b"leave a file":
                 end = FOUND.pack(Found.END, 0, 0)
                 self.say(encode(Kind.FILES, FOUND.pack(Found.CONTENT, 1, 3) + b"axyz" + end))
+            if self.jobs[-1][0].step == Step.CELL:
+                self.say(encode(Kind.SHOWN, SHOWN.pack(Form.VALUE, 0, 2) + b"42"))
             self._exit(output, *_ENDINGS.get(code, (Ending.EXITED, 0)))
         if code in {b"die", b"die in a frame", b"die in reset"} or (exits and last):
             self.vanish()

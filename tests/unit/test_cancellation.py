@@ -272,7 +272,7 @@ class Crowd:
             timeout_s=client.timeout_s,
         ) as lease:
             self.served.setdefault(queue, []).append(number)
-            assert 0 < pool.pool._quota._runs.get(client.tenant, 1) <= (limit or 1)
+            assert 0 < pool.pool.quota._runs.get(client.tenant, 1) <= (limit or 1)
             container = lease.container
             assert container.id not in self.held
             assert container.uses == 0 or lease.source is not Source.STARTED
@@ -306,7 +306,7 @@ async def scenario(engine: FakeEngine, config: dict[str, Any], visits: list[Clie
         await asyncio.sleep(200)  # whatever was scripted to fail has failed
         assert pool.now.waiting == 0
         assert pool.now.leased == 0
-        assert pool.pool._quota._runs == {}
+        assert pool.pool.quota._runs == {}
         assert list(pool.pool._waiting) == []
         if config["min_idle"]:
             # Where they live hardly longer than they take to start, now and then there is none.

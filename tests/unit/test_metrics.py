@@ -15,7 +15,6 @@ from pgexec.telemetry.metrics import Metrics
 from pool.config import PoolConfig
 from pool.engine.api import Failure, Leak, Operation
 from pool.errors import EngineError, PoolError, RunnerProtocolError
-from pool.fleet import _kind
 from pool.job import ResetReport, Status
 from pool.observer import Rejection, Snapshot, Source
 from pool.sizing.recycling import Reason
@@ -133,7 +132,7 @@ def test_a_failure_to_start_that_nobody_foresaw_is_another() -> None:
 def test_each_kind_of_failure_to_start_that_there_is_has_its_name() -> None:
     errors: list[type[PoolError]] = [RunnerProtocolError, EngineError]
     errors += EngineError.__subclasses__()
-    assert {_kind(error("")) for error in errors} <= set(START_FAILURES)
+    assert {error("").kind for error in errors} <= set(START_FAILURES)
 
 
 def test_what_the_engine_was_asked_is_counted_with_its_failures() -> None:

@@ -468,7 +468,7 @@ async def test_a_run_that_comes_to_nothing_counts_no_more(end: str) -> None:
             await asyncio.wait([waiting])
             assert end != "timeout" or isinstance(waiting.exception(), LeaseTimeout)
         await quiet()
-        assert "a" not in pool.pool._quota._runs
+        assert "a" not in pool.pool.quota._runs
 
 
 @pytest.mark.clock

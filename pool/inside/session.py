@@ -1,0 +1,214 @@
+"""The interpreter of a session: one process that takes cell after cell.
+
+Between the cells it waits in this module's frame, whose globals no cell sees; `cells` runs them in
+`__main__`.
+
+Runs inside the container, in the session's child: standard library only, any CPython since 3.8.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import io
+import os
+import signal
+import sys
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import Any, NamedTuple, NoReturn
+
+from pool.inside import cells, fast_exit, figures, fonts, snippet, surroundings, user_site
+from pool.inside.protocol import MAX_NAME_BYTES
+from pool.inside.session_child import CELL, INTERRUPT, INTERRUPT_AT, REPLY, SessionChild
+from pool.inside.shown import Shown
+
+# A cell may have replaced builtins: so this module uses a copy.
+__builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
+
+
+class Opening(NamedTuple):
+    """What a session begins with: its directories, its layers, and variables of its environment.
+
+    `strings` are of the form that `surroundings.surround` takes.
+    """
+
+    script: str
+    layers: str
+    preload: str
+    layer: str
+    strings: bytes
+    args: int
+
+
+def serve(child: SessionChild, user: int, opening: Opening) -> NoReturn:
+    """Become the interpreter, and take cells until PID 1 closes the socket."""
+    snippet.become(user, child)
+    main = fast_exit.new_main()
+    sys.argv[:] = [""]
+    if opening.strings:
+        surroundings.surround(opening.strings, opening.args)
+    sys.path[:0] = ["", os.path.dirname(opening.script)]
+    if opening.preload:
+        fonts.offer(os.path.join(opening.layers, opening.preload))
+    if opening.layer:
+        where = os.path.join(opening.layers, opening.layer)
+        user_site.put_on_path(where)
+        fonts.offer(where)
+    user_site.open_home()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pool"]:
+        del sys.modules[name]
+    interpreter = Interpreter(child, main)
+    figures.offer(interpreter.shown)
+    interpreter.serve()
+
+
+class Interpreter:
+    """Takes cells from the socket and sends replies."""
+
+    def __init__(self, child: SessionChild, main: dict[str, Any]) -> None:
+        self._fd = child.job_r
+        self._page = child.farewell
+        self._pid = os.getpid()
+        self._on_interrupt: Any = signal.default_int_handler
+        self._stdin: Any = sys.stdin
+        self._has_stdin = False
+        self.shown = Shown()
+        self.cells = cells.Cells(main, self.shown)
+        signal.signal(signal.SIGINT, _ignore)
+
+    def serve(self) -> NoReturn:
+        """Take cells until the socket is closed."""
+        while True:
+            self.cells.wait_for(self._fd)
+            run, code, stdin, strings, args, shown, value = CELL.unpack(self._receive(CELL.size))
+            source = self._receive(code).decode("utf-8", "replace")
+            self.shown.begin(shown, value)
+            given = self._receive(stdin), self._receive(strings)
+            status, name = self._run(run, source, *given, args)
+            if os.getpid() != self._pid:
+                os._exit(status & 0xFF)  # a fork that the cell has made, and that has its end
+            name = name[:MAX_NAME_BYTES]
+            what = self.shown.take()
+            peak_kib = max(getrusage(RUSAGE_SELF).ru_maxrss, getrusage(RUSAGE_CHILDREN).ru_maxrss)
+            self._send(REPLY.pack(run, status, peak_kib, len(name), len(what)) + name + what)
+
+    def _run(
+        self, run: int, source: str, stdin: bytes, strings: bytes, args: int
+    ) -> tuple[int, bytes]:
+        """Run one cell; return its exit status and the name of the exception that ended it."""
+        undo = _surround(strings, args) if strings else None
+        self._renew_stdin(stdin)
+        status, name = 1, b"KeyboardInterrupt"
+        try:
+            self._arm(run)
+            status, name = self.cells.run(source)
+        except KeyboardInterrupt:
+            pass  # it came before the cell or after it
+        finally:
+            self._disarm()
+        if undo is not None:
+            undo()
+        self._flush()
+        return status, name
+
+    # --- interrupts ---------------------------------------------------------------------------
+
+    def _arm(self, run: int) -> None:
+        """Let SIGINT raise KeyboardInterrupt, as the cells have it; raise one that came before."""
+        if self._on_interrupt is not None:
+            signal.signal(signal.SIGINT, self._on_interrupt)
+        if INTERRUPT.unpack_from(self._page, INTERRUPT_AT)[0] == run:
+            raise KeyboardInterrupt
+
+    def _disarm(self) -> None:
+        """Let SIGINT do nothing between the cells."""
+        while True:
+            try:
+                handler = signal.signal(signal.SIGINT, _ignore)
+            except KeyboardInterrupt:
+                continue
+            if handler is not _ignore:
+                self._on_interrupt = handler
+            return
+
+    # --- stdin and the socket -----------------------------------------------------------------
+
+    def _renew_stdin(self, data: bytes) -> None:
+        """Make descriptor 0 a file with the stdin of this cell, and `sys.stdin` read it."""
+        untouched = sys.stdin is self._stdin
+        if not (data or self._has_stdin or (untouched and self._stdin.closed)):
+            return
+        self._has_stdin = bool(data)
+        fd = os.memfd_create("stdin")
+        os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.dup2(fd, 0)
+        os.close(fd)
+        if untouched:
+            raw = io.FileIO(0, closefd=False)
+            self._stdin = sys.stdin = io.TextIOWrapper(io.BufferedReader(raw))
+            self._stdin.mode = "r"
+
+    def _flush(self) -> None:
+        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            with contextlib.suppress(Exception):
+                stream.flush()  # type: ignore[union-attr]
+        if fast_exit.fflush is not None:
+            fast_exit.fflush(None)
+
+    def _receive(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            piece = os.read(self._fd, size - len(data))
+            if not piece:
+                os._exit(0)
+            data += piece
+        return data
+
+    def _send(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Do nothing. Unlike SIG_IGN, it is not passed on to programs that a thread starts."""
+
+
+def _surround(strings: bytes, args: int) -> Any:  # noqa: ANN401
+    """Give a cell its arguments and variables; return what takes them away again.
+
+    What the cell itself has changed of them stays.
+    """
+    given = strings.split(b"\0")[:-1]
+    variables = dict(one.partition(b"=")[::2] for one in given[args:])
+    before = {name: os.environb.get(name) for name in variables}
+    argv = sys.argv
+    own = sys.argv = [*argv[:1], *map(os.fsdecode, given[:args])]
+    for name, value in variables.items():
+        os.environb[name] = value
+    _set_zone(variables)
+
+    def undo() -> None:
+        if sys.argv is own and args:
+            sys.argv = argv
+        for name, value in variables.items():
+            if os.environb.get(name) != value:
+                continue
+            earlier = before[name]
+            if earlier is None:
+                del os.environb[name]
+            else:
+                os.environb[name] = earlier
+        _set_zone(variables)
+
+    if not args:
+        sys.argv = argv
+    return undo
+
+
+def _set_zone(variables: Any) -> None:  # noqa: ANN401
+    if b"TZ" in variables:
+        import time  # noqa: PLC0415
+
+        time.tzset()

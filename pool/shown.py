@@ -1,0 +1,83 @@
+"""What a cell of a session shows besides its output, read from its runner's frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pool.inside.protocol import SHOWN, Form, FrameError, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_OMITTED = "the rich forms together are over the limit"
+_MOST_FORMS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """A rich form: its MIME type, and its text, base64 for bytes. `omitted` says why there is none.
+
+    `size_bytes` is the size of the text, also of one that was omitted.
+    """
+
+    mime: str
+    content: str
+    size_bytes: int
+    omitted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """What a cell shows. `value` is the `repr` of its last expression, or `None`.
+
+    `restarted` is true if the cell ran in a new interpreter, because the last one had ended.
+    """
+
+    value: str | None = None
+    displays: Sequence[Display] = ()
+    restarted: bool = False
+
+
+class Shown:
+    """Collects what one cell shows, of at most `limit_bytes` together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._left = limit_bytes
+        self._data = bytearray()
+        self._restarted = False
+
+    def add(self, kind: Kind, payload: bytes) -> None:
+        """Add a frame of the runner. Raises `FrameError` if it is one too many."""
+        if kind is Kind.RESTARTED:
+            self._restarted = True
+        self._left -= len(payload)
+        if self._left < 0:
+            raise FrameError("a cell shows more than it may")
+        self._data += payload
+
+    def result(self) -> Showing:
+        """Return what was shown. What makes no sense, or is not complete, is left out."""
+        value: str | None = None
+        displays: list[Display] = []
+        at = 0
+        data = memoryview(self._data)
+        while at + SHOWN.size <= len(data) and len(displays) < _MOST_FORMS:
+            form, mime_size, size = SHOWN.unpack_from(data, at)
+            at += SHOWN.size
+            mime = str(data[at : at + mime_size], "ascii", "replace")
+            at += mime_size
+            if form == Form.OMITTED:
+                displays.append(Display(mime, "", size, _OMITTED))
+                continue
+            if at + size > len(data):
+                break
+            text = str(data[at : at + size], "utf-8", "replace")
+            at += size
+            if form == Form.VALUE:
+                value = text
+            elif form == Form.RICH:
+                displays.append(Display(mime, text, size))
+            else:
+                break
+        return Showing(value, tuple(displays), self._restarted)

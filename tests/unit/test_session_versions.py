@@ -1,0 +1,342 @@
+"""The real interpreter of a session without Docker, in every CPython that is at hand."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from pool.inside.protocol import (
+    BETWEEN_BYTES,
+    FILE,
+    INTERRUPT,
+    Ending,
+    Exit,
+    JobHeader,
+    Kind,
+    Step,
+    decode_exit,
+    encode,
+    encode_job,
+)
+from pool.shown import Showing, Shown
+from tests.unit.pythons import interpreters
+from tests.unit.test_runner_versions import Runner
+from tests.unit.test_runner_versions import pytestmark as needs_namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MINUTE_MS = 60_000
+pytestmark = [needs_namespaces, pytest.mark.slow]
+
+
+class Ran(NamedTuple):
+    """What came back for one cell."""
+
+    stdout: str
+    stderr: str
+    exit: Exit
+    shown: Showing
+    files: bytes
+
+    @property
+    def value(self) -> str | None:
+        return self.shown.value
+
+    @property
+    def how(self) -> tuple[Ending, int]:
+        return self.exit.ending, self.exit.status
+
+
+class Session(Runner):
+    """A runner whose first job begins a session."""
+
+    def open(self, strings: bytes = b"", files: bytes = b"") -> Exit:
+        header = self._header(Step.OPEN, b"", strings, files, b"", args=0)
+        self._send(encode_job(header, b"", b"", b"", strings) + files)
+        kind, payload = self._next()
+        assert kind is Kind.EXIT
+        return decode_exit(payload)
+
+    def cell(
+        self,
+        code: str,
+        *,
+        stdin: bytes = b"",
+        strings: bytes = b"",
+        files: bytes = b"",
+        collect: bytes = b"",
+        meanwhile: Callable[[], None] | None = None,
+        **fields: Any,
+    ) -> Ran:
+        source = code.encode()
+        header = self._header(Step.CELL, source, strings, files, collect, **fields)
+        header = header._replace(stdin_size=len(stdin))
+        self._send(encode_job(header, b"", source, stdin, strings, collect) + files)
+        if meanwhile is not None:
+            meanwhile()
+        written = {Kind.STDOUT: b"", Kind.STDERR: b"", Kind.FILES: b""}
+        shown = Shown(header.shown_limit)
+        while (frame := self._next())[0] is not Kind.EXIT:
+            if frame[0] in written:
+                written[frame[0]] += frame[1]
+            else:
+                shown.add(*frame)
+        return Ran(
+            written[Kind.STDOUT].decode(),
+            written[Kind.STDERR].decode(),
+            decode_exit(frame[1]),
+            shown.result(),
+            written[Kind.FILES],
+        )
+
+    def interrupt(self) -> None:
+        self._send(encode(Kind.INTERRUPT, INTERRUPT.pack(self._run)))
+
+    def _header(
+        self, step: Step, source: bytes, strings: bytes, files: bytes, collect: bytes, **fields: Any
+    ) -> JobHeader:
+        self._run += 1
+        header = JobHeader(self._run, MINUTE_MS, 1 << 20, len(source), 0, False)  # noqa: FBT003
+        return header._replace(
+            step=step,
+            strings_size=len(strings),
+            files_size=len(files),
+            collect_size=len(collect),
+            collect_limit=1 << 20,
+            collect_max=100,
+            shown_limit=1 << 20,
+        )._replace(**fields)
+
+    def _send(self, data: bytes) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+
+@pytest.fixture(params=interpreters(), ids=str, scope="module")
+def session(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Session]:
+    """Begin a session in one interpreter; see it leave when its stdin ends."""
+    directory = tmp_path_factory.mktemp("session", numbered=True)
+    for parent in (directory, *directory.parents[:2]):
+        parent.chmod(0o755)
+    session = Session(request.param, directory)
+    assert session.open(strings=b"OF_THE_SESSION=1\0", files=file("first.txt", b"1")).status == 0
+    yield session
+    assert session.close() == 0
+
+
+def file(name: str, content: bytes) -> bytes:
+    return FILE.pack(len(name), len(content)) + name.encode() + content
+
+
+def test_names_stay_and_the_last_expression_has_a_value(session: Session) -> None:
+    assert session.cell("x = 41")[:2] == ("", "")
+    for code, value in (
+        ("x += 1; x", "42"),
+        ("x;", None),
+        ("(x\n );  # quiet", None),
+        ("None", None),
+        ("_", "42"),
+        ("x = 'a;b'\nx", "'a;b'"),
+        ("'''doc'''", "'doc'"),
+        ("def f():\n    return __name__\n\nf()", "'__main__'"),
+        ("import pickle; pickle.loads(pickle.dumps(f)) is f", "True"),
+        ("# nothing", None),
+    ):
+        ran = session.cell(code)
+        assert (ran.value, ran.stderr, ran.how) == (value, "", (Ending.EXITED, 0)), code
+
+
+def test_await_works_at_the_top_and_what_it_began_goes_on(session: Session) -> None:
+    session.cell("import asyncio\nasync def late():\n    await asyncio.sleep(0.01)\n    return 7")
+    assert session.cell("x = await late()\nx + await late()").value == "14"
+    session.cell("task = asyncio.ensure_future(late()); await asyncio.sleep(0)")
+    time.sleep(0.2)
+    assert session.cell("task.result()").value == "7"
+    assert session.cell("asyncio.run(late())").value == "7"
+    assert session.cell("async for _ in None: pass").exit.exception == b"TypeError"
+
+
+def test_a_traceback_names_the_cells_and_has_their_lines(session: Session) -> None:
+    session.cell("def divide(a):\n    return a / 0  # here")
+    ran = session.cell("\ndivide(1)")
+    assert ran.how == (Ending.EXITED, 1)
+    assert ran.exit.exception == b"ZeroDivisionError"
+    lines = [line for line in ran.stderr.splitlines() if set(line) - set(" ~^")]
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].startswith('  File "In [')
+    assert lines[1].endswith(']", line 2, in <module>')
+    assert lines[2] == "    divide(1)"
+    assert lines[4:] == ["    return a / 0  # here", "ZeroDivisionError: division by zero"]
+    assert "return a" in str(session.cell("import inspect; inspect.getsource(divide)").value)
+    thread = "import threading\nt = threading.Thread(target=divide, args=(1,)); t.start(); t.join()"
+    assert "return a / 0  # here" in session.cell(thread).stderr
+    waited = session.cell("import asyncio\nawait asyncio.gather(asyncio.sleep(0), divide(2))")
+    assert "run_until_complete" not in waited.stderr
+
+
+def test_a_cell_with_a_syntax_error_changes_nothing(session: Session) -> None:
+    session.cell("x = 1")
+    ran = session.cell("x = 2\nx = = 3")
+    assert ran.exit.exception == b"SyntaxError"
+    assert "x = = 3" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert session.cell("x").value == "1"
+
+
+def test_an_exception_leaves_the_state_and_an_exit_its_status(session: Session) -> None:
+    session.cell("x = 1")
+    for code, status, stderr in (
+        ("import sys; sys.exit(3)", 3, ""),
+        ("raise SystemExit('words')", 1, "words\n"),
+        ("exit()", 0, ""),
+    ):
+        ran = session.cell(code)
+        assert (ran.how, ran.stderr) == ((Ending.EXITED, status), stderr)
+    class_ = session.cell("class Odd(Exception): pass\nraise Odd('x')")
+    assert class_.exit.exception == b"Odd"
+    assert session.cell("x").value == "1"
+
+
+def test_stdin_arguments_and_variables_are_those_of_the_cell(session: Session) -> None:
+    assert session.cell("input('? ')", stdin=b"bob\nmore\n")[:4:3] == ("? ", Showing("'bob'"))
+    assert session.cell("input()").exit.exception == b"EOFError"
+    assert session.cell("exit()").how == (Ending.EXITED, 0)  # which closes sys.stdin
+    assert session.cell("input()", stdin=b"ann").value == "'ann'"
+    assert session.cell("import os; os.read(0, 9)", stdin=b"raw").value == "b'raw'"
+    code = "import sys; (sys.argv[1:], os.environ.get('V'), os.environ['OF_THE_SESSION'])"
+    assert session.cell(code, strings=b"a\0V=1\0", args=1).value == "(['a'], '1', '1')"
+    assert session.cell(code).value == "([], None, '1')"
+    session.cell("os.environ['V'] = 'mine'", strings=b"V=1\0")
+    assert session.cell(code).value == "([], 'mine', '1')"
+
+
+def test_a_time_out_interrupts_and_keeps_the_state(session: Session) -> None:
+    session.cell("import time; x = 1")
+    for code in ("time.sleep(60)", "while True: pass", "import asyncio; await asyncio.sleep(60)"):
+        ran = session.cell(code, timeout_ms=100)
+        assert ran.how == (Ending.TIMEOUT, 1), code
+        assert ran.stderr.endswith("KeyboardInterrupt\n")
+        assert code.splitlines()[0] in ran.stderr
+    session.cell("x", timeout_ms=1)
+    caught = "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')"
+    assert session.cell(caught, timeout_ms=100).stdout == "caught\n"
+    ran = session.cell("x")
+    assert (ran.value, ran.shown.restarted) == ("1", False)
+
+
+def test_what_ignores_the_interrupt_is_killed_and_the_next_cell_is_told(session: Session) -> None:
+    session.cell("import time; x = 1; open('kept', 'w').close()")
+    stubborn = "while True:\n    try:\n        time.sleep(9)\n    except KeyboardInterrupt: pass"
+    assert session.cell(stubborn, timeout_ms=100).how == (Ending.TIMEOUT, -9)
+    ran = session.cell("import os; 'x' in globals(), os.path.exists('kept')")
+    assert (ran.value, ran.shown.restarted) == ("(False, True)", True)
+    assert session.cell("os.environ['OF_THE_SESSION']").shown == Showing("'1'")
+
+
+def test_an_interpreter_that_ends_is_replaced(session: Session) -> None:
+    for code, how in (
+        ("import os; os._exit(4)", (Ending.EXITED, 4)),
+        ("import os; os.kill(os.getpid(), 11)", (Ending.SIGNALED, -11)),
+        ("import os, time; os.closerange(3, 99); x = 1", (Ending.EXITED, 70)),
+    ):
+        assert session.cell(code).how == how, code
+        assert session.cell("1").shown == Showing("1", restarted=True)
+    session.cell("import threading, os\nthreading.Timer(0.05, os._exit, [0]).start()")
+    time.sleep(0.3)
+    assert session.cell("2").shown == Showing("2", restarted=True)
+
+
+def test_a_server_that_has_nobody_to_tell_interrupts(session: Session) -> None:
+    ran = session.cell("import time; time.sleep(60)", meanwhile=session.interrupt)
+    assert ran.how == (Ending.EXITED, 1)
+    session.interrupt()  # too late, and so of no effect
+    assert session.cell("import time; time.sleep(0.01); 1").shown == Showing("1")
+
+
+def test_output_over_the_limit_interrupts(session: Session) -> None:
+    ran = session.cell("while True: print('x' * 99)", output_limit=250)
+    assert (ran.how, len(ran.stdout), ran.exit.truncated) == ((Ending.OUTPUT_LIMIT, 1), 250, True)
+    assert session.cell("1").shown == Showing("1")
+
+
+def test_output_between_cells_comes_with_the_next_one_and_is_bounded(session: Session) -> None:
+    begin = "import threading, time\ngo = threading.Event()\n"
+    begin += "def write(text):\n    go.wait()\n    time.sleep(0.05)\n    print(text)\n"
+    begin += "threading.Thread(target=write, args=({}, )).start(); go.set()"
+    session.cell(begin.format("'late'"))
+    time.sleep(0.3)
+    ran = session.cell("print('now')", output_limit=4)
+    assert (ran.stdout, ran.exit.truncated) == ("late\nnow\n", False)
+    session.cell(begin.format("'y' * 10_000_000"))
+    time.sleep(1)
+    ran = session.cell("print('now')")
+    assert (len(ran.stdout), ran.exit.truncated) == (BETWEEN_BYTES + 4, True)
+
+
+def test_files_are_written_over_and_collected(session: Session) -> None:
+    assert session.cell("open('first.txt').read()").value == "'1'"
+    assert session.cell("open('first.txt').read()", files=file("first.txt", b"2")).value == "'2'"
+    ran = session.cell(
+        "open('new', 'w').write('n')", collect=b"*[tw]\0\0in", files=file("in", b"i")
+    )
+    assert b"first.txt2" in ran.files
+    assert b"newn" in ran.files
+    session.cell("import os; os.makedirs('taken/dir')")
+    refused = session.cell("1", files=file("taken", b"x"))
+    assert refused.exit.ending is Ending.NOT_WRITTEN
+    full = session.cell("1", files=file("large", b"x" * (9 << 20)))
+    assert full.exit.ending is Ending.NO_ROOM
+    assert session.cell("os.remove('large'); 1").shown == Showing("1")
+
+
+def test_forks_of_a_cell_end_with_it(session: Session) -> None:
+    ran = session.cell(
+        "import os\npid = os.fork()\nprint('here', flush=True)\npid and os.wait()[1]"
+    )
+    assert (ran.stdout, ran.value) == ("here\nhere\n", "0")
+    assert session.cell("1").value == "1"
+    pool = (
+        "import multiprocessing as m\nwith m.get_context('fork').Pool(2) as p: p.map(abs, [-1])[0]"
+    )
+    assert session.cell(pool.replace("p.map", "y = p.map") + "\ny").value == "1"
+
+
+def test_rich_forms_come_with_the_value(session: Session) -> None:
+    code = "class Rich:\n    def _repr_html_(self): return '<b>x</b>'\n"
+    code += "    def _repr_png_(self): return b'png'\n    def __repr__(self): return 'Rich'\n"
+    shown = session.cell(code + "display(Rich()); display(1)\nRich()")
+    assert shown.stdout == "1\n"
+    assert shown.value == "Rich"
+    forms = [(one.mime, one.content) for one in shown.shown.displays]
+    assert forms == [("text/html", "<b>x</b>"), ("image/png", "cG5n")] * 2
+    assert session.cell("Rich").shown.displays == ()
+    wide = session.cell("'x' * 3_000_000")
+    assert wide.value is not None
+    assert len(wide.value) < 1 << 20
+    large = session.cell("class L:\n    def _repr_html_(self): return 'x' * 3_000_000\nL()")
+    assert [one.omitted != "" for one in large.shown.displays] == [True]
+    broken = session.cell("class B:\n    def __repr__(self): return 1 / 0\nB()")
+    assert (broken.value, broken.exit.exception) == (None, b"ZeroDivisionError")
+
+
+def test_futures_stay_and_hooks_are_heard(session: Session) -> None:
+    session.cell("from __future__ import annotations")
+    assert (
+        session.cell("def f(a: Undefined): pass\nf.__annotations__").value == "{'a': 'Undefined'}"
+    )
+    ran = session.cell("import sys\nsys.excepthook = lambda *_: print('mine')\n1 / 0")
+    assert (ran.stdout, ran.stderr) == ("mine\n", "")
+    session.cell("sys.excepthook = sys.__excepthook__")
+
+
+def test_our_own_names_are_not_there(session: Session) -> None:
+    assert session.cell("[n for n in sys.modules if n.startswith('pool')]").value == "[]"
+    names = session.cell("sorted(n for n in globals() if n.startswith('__'))").value
+    assert names == session.cell("sorted(n for n in globals() if n.startswith('__'))").value
+    assert "pgexec" not in str(names)
