@@ -17,6 +17,7 @@ from pgexec.process.limits import freeze_garbage_collector
 from pgexec.process.loop import sample_lag, watching
 from pgexec.process.signals import stop_signals
 from pgexec.service import PoolService
+from pgexec.sessions import SessionService
 from pgexec.settings.pool import pool_config
 from pgexec.telemetry.log import event
 from pgexec.telemetry.metrics import Metrics
@@ -109,7 +110,8 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         files_max=settings.files_max,
     )
     tracer = _tracer()
-    app = make_app(settings, service, metrics, tracer)
+    sessions = SessionService(service, pools, server_name=settings.server_name)
+    app = make_app(settings, service, metrics, tracer, sessions)
     server = HttpServer(
         app,
         app[CONTEXT].reporter.answered,
@@ -139,12 +141,14 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
                 probing.cancel()
                 warming.cancel()
                 backend.stop_installing()
+                sessions.drain()
                 await asyncio.gather(*(pool.drain() for pool in pools.values()))
                 attendant.cancel()
                 lag.cancel()
                 await asyncio.wait([attendant, lag, probing, warming], timeout=CLEAN_UP_S)
         finally:
             await server.close()
+            await sessions.close()
             await backend.close()
             if tracer is not None:
                 await tracer.close()

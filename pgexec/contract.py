@@ -232,6 +232,9 @@ class Refusal(BaseModel):
     data: None
     error: Annotated[str, Field(description="What is wrong, in a sentence.")]
     code: Annotated[str, Field(pattern="^[a-z0-9_]+$", description="The same for machines.")]
+    reason: Annotated[
+        str, Field(description="Why a session has ended; only there with session_ended.")
+    ] = ""
 
 
 class StreamRefusal(Refusal):
@@ -298,6 +301,91 @@ class OutputText(BaseModel):
     """A piece of the snippet's output."""
 
     text: str
+
+
+# --- sessions ---
+
+
+class OpenRequest(RunRequest):
+    """The body of `POST /sessions`; all fields may be left out."""
+
+    language: Annotated[
+        str, Field(description="The language of the cells, or another name of it, in any case.")
+    ] = "python"
+    code: str = ""
+    idle_timeout_s: Annotated[
+        float | None,
+        Field(
+            description="After how many seconds without a cell the session ends; the server's "
+            "limit by default."
+        ),
+    ] = None
+
+
+class CellRequest(RunRequest):
+    """The body of `POST /sessions/{id}/run`: that of `/run` less what the session has."""
+
+    language: str = ""
+
+
+SESSION_FIELDS = frozenset({"language", "dependencies", "files", "env", "idle_timeout_s", "user"})
+CELL_FIELDS = frozenset(RunRequest.model_fields) - {
+    *("language", "dependencies", "fresh"),
+    *("stdins", "expected", "compare", "stop_on"),
+}
+
+
+class RichForm(BaseModel):
+    """What a cell shows: a figure, or a form of its last expression's value."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    mime: Annotated[str, Field(description="Its MIME type, such as image/png or text/html.")]
+    content: Annotated[str, Field(description="Its text; base64 where it has bytes.")]
+    omitted: Annotated[str, Field(description="Why there is no content.")] = ""
+
+
+class CellResult(RunResult):
+    """How a cell ended, what it wrote and what it shows."""
+
+    value: Annotated[
+        str | None,
+        Field(description="The repr of the last expression, if a notebook would show it."),
+    ]
+    displays: list[RichForm]
+    restarted: Annotated[
+        bool,
+        Field(
+            description="Whether the interpreter is a new one, because the last one was killed or "
+            "has ended. Names are gone then, files are not."
+        ),
+    ]
+
+
+class OpenedSession(BaseModel):
+    """A session that was opened."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: str
+    language: str
+    expires_in_s: Annotated[Seconds, Field(description="It ends then if nothing runs in it.")]
+
+
+class SessionState(OpenedSession):
+    """A living session."""
+
+    state: Annotated[Literal["idle", "busy"], Field(description="Whether a cell runs.")]
+    age_s: Seconds
+    runs: Annotated[Count, Field(description="How many cells it has run, or runs.")]
+
+
+class SessionStates(BaseModel):
+    """The caller's living sessions, the oldest first."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    sessions: list[SessionState]
 
 
 # --- GET /status ---

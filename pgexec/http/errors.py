@@ -37,11 +37,12 @@ class Problem:
     code: str
     sentence: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
 
     @property
     def body(self) -> bytes:
-        """The answer's body, `{"data": null, "error": …, "code": …}`."""
-        return to_json({"data": None, "error": self.sentence, "code": self.code})
+        """The answer's body, `{"data": null, "error": …, "code": …}`, with its reason if any."""
+        return to_json(self._document())
 
     def response(self) -> web.Response:
         """Return the answer."""
@@ -53,10 +54,14 @@ class Problem:
 
     def event(self) -> bytes:
         """Return the same document for a stream, with the status and `Retry-After` of the head."""
-        document = {"data": None, "error": self.sentence, "code": self.code, "status": self.status}
+        document = {**self._document(), "status": self.status}
         if "Retry-After" in self.headers:
             document["retry_after_s"] = int(self.headers["Retry-After"])
         return to_json(document)
+
+    def _document(self) -> dict[str, object]:
+        document: dict[str, object] = {"data": None, "error": self.sentence, "code": self.code}
+        return {**document, "reason": self.reason} if self.reason else document
 
 
 class RequestError(Exception):
@@ -72,6 +77,7 @@ POOL: tuple[tuple[type[pool.PoolError], int, str], ...] = (
     (pool.PoolClosed, 503, "draining"),
     (pool.LeaseTimeout, 503, "lease_timeout"),
     (pool.TenantSaturated, 429, "too_many_runs"),
+    (pool.SessionsSaturated, 503, "too_many_sessions"),
     (pool.PoolSaturated, 503, "saturated"),
     (pool.InstallError, 422, "install_failed"),
     (pool.NoRoom, 413, "files_too_large"),
@@ -85,6 +91,14 @@ POOL: tuple[tuple[type[pool.PoolError], int, str], ...] = (
 )
 """Child classes come before their parents: the first match counts. If the snippet had begun, the
 status is 502."""
+
+SESSION: tuple[tuple[type[pool.PoolError], int, str], ...] = (
+    (pool.SessionUnknown, 404, "no_session"),
+    (pool.SessionEnded, 410, "session_ended"),
+    (pool.SessionBusy, 409, "session_busy"),
+    (pool.NotWritten, 400, "invalid_file"),
+)
+"""The same for errors that only sessions have."""
 
 _MORE = (
     "a higher PGEXEC_POOL_MAX_CONTAINERS or a lower PGEXEC_RUN_TIMEOUT_S would help, and an API "
@@ -124,7 +138,8 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def _pool_problem(error: pool.PoolError) -> Problem:
-    known = ((status, code) for kind, status, code in POOL if isinstance(error, kind))
+    table = (*SESSION, *POOL)
+    known = ((status, code) for kind, status, code in table if isinstance(error, kind))
     status, code = next(known, (500, "internal"))
     if error.begun and status in COME_BACK:
         status = HTTPStatus.BAD_GATEWAY
@@ -137,7 +152,8 @@ def _pool_problem(error: pool.PoolError) -> Problem:
     if status in COME_BACK:
         wait_s = error.retry_after_s if isinstance(error, pool.PoolSaturated) else 1.0
         headers["Retry-After"] = str(max(1, math.ceil(min(wait_s, 3600.0))))
-    return Problem(status, code, sentence, headers)
+    reason = error.reason if isinstance(error, pool.SessionEnded) else ""
+    return Problem(status, code, sentence, headers, reason)
 
 
 def _http_problem(error: web.HTTPException) -> Problem:

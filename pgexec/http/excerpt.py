@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pgexec.contract import GivenFile, RunRequest
     from pgexec.http.errors import RequestError
     from pgexec.http.limits import RequestLimits
+    from pgexec.http.parsing import Form
 
 LONG_BYTES = 256 << 10
 """Longer bodies are parsed in pieces."""
@@ -70,17 +71,19 @@ class _Text(NamedTuple):
         return self.end - self.begin
 
 
-async def parse_body(body: bytearray, limits: RequestLimits) -> RunRequest:
+async def parse_body(
+    body: bytearray, limits: RequestLimits, form: Form | None = None
+) -> RunRequest:
     """Return the request in a body of any length. Raises the errors of `parse_run`."""
     if len(body) <= LONG_BYTES:
         if len(body) > limits.plain_body_bytes:
             raise too_large(limits.plain_body_bytes)
-        return parse_run(body, limits)
+        return parse_run(body, limits, form=form)
     rest, taken = await _excerpt(body)
     if len(rest) > limits.plain_body_bytes:
         raise too_large(limits.plain_body_bytes)
     contents = Contents(limits.files_limit_bytes)
-    request = parse_run(rest, limits, contents, taken)
+    request = parse_run(rest, limits, contents, taken, form)
     update: dict[str, object] = {}
     if (text := taken.get(request.code)) is not None:
         code = update["code"] = await _string(text)

@@ -74,7 +74,7 @@ class RequestLimits:
     def check(self, request: RunRequest) -> None:
         """Refuse a limit above the server's, or of nothing, by `RequestError` 400."""
         if request.timeout_s is not None:
-            _check_seconds("timeout_s", request.timeout_s, self.run_timeout_s)
+            check_seconds("timeout_s", request.timeout_s, self.run_timeout_s)
         if request.output_limit_bytes is not None:
             _check_bytes("output_limit_bytes", request.output_limit_bytes, self.output_limit_bytes)
 
@@ -87,7 +87,7 @@ class RequestLimits:
             _check_bytes("memory_limit_bytes", request.memory_limit_bytes, self.memory_limit_bytes)
         cpu_time_s = self.run_timeout_s * self.cpus
         if request.cpu_time_s is not None:
-            _check_seconds("cpu_time_s", request.cpu_time_s, cpu_time_s)
+            check_seconds("cpu_time_s", request.cpu_time_s, cpu_time_s)
         return RunLimits(
             timeout_s=self.run_timeout_s if request.timeout_s is None else request.timeout_s,
             memory_limit_bytes=request.memory_limit_bytes or self.memory_limit_bytes,
@@ -97,7 +97,8 @@ class RequestLimits:
         )
 
 
-def _check_seconds(field: str, value: float, most: float) -> None:
+def check_seconds(field: str, value: float, most: float) -> None:
+    """Refuse, by `RequestError` 400, a number of seconds that is not above 0 and at most `most`."""
     if not 0 < value <= most:
         wanted = f"a number above 0 and at most {number(most)}"
     elif value < MIN_TIMEOUT_S:

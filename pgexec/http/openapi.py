@@ -10,20 +10,29 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import to_json
 
 from pgexec.contract import (
+    CELL_FIELDS,
     MAX_REQUIREMENT_CHARS,
     MAX_USER_CHARS,
+    SESSION_FIELDS,
     BatchEnd,
     BatchRefusal,
     BatchResult,
     BatchRunResult,
+    CellRequest,
+    CellResult,
     CollectedFile,
     InstallerLine,
+    OpenedSession,
+    OpenRequest,
     OutputText,
     QueuePlace,
     Refusal,
+    RichForm,
     RunRequest,
     RunResult,
     ServerStatus,
+    SessionState,
+    SessionStates,
     StreamRefusal,
 )
 from pgexec.http.errors import COME_BACK, MAX_LINE_BYTES
@@ -58,6 +67,13 @@ _MODELS = (
     BatchEnd,
     BatchRunResult,
     BatchRefusal,
+    OpenRequest,
+    OpenedSession,
+    SessionState,
+    SessionStates,
+    CellRequest,
+    CellResult,
+    RichForm,
 )
 _EVENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "queue": (QueuePlace,),
@@ -79,7 +95,10 @@ _REFUSALS = {
     400: "The request is wrong: JSON, a field, or HTTP itself.",
     401: "There is no valid API key.",
     403: "The API key is none that may name a user.",
+    404: "There is no such session, or it is another tenant's.",
     408: "The request did not arrive in time.",
+    409: "A cell runs in the session already.",
+    410: "The session has ended; the reason says why.",
     413: "The body, the code or the stdin is too large.",
     414: f"The request line is over {MAX_LINE_BYTES} bytes.",
     415: "The body is not JSON in UTF-8.",
@@ -121,13 +140,16 @@ class Described(Protocol):
 class RouteDescription:
     """The purpose of a route, its answer of status 200, its refusals, and its request's body.
 
-    `refusals` need not have 401 and the statuses of `_ANYWHERE`.
+    `status` is that of an answer in place of 200. `refusals` need not have 401 and the statuses of
+    `_ANYWHERE`.
     """
 
     summary: str
     answer: Json
     refusals: tuple[int, ...] = ()
     body: Json | None = None
+    status: int = 200
+    parameters: tuple[Json, ...] = ()
 
     def document(self, *, keyed: bool) -> Json:
         """Return the operation object; `keyed` is true if the route needs an API key."""
@@ -139,7 +161,10 @@ class RouteDescription:
             str(int(status)): {"$ref": f"#/components/responses/{int(status)}"}
             for status in sorted(refusals)
         }
-        operation: Json = {"summary": self.summary, "responses": {"200": self.answer} | others}
+        answers = {str(self.status): self.answer} | others
+        operation: Json = {"summary": self.summary, "responses": answers}
+        if self.parameters:
+            operation["parameters"] = list(self.parameters)
         if keyed:
             operation["security"] = [{"key": []}]
         if self.body is not None:
@@ -184,7 +209,17 @@ def _schemas(limits: RequestLimits) -> Json:
         schema_generator=_Untitled,
     )
     schemas: Json = definitions["$defs"]
-    fields = schemas["RunRequest"]["properties"]
+    for model in ("RunRequest", "OpenRequest", "CellRequest"):
+        _limit(schemas[model]["properties"], limits)
+    for model, kept in (("OpenRequest", SESSION_FIELDS), ("CellRequest", CELL_FIELDS)):
+        fields = schemas[model]["properties"]
+        schemas[model]["properties"] = {name: fields[name] for name in fields if name in kept}
+    schemas["GivenFile"]["properties"]["name"] |= {"minLength": 1, "pattern": _NO_NUL}
+    return schemas
+
+
+def _limit(fields: Json, limits: RequestLimits) -> None:
+    """Add the server's limits to the fields of a request."""
     fields["language"]["enum"] = list(dict.fromkeys((*limits.languages, *ALIASES)))
     fields["code"] |= {
         "minLength": 1,
@@ -207,7 +242,6 @@ def _schemas(limits: RequestLimits) -> Json:
     fields["env"]["propertyNames"] = {"pattern": f"^{VARIABLE.pattern}$"}
     fields["memory_limit_bytes"]["anyOf"][0]["minimum"] = 1
     fields["files"]["maxItems"] = limits.files_max
-    schemas["GivenFile"]["properties"]["name"] |= {"minLength": 1, "pattern": _NO_NUL}
     whole, _ = fields["output_limit_bytes"]["anyOf"]
     whole |= {"minimum": 1, "maximum": limits.output_limit_bytes}
     if limits.users:
@@ -215,14 +249,14 @@ def _schemas(limits: RequestLimits) -> Json:
         text |= {"minLength": 1, "maxLength": MAX_USER_CHARS, "pattern": "^[ -~]+$"}
     else:
         del fields["user"]  # no key may send it
-    return schemas
 
 
-def _ran() -> Json:
+def _ran(schema: Json, *results: type[BaseModel]) -> Json:
     # OpenAPI 3.2 has itemSchema for this. Before it, `schema` describes each event.
-    events = {"description": _STREAM, "oneOf": [_event(*event) for event in _EVENTS.items()]}
+    models = _EVENTS | {"result": results}
+    events = {"description": _STREAM, "oneOf": [_event(*event) for event in models.items()]}
     content = {
-        "application/json": {"schema": {"anyOf": [reference(RunResult), reference(BatchResult)]}},
+        "application/json": {"schema": schema},
         EVENT_STREAM: {"schema": events},
     }
     return _response("The snippet ran, whatever it did.", content)
@@ -290,13 +324,31 @@ def reference(model: type[BaseModel]) -> Json:
     return {"$ref": _REF.format(model=model.__name__)}
 
 
-RUN_ANSWER = _ran()
-RUN_BODY: Json = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": reference(RunRequest),
-            "example": {"language": "python", "code": "print('Hello from pgexec!')"},
-        }
-    },
-}
+def body_of(model: type[BaseModel], example: Json) -> Json:
+    """Return a request's body: a model, which must be one of `_MODELS`."""
+    content = {"schema": reference(model), "example": example}
+    return {"required": True, "content": {"application/json": content}}
+
+
+def path_parameter(name: str, description: str) -> Json:
+    """Return a parameter in the path."""
+    schema = {"type": "string"}
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": schema,
+    }
+
+
+def no_content(description: str) -> Json:
+    """Return an answer without a body."""
+    response = _response(description, {})
+    del response["content"]
+    return response
+
+
+RUN_ANSWER = _ran({"anyOf": [reference(RunResult), reference(BatchResult)]}, *_EVENTS["result"])
+CELL_ANSWER = _ran(reference(CellResult), CellResult)
+RUN_BODY = body_of(RunRequest, {"language": "python", "code": "print('Hello from pgexec!')"})

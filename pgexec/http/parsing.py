@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import ValidationError
 
-from pgexec.contract import MAX_REQUIREMENT_CHARS, MAX_USER_CHARS, RunRequest
+from pgexec.contract import (
+    CELL_FIELDS,
+    MAX_REQUIREMENT_CHARS,
+    MAX_USER_CHARS,
+    SESSION_FIELDS,
+    CellRequest,
+    OpenRequest,
+    RunRequest,
+)
 from pgexec.http.body import SMALL_BYTES, cut
 from pgexec.http.errors import RequestError
 from pgexec.http.files import Contents, check_names, check_patterns
 from pgexec.http.inputs import check_inputs, check_size
-from pgexec.http.refusals import BAD, bulk_refusal, quote, refusal
+from pgexec.http.refusals import BAD, bulk_refusal, quote, refusal, unknown_field
 from pgexec.http.surroundings import check_arguments, check_variables
 from pgexec.settings.profiles import DEFAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection, Container
 
     from pgexec.http.limits import RequestLimits
 
@@ -30,13 +39,45 @@ ALIASES = {"py": DEFAULT, "python3": DEFAULT}
 """Other names of languages. A profile of such a name comes first."""
 
 
+def _in_order(model: type[RunRequest], fields: Collection[str]) -> Collection[str]:
+    return tuple(field for field in model.model_fields if field in fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a body may have: the `fields` of a model. `language` is that of a session."""
+
+    model: type[RunRequest]
+    fields: Collection[str]
+    language: str = ""
+    with_code: bool = True
+
+    def fill(self, request: RunRequest) -> RunRequest:
+        """Return a request with the session's language. Raises `RequestError` 400."""
+        for field in sorted(request.model_fields_set - set(self.fields)):
+            raise unknown_field(field, self.fields)
+        if not self.language:
+            return request
+        return request.model_copy(update={"language": self.language})
+
+
+RUN = Form(RunRequest, tuple(RunRequest.model_fields))
+OPENING = Form(OpenRequest, _in_order(OpenRequest, SESSION_FIELDS), with_code=False)
+
+
+def cell_of(language: str) -> Form:
+    """Return the form of a body with a cell for a session of a language."""
+    return Form(CellRequest, _in_order(CellRequest, CELL_FIELDS), language)
+
+
 def parse_run(
     body: bytes | bytearray,
     limits: RequestLimits,
     contents: Contents | None = None,
     taken: Container[object] = (),
+    form: Form | None = None,
 ) -> RunRequest:
-    """Return the request in a JSON body.
+    """Return the request in a JSON body, which is one to `/run` if it has no other `form`.
 
     Contents of files that are in `taken` stay as they are, all others are decoded by `contents`.
 
@@ -45,14 +86,19 @@ def parse_run(
     """
     if len(body) > SMALL_BYTES and (start := cut(body)) is not None:
         raise bulk_refusal(start)
+    form = form or RUN
     try:
-        request = RunRequest.model_validate_json(body)
+        request = form.model.model_validate_json(body)
     except ValidationError as error:
-        raise refusal(error.errors(include_url=False, include_context=True), body) from None
+        details = error.errors(include_url=False, include_context=True)
+        raise refusal(details, body, form.fields) from None
+    if form is not RUN:
+        request = form.fill(request)
     if request.language not in limits.languages:
         language = _language(request.language, limits)
         request = request.model_copy(update={"language": language})
-    check_code(request.code, limits)
+    if form.with_code:
+        check_code(request.code, limits)
     check_inputs(request, limits)
     limits.check(request)
     check_patterns(request.collect)

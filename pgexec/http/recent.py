@@ -52,8 +52,8 @@ class Recent:
     def ended(self, record: Record, seconds: float) -> None:
         """Keep the end of a request, if it asked for a container."""
         timings = record.timings
-        if timings is None:
-            return
+        if timings is None or (record.result is None and record.code is None):
+            return  # it has opened a session, at the most
         own = self._tenants.get(record.tenant)
         if own is None:
             own = self._tenants[record.tenant] = _Tenant()

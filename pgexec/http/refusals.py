@@ -13,7 +13,7 @@ from pgexec.contract import GivenFile, RunRequest
 from pgexec.http.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from pydantic_core import ErrorDetails
 
@@ -42,6 +42,7 @@ _EXPECTED = {
     "cpu_time_s": "a finite number above 0",
     "output_limit_bytes": "a whole number above 0",
     "user": "a string",
+    "idle_timeout_s": "a finite number above 0",
 }
 _JSON_TYPES = {
     type(None): "null",
@@ -68,8 +69,21 @@ def bulk_refusal(start: bytes | bytearray) -> RequestError:
     return RequestError(BAD, "invalid_json", "the body has more fields than a request can have")
 
 
-def refusal(details: Iterable[ErrorDetails], body: bytes | bytearray) -> RequestError:
-    """Return the error of a body from pydantic's `details` about it, of which the first counts."""
+def unknown_field(field: str, known: Collection[str]) -> RequestError:
+    """Return the error of a field that is none of those which are known."""
+    sentence = f"field {quote(field)} is unknown; there are {', '.join(known)}"
+    return RequestError(BAD, "unknown_field", sentence)
+
+
+def refusal(
+    details: Iterable[ErrorDetails],
+    body: bytes | bytearray,
+    known: Collection[str] = tuple(RunRequest.model_fields),
+) -> RequestError:
+    """Return the error of a body from pydantic's `details` about it, of which the first counts.
+
+    `known` are the fields that it may have.
+    """
     first = next(iter(details))
     kind = first["type"]
     if kind == "json_invalid":
@@ -81,7 +95,7 @@ def refusal(details: Iterable[ErrorDetails], body: bytes | bytearray) -> Request
         return RequestError(BAD, "invalid_json", f"the body must be a JSON object, not {got}")
     if first["loc"][0] == "files" and len(first["loc"]) > 2:  # noqa: PLR2004  # its number, its field
         return _file_refusal(first)
-    return _field_refusal(first)
+    return _field_refusal(first, known)
 
 
 def not_json(reason: str, body: bytes | bytearray = b"") -> RequestError:
@@ -91,13 +105,10 @@ def not_json(reason: str, body: bytes | bytearray = b"") -> RequestError:
     return RequestError(BAD, "invalid_json", f"the body is not valid JSON: {reason}")
 
 
-def _field_refusal(detail: ErrorDetails) -> RequestError:
+def _field_refusal(detail: ErrorDetails, known: Collection[str]) -> RequestError:
     field, kind = str(detail["loc"][0]), detail["type"]
     if kind == "extra_forbidden":
-        known = ", ".join(RunRequest.model_fields)
-        return RequestError(
-            BAD, "unknown_field", f"field {quote(field)} is unknown; there are {known}"
-        )
+        return unknown_field(field, known)
     if kind == "missing":
         return RequestError(BAD, "missing_field", f"field '{field}' is missing")
     if kind == "too_long":

@@ -7,6 +7,7 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from pgexec.http.paths import route_path
 from pgexec.http.record import GONE, RECORD
 from pgexec.telemetry import log
 from pgexec.telemetry.labels import METHODS, known
@@ -87,7 +88,8 @@ class Reporter:
             self._tracer.answered(request, record, GONE, seconds)
 
     def _count(self, request: web.BaseRequest, status: int, seconds: float) -> None:
-        self._metrics.answered(known(request.path, self._paths), status, seconds)
+        path = known(route_path(request.path), self._paths)
+        self._metrics.answered(path, status, seconds)
 
     def _log(
         self,
@@ -101,7 +103,7 @@ class Reporter:
         fields: dict[str, object] = {
             "request_id": record.id,
             "method": known(request.method, METHODS),
-            "path": request.path[:_MAX_PATH_CHARS],
+            "path": route_path(request.path)[:_MAX_PATH_CHARS],
             "status": status,
         }
         for step, part_s in record.times(seconds):

@@ -49,6 +49,8 @@ from pgexec.http.peers import add_peers, describe_peers
 from pgexec.http.recent import Recent
 from pgexec.http.record import RECORD, SENDER, Record, Sender, request_id
 from pgexec.http.reporter import Reporter
+from pgexec.http.sessions import PATHS as SESSION_PATHS
+from pgexec.http.sessions import add_sessions, describe_sessions
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.http.status import render_status
 from pgexec.http.turns import turn
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from pgexec.contract import RunRequest
     from pgexec.http.tracing import Tracer
     from pgexec.service import Service
+    from pgexec.sessions import SessionService
     from pgexec.settings import Settings
     from pgexec.telemetry.metrics import Metrics
 
@@ -315,7 +318,7 @@ ROUTES = (
     # Not counted by path: for aiohttp, every request that it cannot read has the path `/`.
     Route("GET", "/", page_html, None, counted=False, own_name=True, page=True),
 )
-PATHS = frozenset(route.path for route in ROUTES if route.counted)
+PATHS = frozenset(route.path for route in ROUTES if route.counted) | SESSION_PATHS
 POLLED = frozenset(route.path for route in ROUTES if route.polled)
 
 
@@ -324,8 +327,9 @@ def make_app(
     service: Service,
     metrics: Metrics,
     tracer: Tracer | None = None,
+    sessions: SessionService | None = None,
 ) -> web.Application:
-    """Return the application; it neither starts nor stops the service."""
+    """Return the application; it neither starts nor stops the services."""
     app = web.Application(middlewares=[answer_errors])
     routes = [route for route in ROUTES if settings.page or not route.page]
     limits = RequestLimits.of(settings)
@@ -355,6 +359,7 @@ def make_app(
                     if route.operation is not None
                 ),
                 *describe_peers(settings.compat, keys=bool(settings.api_keys)),
+                *describe_sessions(keys=bool(settings.api_keys)),
             ],
             limits,
         ),
@@ -369,6 +374,8 @@ def make_app(
         options: dict[str, Any] = {} if route.expect is None else {"expect_handler": route.expect}
         app.add_routes([web.RouteDef(route.method, route.path, handler, options)])
     add_peers(app, app[CONTEXT], answer_whole, expect)
+    if sessions is not None:
+        add_sessions(app, app[CONTEXT], sessions, expect)
     if settings.cors_origins:
         allow_origins(app, frozenset(settings.cors_origins))
     return app

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
+from pgexec.http.paths import route_path
 from pgexec.telemetry.labels import METHODS, known
 from pgexec.telemetry.metrics import version
 from pool.observer import Source
@@ -61,18 +62,19 @@ class Tracer:
             return int((to_epoch_s + at) * 1e9)
 
         method = known(request.method, METHODS)
-        named = request.path in self._paths
+        path = route_path(request.path)
+        named = path in self._paths
         span = self._tracer.start_span(
-            f"{method} {request.path}" if named else method,
+            f"{method} {path}" if named else method,
             context=extract(request.headers),
             kind=SpanKind.SERVER,
             start_time=nanoseconds(record.began),
             attributes={
                 "http.request.method": method,
                 "http.response.status_code": status,
-                "url.path": request.path[:_MAX_PATH_CHARS],
+                "url.path": path[:_MAX_PATH_CHARS],
                 "url.scheme": "http",
-                **({"http.route": request.path} if named else {}),
+                **({"http.route": path} if named else {}),
                 **dict(_attributes(record)),
             },
         )

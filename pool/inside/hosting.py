@@ -1,6 +1,6 @@
 """PID 1 of a session's container: it keeps one interpreter, and hands it cell after cell.
 
-The runner imports this module when its first JOB begins a session, and never returns from it: no
+The runner imports this module once its first JOB has begun a session, and never returns from it: no
 other run will use the container. So here, unlike in `runner`, bytes of a job may become objects.
 
 Runs inside the container: standard library only, any CPython since 3.8.
@@ -54,11 +54,6 @@ _ENDINGS = {
 }
 
 
-def host(runner: Runner, header: JobHeader) -> NoReturn:
-    """Begin the session of the JOB in the runner's arena, and serve its cells for ever."""
-    Host(runner).serve(header)
-
-
 class Host:
     """The loop of PID 1 in a session: keep the interpreter, receive a cell, report its end."""
 
@@ -77,40 +72,23 @@ class Host:
         self.opening = session.Opening("", "", "", "", b"", 0)
 
     def serve(self, header: JobHeader) -> NoReturn:
-        """Begin the session, and serve its cells for ever."""
-        self.open(header)
-        while True:
-            self.run(self.receive())
-
-    def open(self, header: JobHeader) -> None:
-        """Begin the session: see the layer, write the files, and start the interpreter.
-
-        The server hears of it first: it need not wait for the interpreter.
-        """
+        """Start the interpreter of the session that `header` begins; serve its cells for ever."""
         runner = self.runner
         layer_at = HEADER.size + JOB_HEADER_SIZE
         code_at = layer_at + header.layer_size
         strings_at = code_at + header.code_size + header.stdin_size
-        strings = bytes(runner.job[strings_at : strings_at + header.strings_size])
-        layer = runner.job[layer_at:code_at]
         self.opening = session.Opening(
             runner.script,
             runner.layers,
             runner.preload,
-            bytes(layer).decode(),
-            strings,
+            bytes(runner.job[layer_at:code_at]).decode(),
+            bytes(runner.job[strings_at : strings_at + header.strings_size]),
             header.args,
         )
-        ending = Ending.EXITED
-        if header.layer_size and not runner.has_layer(layer):
-            ending = Ending.NO_LAYER
-        elif header.files_size:
-            ending = self.write_files(header, time.time_ns())
-        runner.outbox.send(encode_exit(Exit(header.run, ending, 0, False, 0, 0, 0)))  # noqa: FBT003
-        if ending is not Ending.EXITED:
-            os._exit(0)
         self.end(runner.child)
         self.start()
+        while True:
+            self.run(self.receive())
 
     def end(self, child: Child) -> None:
         """Kill every other process of the container. Ends it if one cannot be killed."""

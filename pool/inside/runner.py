@@ -304,7 +304,7 @@ class Runner:
         if len(self.surplus) > header.files_size:
             os._exit(72)
         if header.step:
-            importlib.import_module("pool.inside.hosting").host(self, header)
+            importlib.import_module("pool.inside.opening").begin(self, header)
         return header
 
     def hand_over_files(self, size: int) -> bool:
