@@ -110,7 +110,10 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
         files_max=settings.files_max,
     )
     tracer = _tracer()
-    sessions = SessionService(service, pools, server_name=settings.server_name)
+    sessions = SessionService(
+        service, pools, server_name=settings.server_name, observer=metrics.sessions
+    )
+    metrics.sessions.watch(sessions.counts)
     app = make_app(settings, service, metrics, tracer, sessions)
     server = HttpServer(
         app,

@@ -402,6 +402,7 @@ class PoolStates(_StatusModel):
     starting: Count
     idle: Count
     leased: Count
+    session: Count
     resetting: Count
     destroying: Count
     waiting: Count

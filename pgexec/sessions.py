@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pool.errors import LayerMissing, PoolError, SessionEnd, SessionEnded, SessionUnknown
 from pool.sessions import Sessions
@@ -37,17 +37,20 @@ class Entry:
     began: float = field(default_factory=time.time)
 
 
-class SessionObserver:
-    """Hears of sessions; does nothing itself. Must not raise or block."""
+class SessionObserver(Protocol):
+    """Hears of sessions. Must not raise or block."""
 
     def opened(self, language: str) -> None:
         """Hear that a session is open."""
+        ...
 
     def ended(self, language: str, reason: SessionEnd, runs: int) -> None:
         """Hear that a session has ended, after so many cells."""
+        ...
 
     def restarted(self, language: str) -> None:
         """Hear that a cell ran in a new interpreter, because the last one had ended."""
+        ...
 
 
 class SessionService:
@@ -61,14 +64,14 @@ class SessionService:
         service: PoolService,
         pools: Mapping[str, PoolManager],
         *,
+        observer: SessionObserver,
         server_name: str = "",
-        observer: SessionObserver | None = None,
     ) -> None:
         self._service = service
         self._pools = pools
         self._sessions = {language: Sessions(pool) for language, pool in pools.items()}
         self._prefix = f"{server_name}." if server_name else ""
-        self._observer = observer or SessionObserver()
+        self._observer = observer
         self._entries: dict[str, Entry] = {}
         self._ended: OrderedDict[str, tuple[str, SessionEnded]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -45,17 +45,25 @@ from pool.errors import (
     LayerMissing,
     LeaseTimeout,
     NoRoom,
+    NotWritten,
     PoolClosed,
     PoolError,
     PoolSaturated,
     PreimportRefused,
     RunnerProtocolError,
+    SessionBusy,
+    SessionEnd,
+    SessionEnded,
+    SessionsSaturated,
+    SessionUnknown,
     TenantSaturated,
 )
 from pool.job import InputFile, Job, OutputFile, Result, Status
 from pool.lease import Launcher, Lease
 from pool.manager import PoolManager
 from pool.observer import Observer, Snapshot
+from pool.session import Session
+from pool.sessions import Sessions
 
 __all__ = [
     "Container",
@@ -71,6 +79,7 @@ __all__ = [
     "Lease",
     "LeaseTimeout",
     "NoRoom",
+    "NotWritten",
     "Observer",
     "OutputFile",
     "PoolClosed",
@@ -81,6 +90,13 @@ __all__ = [
     "PreimportRefused",
     "Result",
     "RunnerProtocolError",
+    "Session",
+    "SessionBusy",
+    "SessionEnd",
+    "SessionEnded",
+    "SessionUnknown",
+    "Sessions",
+    "SessionsSaturated",
     "Snapshot",
     "Status",
     "TenantSaturated",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pgexec.settings import Settings
     from pool.observer import Snapshot
 
-_STATES = ("starting", "idle", "leased", "resetting", "destroying", "waiting")
+_STATES = ("starting", "idle", "leased", "session", "resetting", "destroying", "waiting")
 
 
 def render_status(
@@ -31,7 +31,9 @@ def render_status(
         "server": settings.server_name,
         "unready": unready,
         "capacity": sum(pool["capacity"] for pool in states.values()),
-        "in_use": sum(pool["leased"] + pool["resetting"] for pool in states.values()),
+        "in_use": sum(
+            pool["leased"] + pool["session"] + pool["resetting"] for pool in states.values()
+        ),
         "waiting": sum(pool["waiting"] for pool in states.values()),
     }
     return to_json({**load, "languages": list(settings.by_language), "pools": states, **own})

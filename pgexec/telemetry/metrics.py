@@ -34,6 +34,7 @@ from pgexec.telemetry.exposition import Exposition
 from pgexec.telemetry.labels import OTHER
 from pgexec.telemetry.layer_metrics import LayerMetrics
 from pgexec.telemetry.pool_metrics import PoolFamilies, PoolMetrics
+from pgexec.telemetry.session_metrics import SessionMetrics
 from pool.job import Status
 
 BUCKETS_S = (
@@ -118,6 +119,7 @@ class Metrics:
         self._pool_families = PoolFamilies(registry, BUCKETS_S)
         self._pools: dict[str, PoolMetrics] = {}
         self.demand = DemandMetrics(registry)
+        self.sessions = SessionMetrics(registry, profiles)
 
     def pool(self, profile: str) -> PoolMetrics:
         """Return the observer of a pool; its name, `profile`, labels its series."""
@@ -144,6 +146,7 @@ class Metrics:
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""
         self.engine.refresh()
+        self.sessions.refresh()
         for pool in self._pools.values():
             pool.refresh()
         return self._exposition.render()

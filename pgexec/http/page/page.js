@@ -6,7 +6,7 @@ const POLL_MS = 1000;
 const AWAY_POLL_MS = 4000;
 const KEY = "pgexec-key";
 const MAX_PIECES = 10000;
-const STATES = ["idle", "leased", "resetting", "starting", "destroying"];
+const STATES = ["idle", "leased", "session", "resetting", "starting", "destroying"];
 
 const at = (id) => document.getElementById(id);
 

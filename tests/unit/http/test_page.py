@@ -60,6 +60,7 @@ async def test_the_status_shows_the_pool_and_the_last_runs(server: Running) -> N
             "starting": 1,
             "idle": 4,
             "leased": 2,
+            "session": 0,
             "resetting": 0,
             "destroying": 0,
             "waiting": 3,

@@ -69,9 +69,16 @@ async def site(**changes: Any) -> AsyncIterator[Site]:
             NoDependencies(),  # type: ignore[arg-type]
             output_limit_bytes=1 << 20,
         )
-        sessions = SessionService(service, {"python": pool}, server_name=settings.server_name)
+        metrics = Metrics()
+        sessions = SessionService(
+            service,
+            {"python": pool},
+            observer=metrics.sessions,
+            server_name=settings.server_name,
+        )
+        metrics.sessions.watch(sessions.counts)
         stack.callback(sessions.drain)
-        app = make_app(settings, service, Metrics(), None, sessions)
+        app = make_app(settings, service, metrics, None, sessions)
         server = HttpServer(
             app,
             app[CONTEXT].reporter.answered,
@@ -237,6 +244,25 @@ async def test_a_wrong_cell_is_refused(body: Any, code: str) -> None:
         answer = await this.ask("POST", f"/sessions/{name}/run", body)
         assert (answer.status, answer.json["code"]) == (400, code)
         assert (await this.run(name, "ok")).status == 200
+
+
+async def test_metrics_count_sessions_and_name_no_id() -> None:
+    async with site() as this:
+        name = await this.open()
+        await this.open()
+        await this.run(name, "ok")
+        await this.ask("DELETE", f"/sessions/{name}")
+        await asyncio.sleep(0.05)
+        text = (await this.ask("GET", "/metrics")).body.decode()
+        for line in (
+            'pgexec_sessions{profile="python",state="idle"} 1.0',
+            'pgexec_sessions_opened_total{profile="python"} 2.0',
+            'pgexec_sessions_ended_total{profile="python",reason="deleted"} 1.0',
+            "pgexec_session_cells_sum 1.0",
+            'pgexec_requests_total{path="/sessions/{id}/run",status="200"} 1.0',
+        ):
+            assert line in text
+        assert name not in text
 
 
 async def test_no_site_of_strangers_reads_or_ends_sessions() -> None:
