@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import mimetypes
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -32,7 +33,7 @@ MAX_IMAGE_BYTES = 3_750_000
 """5 MB as base64, the most that the APIs of models take."""
 MAX_BINARY_BYTES = 1 << 20
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-UNAUTHORIZED = 401
+_RESTARTED = "[the interpreter was restarted: variables and imports of earlier calls are gone]"
 
 
 class FileRecord(BaseModel):
@@ -63,18 +64,41 @@ class RunRecord(BaseModel):
     files: list[FileRecord]
 
 
-def answer_of(result: CompletedRun) -> CallToolResult:
-    """Return what a model is told of a run, whatever the code did: output, error, files, images."""
-    texts, blocks, records = [], [], []
-    shown = 0
+class CellRecord(RunRecord):
+    """The structured result of a run in a session."""
+
+    session_id: str = Field(description="to pass in the next call")
+    value: str | None = Field(description="the repr of the last expression, if it has a value")
+    restarted: bool = Field(description="whether variables of earlier calls are gone")
+
+
+def answer_of(result: CompletedRun, session_id: str = "") -> CallToolResult:
+    """Return what a model is told of a run, whatever the code did: output, error, files, images.
+
+    With `session_id` it was a run in a session.
+    """
+    blocks, kept_back = _displays(result)
+    records = []
     for file in result.files.values():
-        blocks_of_file, omitted = _content(file, shown)
-        shown += any(isinstance(block, ImageContent) for block in blocks_of_file)
+        blocks_of_file, omitted = content_of(file, _images(blocks))
         blocks += blocks_of_file
         records.append(FileRecord(name=file.name, size_bytes=file.size_bytes, omitted=omitted))
     texts = [shorten(result.data, "output"), *_remarks(result, records)]
+    if result.value is not None:
+        texts.insert(1, f"value: {shorten(result.value, 'value')}")
+    texts += kept_back
+    if session_id:
+        texts.append(f"[session_id: {session_id}]")
     text = "\n".join(part.rstrip("\n") for part in texts if part)
-    record = RunRecord(
+    record = _record(result, records).model_dump()
+    if session_id:
+        value = result.value and shorten(result.value, "value")
+        record |= {"session_id": session_id, "value": value, "restarted": result.restarted}
+    return CallToolResult(content=[TextContent(text=text), *blocks], structured_content=record)
+
+
+def _record(result: CompletedRun, files: list[FileRecord]) -> RunRecord:
+    return RunRecord(
         status=result.status,
         error=result.error,
         stdout=shorten(result.stdout, "stdout"),
@@ -85,19 +109,37 @@ def answer_of(result: CompletedRun) -> CallToolResult:
         cpu_s=result.cpu_s,
         peak_memory_bytes=result.peak_memory_bytes,
         truncated=result.truncated or len(result.data) > MAX_CHARS,
-        files=records,
-    )
-    return CallToolResult(
-        content=[TextContent(text=text), *blocks], structured_content=record.model_dump()
+        files=files,
     )
 
 
-def failure_of(error: PgexecError) -> CallToolResult:
-    """Return what a model is told if there is no result: whether anything ran, and why."""
+def news_of(result: CompletedRun) -> list[str]:
+    """Return what a run that does nothing says all the same: output, and of a new interpreter."""
+    output = [f"output meanwhile:\n{shorten(result.data, 'output')}"] if result.data else []
+    return output + [_RESTARTED] * result.restarted
+
+
+def part_of(file: ReturnedFile, offset: int) -> CallToolResult:
+    """Return a file of a session: of a text, the part that begins after `offset` characters."""
+    if file.content is None:
+        return refusal(f"The file is not given: {file.omitted}.")
+    blocks, omitted = content_of(file, 0, offset)
+    if not blocks:
+        return refusal(f"The file is not shown: {omitted}.")
+    return CallToolResult(content=blocks)
+
+
+def failure_of(error: PgexecError, session_id: str = "") -> CallToolResult:
+    """Return what a model is told if there is no result: whether anything ran, and why.
+
+    `session_id` is that of the session which was asked.
+    """
     beginning = "Nothing ran" if isinstance(error, RunRefused) else "The result is lost"
     sentence = f"{beginning}: {error}."
-    if error.status == UNAUTHORIZED:
+    if error.status == HTTPStatus.UNAUTHORIZED:
         sentence += " The key is the one in PGEXEC_API_KEY, or of the request's Authorization."
+    if session_id and error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        sentence += " Its variables and files are gone; leave out session_id to begin a new one."
     if error.retry_after_s:
         sentence += f" Try again in {error.retry_after_s} s."
     return refusal(sentence)
@@ -128,8 +170,10 @@ def _remarks(result: CompletedRun, files: Iterable[FileRecord]) -> list[str]:
     remarks = []
     if result.error is not None:
         remarks.append(f"[{result.status}: {result.error}]")
-    elif not result.data:
+    elif not result.data and result.value is None and not result.displays:
         remarks.append("[no output: only what the code prints comes back]")
+    if result.restarted:
+        remarks.append(_RESTARTED)
     if result.truncated:
         remarks.append("[the output reached the server's limit; the rest is lost]")
     for file in files:
@@ -138,8 +182,34 @@ def _remarks(result: CompletedRun, files: Iterable[FileRecord]) -> list[str]:
     return remarks
 
 
-def _content(file: ReturnedFile, images: int) -> tuple[list[ContentBlock], str | None]:
-    """Return the blocks that show a file, or why there are none; `images` are shown already."""
+def _displays(result: CompletedRun) -> tuple[list[ContentBlock], list[str]]:
+    """Return the images that a cell shows, and remarks on what it shows and a model cannot see."""
+    blocks: list[ContentBlock] = []
+    remarks = []
+    for shown in result.displays:
+        why = shown.omitted
+        if why is None and shown.mime in IMAGE_TYPES:
+            image, why = _image(_bytes_of(shown.content or ""), shown.mime, len(blocks))
+            blocks += image
+        elif why is None and result.value is None:
+            why = "it is for notebooks"
+        if why is not None:
+            remarks.append(f"[a display of {shown.mime} is not shown: {why}]")
+    return blocks, remarks
+
+
+def _images(blocks: Iterable[ContentBlock]) -> int:
+    return sum(isinstance(block, ImageContent) for block in blocks)
+
+
+def content_of(
+    file: ReturnedFile, images: int, offset: int | None = None
+) -> tuple[list[ContentBlock], str | None]:
+    """Return the blocks that show a file, or why there are none.
+
+    `images` are shown already. Of a text, the part after `offset` characters is shown; without one,
+    beginning and end.
+    """
     if file.content is None:
         return [], file.omitted or "the server did not send it"
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
@@ -149,15 +219,37 @@ def _content(file: ReturnedFile, images: int) -> tuple[list[ContentBlock], str |
         text = file.content.decode()
     except UnicodeDecodeError:
         return _binary(file.name, file.content, kind)
-    return [TextContent(text=f"{file.name}:\n{shorten(text, f'file {file.name}')}")], None
+    if offset is None:
+        shown = f"{file.name}:\n{shorten(text, f'file {file.name}')}"
+    else:
+        shown = _part(text, offset)
+    return [TextContent(text=shown)], None
 
 
-def _image(content: bytes, kind: str, images: int) -> tuple[list[ContentBlock], str | None]:
+def _part(text: str, offset: int) -> str:
+    end = min(offset + MAX_CHARS, len(text))
+    if offset == 0 and end == len(text):
+        return text
+    after = f"; the next part: offset {end}" if end < len(text) else ""
+    return f"{text[offset:end]}\n[characters {offset:,} to {end:,} of {len(text):,}{after}]"
+
+
+def _image(content: bytes | None, kind: str, images: int) -> tuple[list[ContentBlock], str | None]:
+    if content is None:
+        return [], "it is not base64"
     if images >= MAX_IMAGES:
         return [], f"only {MAX_IMAGES} images are"
     if len(content) > MAX_IMAGE_BYTES:
         return [], f"an image may have {MAX_IMAGE_BYTES:,} bytes; save it with a lower dpi"
     return [ImageContent(data=_base64(content), mime_type=kind)], None
+
+
+def _bytes_of(text: str) -> bytes | None:
+    """Return the bytes of an image, or `None`: the code may have given any text for one."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        return None
 
 
 def _binary(name: str, content: bytes, kind: str) -> tuple[list[ContentBlock], str | None]:

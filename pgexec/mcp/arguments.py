@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import posixpath
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from pgexec.client.wire import RunOptions
+    from pgexec.client.wire import CellOptions, RunOptions
 
 IMAGES = ("**/*.png", "**/*.jpg", "**/*.jpeg", "**/*.gif", "**/*.webp")
 """Collected in any case: what plots leave, in the formats that models can see."""
@@ -26,19 +27,12 @@ class ArgumentError(Exception):
     """An argument is wrong; the text says which one and why, for a model to correct it."""
 
 
-class RunPython(BaseModel):
-    """Of `run_python`."""
+class _Code(BaseModel):
+    """What a program and a cell have in common."""
 
     model_config = ConfigDict(extra="forbid")
 
-    code: Annotated[str, Field(description="The Python program. print() what you want to see.")]
-    dependencies: Annotated[
-        list[str],
-        Field(
-            description="Packages to install before the run, as pip takes them, such as "
-            '["pandas", "matplotlib==3.10.0"]: what the code imports and is not installed.',
-        ),
-    ] = []
+    code: Annotated[str, Field(description="The Python code.")]
     files: Annotated[
         dict[str, str],
         Field(
@@ -50,13 +44,6 @@ class RunPython(BaseModel):
         dict[str, str],
         Field(description="The same for files that are no text: base64 by name."),
     ] = {}
-    collect: Annotated[
-        list[str],
-        Field(
-            description="Names or patterns of files to give back after the run, such as "
-            '["report.csv", "out/**"]. Images (png, jpg, gif, webp) come back without it.',
-        ),
-    ] = []
     timeout_s: Annotated[
         float | SkipJsonSchema[None],
         Field(
@@ -67,19 +54,13 @@ class RunPython(BaseModel):
         ),
     ] = None
 
-    def options(self, language: str) -> RunOptions:
-        """Return the options of the run. Raises `ArgumentError` for what is no base64."""
-        options: RunOptions = {
-            "language": language,
-            "dependencies": self.dependencies,
-            "files": self._files(),
-            "collect": _patterns(self.collect),
-        }
+    def _fill(self, options: CellOptions, collect: list[str]) -> None:
+        options["files"] = self._contents()
+        options["collect"] = collect
         if self.timeout_s is not None:
             options["timeout_s"] = self.timeout_s
-        return options
 
-    def _files(self) -> dict[str, str | bytes]:
+    def _contents(self) -> dict[str, str | bytes]:
         files: dict[str, str | bytes] = {**self.files}
         for name, text in self.files_base64.items():
             if name in files:
@@ -89,6 +70,102 @@ class RunPython(BaseModel):
             except (binascii.Error, ValueError):
                 raise ArgumentError(f"`files_base64`: what {name!r} has is not base64") from None
         return files
+
+
+class RunPython(_Code):
+    """Of `run_python`."""
+
+    dependencies: Annotated[
+        list[str],
+        Field(
+            description="Packages to install before the run, as pip takes them, such as "
+            '["pandas", "matplotlib==3.10.0"]: what the code imports and is not installed.',
+        ),
+    ] = []
+    collect: Annotated[
+        list[str],
+        Field(
+            description="Names or patterns of files to give back after the run, such as "
+            '["report.csv", "out/**"]. Images (png, jpg, gif, webp) come back without it.',
+        ),
+    ] = []
+
+    def options(self, language: str) -> RunOptions:
+        """Return the options of the run. Raises `ArgumentError` for what is no base64."""
+        collect = list(dict.fromkeys([*self.collect, *IMAGES]))
+        options: RunOptions = {"language": language, "dependencies": self.dependencies}
+        self._fill(options, collect)
+        return options
+
+
+class RunInSession(_Code):
+    """Of `run_in_session`."""
+
+    session_id: Annotated[
+        str,
+        Field(
+            description="The session to go on with, as an earlier result said it. Leave it out to "
+            "begin a new one.",
+        ),
+    ] = ""
+    dependencies: Annotated[
+        list[str],
+        Field(
+            description="Packages to install when a session begins, as pip takes them, such as "
+            '["pandas", "matplotlib==3.10.0"]. Only without session_id.',
+        ),
+    ] = []
+    collect: Annotated[
+        list[str],
+        Field(
+            description="Names or patterns of files to give back after the run, such as "
+            '["report.csv", "out/**"].',
+        ),
+    ] = []
+
+    def options(self) -> CellOptions:
+        """Return the options of the run. Raises `ArgumentError` for what does not go together."""
+        if self.session_id and self.dependencies:
+            raise ArgumentError(
+                "`dependencies` are for the call that begins a session: leave out session_id to "
+                "begin a new one"
+            )
+        options: CellOptions = {}
+        self._fill(options, self.collect)
+        return options
+
+
+class ReadFile(BaseModel):
+    """Of `read_file`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    session_id: Annotated[str, Field(min_length=1, description="The session that has the file.")]
+    name: Annotated[
+        str,
+        Field(min_length=1, description="Its path in the working directory, such as out/a.csv."),
+    ]
+    offset: Annotated[
+        int, Field(ge=0, description="Of a text: how many characters to leave out before the part.")
+    ] = 0
+
+    def pattern(self) -> str:
+        """Return the pattern of `collect` for this file only. Raises `ArgumentError`."""
+        name = posixpath.normpath(self.name)
+        if name.startswith(("/", "../")) or name == "..":
+            raise ArgumentError(
+                f"`name` is a path in the session's working directory, such as out/a.csv, not "
+                f"{self.name!r}"
+            )
+        return "".join(f"[{char}]" if char in "*?[" else char for char in name)
+
+
+class EndSession(BaseModel):
+    """Of `end_session`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    session_id: Annotated[str, Field(min_length=1, description="The session to end.")]
 
 
 Arguments = TypeVar("Arguments", bound=BaseModel)
@@ -134,7 +211,3 @@ def _sentence(model: type[BaseModel], tool: str, fault: ErrorDetails) -> str:
             return f"there is no argument `{name}`: {tool} takes {known}"
         case _:
             return f"the argument `{name}` is wrong: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
-
-
-def _patterns(asked: list[str]) -> list[str]:
-    return list(dict.fromkeys([*asked, *IMAGES]))

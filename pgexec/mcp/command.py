@@ -40,7 +40,7 @@ class McpCommand:
     def _serve_stdio(self) -> int:
         # A thread waits for the next line, which Python would wait for at Ctrl-C.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        server = make_server(Tools(self.language), lambda _: None)
+        server = make_server(Tools(self.language), lambda _: None, one_client=True)
 
         async def serve_client() -> None:
             async with stdio_server() as (reader, writer):
@@ -52,7 +52,9 @@ class McpCommand:
     def _serve_http(self) -> int:
         lends = self.host in LOOPBACK
         server = make_server(
-            Tools(self.language), lambda request: key_of_request(request, lends=lends)
+            Tools(self.language),
+            lambda request: key_of_request(request, lends=lends),
+            one_client=False,
         )
         with listen(self.host, self.port) as listener:
             host = f"[{self.host}]" if ":" in self.host else self.host

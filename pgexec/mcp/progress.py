@@ -30,9 +30,11 @@ class Progress:
 
     async def tell(self, event: RunEvent) -> None:
         """Tell what an event says, if it is time and there is anything to say."""
-        message = message_of(event)
-        now = self._clock()
-        if not message or now < self._next_at:
+        await self.say(message_of(event))
+
+    async def say(self, message: str) -> None:
+        """Tell a message, if it is time and it is not empty."""
+        if not message or self._clock() < self._next_at:
             return
         self._number += 1
         await self._report(self._number, None, message)

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, CallToolResult, Tool, ToolAnnotations
+from mcp_types import INVALID_PARAMS, CallToolResult, TextContent, Tool, ToolAnnotations
 
 from pgexec.client import PgexecError, RunLost
-from pgexec.mcp.answers import RunRecord, answer_of, failure_of, refusal
-from pgexec.mcp.arguments import ArgumentError, RunPython, arguments_of, schema_of
+from pgexec.mcp.answers import (
+    CellRecord,
+    RunRecord,
+    answer_of,
+    failure_of,
+    news_of,
+    part_of,
+    refusal,
+)
+from pgexec.mcp.arguments import (
+    ArgumentError,
+    EndSession,
+    ReadFile,
+    RunInSession,
+    RunPython,
+    arguments_of,
+    schema_of,
+)
+from pgexec.mcp.descriptions import END_SESSION, READ_FILE, RUN_IN_SESSION, RUN_PYTHON
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
-    from pgexec.client import AsyncClient
+    from pgexec.client import AsyncClient, CompletedRun, RunEvent
     from pgexec.mcp.progress import Progress
 
 log = logging.getLogger(__name__)
 
-INSTRUCTIONS = (
-    "Runs Python code in sandboxes of a pgexec server. run_python runs a program once in a fresh "
-    "sandbox and keeps nothing."
-)
 ASK_WITHIN_S = 5.0
 MAX_NAMED = 80
 UNKNOWN = "Python with its standard library."
@@ -44,23 +57,45 @@ class Tools:
     def __init__(self, language: str) -> None:
         self._language = language
         self._installed: str | None = None
+        self._sessions: set[str] = set()
 
     async def listed(self, client: AsyncClient) -> list[Tool]:
         """Return the tools with their descriptions, which say what is installed."""
+        installed = await self._what_is_installed(client)
+        # None but one that reads is read-only: where the server's sandboxes have a network, code
+        # may send what it was given.
+        runs = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=True)
         return [
             Tool(
                 name="run_python",
                 title="Run Python",
-                description=_RUN_PYTHON.format(installed=await self._what_is_installed(client)),
+                description=RUN_PYTHON.format(installed=installed),
                 input_schema=schema_of(RunPython),
                 output_schema=schema_of(RunRecord),
-                annotations=ToolAnnotations(
-                    # Not read-only: where snippets have a network, code may send what it was given.
-                    read_only_hint=False,
-                    destructive_hint=False,
-                    open_world_hint=True,
-                ),
-            )
+                annotations=runs,
+            ),
+            Tool(
+                name="run_in_session",
+                title="Run Python in a session",
+                description=RUN_IN_SESSION.format(installed=installed),
+                input_schema=schema_of(RunInSession),
+                output_schema=schema_of(CellRecord),
+                annotations=runs,
+            ),
+            Tool(
+                name="read_file",
+                title="Read a file of a session",
+                description=READ_FILE,
+                input_schema=schema_of(ReadFile),
+                annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
+            ),
+            Tool(
+                name="end_session",
+                title="End a session",
+                description=END_SESSION,
+                input_schema=schema_of(EndSession),
+                annotations=ToolAnnotations(destructive_hint=True, open_world_hint=False),
+            ),
         ]
 
     async def call(
@@ -75,31 +110,75 @@ class Tools:
         Raises `MCPError` if there is no tool of that name.
         """
         try:
-            match name:
-                case "run_python":
-                    return await self._run_python(client, arguments, progress)
+            return await self._called(client, name, arguments, progress)
+        except MCPError:
+            raise
         except ArgumentError as error:
             return refusal(f"Nothing ran: {error}.")
         except PgexecError as error:
-            return failure_of(error)
+            return failure_of(error, str((arguments or {}).get("session_id") or ""))
         except Exception:
             log.exception("the tool %s failed", name)
             return refusal("A bug of pgexec mcp; what it writes to stderr says more.")
-        raise MCPError(INVALID_PARAMS, f"there is no tool {name!r}")
+
+    async def end_sessions(self, client: AsyncClient) -> None:
+        """End the sessions that were begun here and have not been ended, within some seconds."""
+        with anyio.move_on_after(ASK_WITHIN_S):
+            for session_id in list(self._sessions):
+                with suppress(PgexecError):
+                    await client.resume(session_id).end()
+
+    async def _called(
+        self,
+        client: AsyncClient,
+        name: str,
+        arguments: Mapping[str, Any] | None,
+        progress: Progress,
+    ) -> CallToolResult:
+        match name:
+            case "run_python":
+                program = arguments_of(RunPython, name, arguments)
+                return await self._run_python(client, program, progress)
+            case "run_in_session":
+                cell = arguments_of(RunInSession, name, arguments)
+                return await self._run_in_session(client, cell, progress)
+            case "read_file":
+                return await _read_file(client, arguments_of(ReadFile, name, arguments))
+            case "end_session":
+                ended = arguments_of(EndSession, name, arguments)
+                return await self._end_session(client, ended.session_id)
+            case _:
+                raise MCPError(INVALID_PARAMS, f"there is no tool {name!r}")
 
     async def _run_python(
-        self, client: AsyncClient, arguments: Mapping[str, Any] | None, progress: Progress
+        self, client: AsyncClient, program: RunPython, progress: Progress
     ) -> CallToolResult:
-        wanted = arguments_of(RunPython, "run_python", arguments)
-        options = wanted.options(self._language)
-        # Closed at once where a cancellation comes while progress is told: else the run went on
-        # until the generator is collected.
-        async with aclosing(client.stream(wanted.code, **options)) as events:
-            async for event in events:
-                if event.result is not None:
-                    return answer_of(event.result)
-                await progress.tell(event)
-        raise RunLost("the stream had no result", code="cut")
+        options = program.options(self._language)
+        return answer_of(await _follow(client.stream(program.code, **options), progress))
+
+    async def _run_in_session(
+        self, client: AsyncClient, cell: RunInSession, progress: Progress
+    ) -> CallToolResult:
+        options = cell.options()
+        if cell.session_id:
+            session = client.resume(cell.session_id)
+            result = await _follow(session.stream(cell.code, **options), progress)
+            return answer_of(result, session.id)
+        await progress.say("beginning a session")
+        session = await client.session(language=self._language, dependencies=cell.dependencies)
+        self._sessions.add(session.id)
+        try:
+            result = await _follow(session.stream(cell.code, **options), progress)
+        except BaseException:  # a cancellation, too: nobody knows the session's id
+            with anyio.move_on_after(ASK_WITHIN_S, shield=True), suppress(PgexecError):
+                await self._end_session(client, session.id)
+            raise
+        return answer_of(result, session.id)
+
+    async def _end_session(self, client: AsyncClient, session_id: str) -> CallToolResult:
+        await client.resume(session_id).end()
+        self._sessions.discard(session_id)
+        return CallToolResult(content=[TextContent(text="The session has ended.")])
 
     async def _what_is_installed(self, client: AsyncClient) -> str:
         """Return a sentence on Python and packages, asked of the server until it answers once."""
@@ -113,24 +192,35 @@ class Tools:
         return self._installed or UNKNOWN
 
 
+async def _follow(events: AsyncGenerator[RunEvent, None], progress: Progress) -> CompletedRun:
+    """Tell the progress of a run, and return its result. Raises `PgexecError`."""
+    # Closed at once where a cancellation comes while progress is told: else the run went on until
+    # the generator is collected.
+    async with aclosing(events):
+        async for event in events:
+            if event.result is not None:
+                return event.result
+            await progress.tell(event)
+    raise RunLost("the stream had no result", code="cut")
+
+
+async def _read_file(client: AsyncClient, wanted: ReadFile) -> CallToolResult:
+    # The server gives files back after a run only: so this is one that does nothing.
+    result = await client.resume(wanted.session_id).run("# read_file", collect=[wanted.pattern()])
+    file = next(iter(result.files.values()), None)
+    answer = refusal(
+        f"There is no file {wanted.name!r} in the session's working directory; os.listdir() in "
+        "run_in_session says which there are."
+    )
+    if file is not None:
+        answer = part_of(file, wanted.offset)
+    # What the run says is said once, of threads that go on, or of an interpreter that has died.
+    answer.content += [TextContent(text=text) for text in news_of(result)]
+    return answer
+
+
 def _sentence(python: str, packages: list[tuple[str, str]]) -> str:
     named = ", ".join(f"{name} {version}" for name, version in packages[:MAX_NAMED])
     more = f", and {len(packages) - MAX_NAMED} more" if len(packages) > MAX_NAMED else ""
     also = f", {named}{more}" if named else ""
     return f"Python {python} with its standard library{also}."
-
-
-_RUN_PYTHON = """\
-Run a Python program in a fresh, isolated sandbox and return what it prints.
-
-- Only printed output comes back: the value of a last expression does not, so print() it.
-- Nothing is kept: every call starts in an empty directory, without the variables and files of \
-earlier calls.
-- Installed: {installed} Name every other package that the code imports in `dependencies`; its \
-first use takes some seconds.
-- Plots: save them, for example plt.savefig("plot.png"); every image file that the program leaves \
-comes back as an image. Do not call plt.show().
-- Files: give inputs in `files`, and name outputs to get back in `collect`.
-- An exception of the program is a normal result with its traceback: correct the code and call \
-again. Very long output is shortened in its middle.\
-"""

@@ -50,11 +50,11 @@ class McpClient:
         assert line, await self._process.stderr.read() if self._process.stderr else None
         return json.loads(line)
 
-    async def call(self, name: str = "run_python", **arguments: object) -> Any:
-        return await self.step("call", name=name, arguments=arguments)
+    async def call(self, tool: str = "run_python", /, **arguments: object) -> Any:
+        return await self.step("call", name=tool, arguments=arguments)
 
-    async def cancel(self, name: str = "run_python", **arguments: object) -> Any:
-        return await self.step("cancel", name=name, arguments=arguments)
+    async def cancel(self, tool: str = "run_python", /, **arguments: object) -> Any:
+        return await self.step("cancel", name=tool, arguments=arguments)
 
 
 def program(client: str) -> tuple[list[str], dict[str, str]]:
@@ -169,6 +169,31 @@ async def test_every_client_runs_code_sees_plots_and_progress_and_cancels(
         assert await mcp.cancel(code=LINGERS) == {"cancelled": True}
         await until(nobody_runs, "the run has ended", within_s=10)
         assert text_of(await mcp.call(code="print(6 * 7)")) == "42"
+        await use_a_session(mcp)
+
+
+async def use_a_session(mcp: McpClient) -> None:
+    """Begin a session, cancel a call in it, go on with its state, and end it."""
+    answer = await mcp.call("run_in_session", code="x = 20\nx + 1")
+    record = answer["structuredContent"]
+    assert record["value"] == "21"
+    own = {"session_id": record["session_id"]}
+    assert own["session_id"] in text_of(answer)
+    assert await mcp.cancel("run_in_session", code=LINGERS, **own) == {"cancelled": True}
+
+    async def goes_on() -> Any:
+        code = "open('a.txt', 'w').write('gr\u00fc\u00df')\nx"
+        answer = await mcp.call("run_in_session", code=code, **own)
+        return not answer.get("isError") and answer
+
+    answer = await until(goes_on, "the cancelled cell has ended", within_s=10)
+    assert answer["structuredContent"]["value"] == "20"
+    assert not answer["structuredContent"]["restarted"]
+    assert text_of(await mcp.call("read_file", name="./a.txt", **own)) == "gr\u00fc\u00df"
+    assert not (await mcp.call("end_session", **own)).get("isError")
+    answer = await mcp.call("run_in_session", code="x", **own)
+    assert answer["isError"]
+    assert "leave out session_id to begin a new one" in text_of(answer)
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
@@ -269,3 +294,22 @@ async def test_what_cannot_be_served_is_one_sentence(tmp_path: Path) -> None:
         _, stderr = await process.communicate()
     assert process.returncode == 1
     assert stderr == b"pgexec: the address 'http://a:b' is wrong: Invalid port: 'b'\n"
+
+
+async def test_the_end_of_a_client_over_stdio_ends_its_sessions(
+    server: Server, tmp_path: Path
+) -> None:
+    async def sessions() -> list[Any]:
+        found: list[Any] = (await server.get("/sessions")).json["sessions"]
+        return found
+
+    async def none() -> bool:
+        return not await sessions()
+
+    async with connected("sdk2", "stdio", url_of(server), tmp_path) as mcp:
+        answer = await mcp.call(
+            "run_in_session", code="class P:\n    _repr_png_ = lambda self: b'P'\nP()"
+        )
+        assert [block["type"] for block in answer["content"]] == ["text", "image"]
+        assert len(await sessions()) == 1
+    await until(none, "the session has ended", within_s=10)

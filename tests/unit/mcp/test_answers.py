@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mcp_types import CallToolResult, EmbeddedResource, ImageContent, TextContent
 
-from pgexec.client import CompletedRun, ReturnedFile, RunLost, RunRefused
+from pgexec.client import CompletedRun, Display, ReturnedFile, RunLost, RunRefused
 from pgexec.mcp.answers import (
     MAX_BINARY_BYTES,
     MAX_CHARS,
@@ -119,3 +119,26 @@ def test_a_failure_says_whether_anything_ran() -> None:
     assert texts(failure_of(RunLost("gone", code="cut"))) == ["The result is lost: gone."]
     wrong_key = failure_of(RunRefused("no", code="unauthorized", status=401))
     assert "PGEXEC_API_KEY" in texts(wrong_key)[0]
+
+
+def test_displays_that_are_no_image_or_none_at_all_are_said() -> None:
+    displays = (
+        Display("image/png", "AQ\nID"),
+        Display("image/png", "?"),
+        Display("image/jpeg", None, "too large"),
+        Display("text/html", "<b>"),
+    )
+    answer = answer_of(run(displays=displays), "s")
+    (image,) = (block for block in answer.content if isinstance(block, ImageContent))
+    assert image.data == "AQID"
+    (text,) = texts(answer)
+    assert "no output" not in text
+    for why in ("image/png is not shown: it is not", "too large", "text/html is not shown"):
+        assert why in text
+    assert "text/html" not in texts(answer_of(run(displays=displays, value="1"), "s"))[0]
+
+
+def test_a_value_is_as_short_as_output() -> None:
+    answer = answer_of(run(value="a" * 5 * MAX_CHARS), "s")
+    assert len(answer.structured_content["value"]) < MAX_CHARS + 200
+    assert len(texts(answer)[0]) < MAX_CHARS + 400

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgexec.mcp.arguments import IMAGES, ArgumentError, RunPython, arguments_of, schema_of
+from pgexec.mcp.arguments import IMAGES, ArgumentError, ReadFile, RunPython, arguments_of, schema_of
 
 
 def options(**arguments: object) -> object:
@@ -35,7 +35,7 @@ def test_the_time_limit_may_be_named_without_its_unit_or_be_null() -> None:
         ({"code": 1}, "the argument `code` is wrong: input should be a valid string"),
         ({"code": "", "timeout_s": 0}, "`timeout_s` is wrong: input should be greater than 0"),
         ({"code": "", "files": {"a": 1}}, "the argument `files.a` is wrong"),
-        ({"code": "", "lang": "js"}, "there is no argument `lang`: run_python takes code, dep"),
+        ({"code": "", "lang": "js"}, "there is no argument `lang`: run_python takes code, files"),
         ({"cod": ""}, "`code` is missing; there is no argument `cod`"),
         ({"code": "", "files_base64": {"a": "?"}}, "what 'a' has is not base64"),
         ({"code": "", "files_base64": {"a": "\u20ac"}}, "what 'a' has is not base64"),
@@ -58,3 +58,10 @@ def test_the_schema_is_one_that_every_client_understands() -> None:
     assert "title" not in str(schema)
     assert schema["properties"]["timeout_s"]["type"] == "number"
     assert all(field["description"] for field in schema["properties"].values())
+
+
+@pytest.mark.parametrize("name", ["/home/code/a.txt", "..", "a/../../b"])
+def test_only_files_below_the_directory_can_be_read(name: str) -> None:
+    wanted = arguments_of(ReadFile, "read_file", {"session_id": "s", "name": name})
+    with pytest.raises(ArgumentError, match="is a path in the session's working directory"):
+        wanted.pattern()

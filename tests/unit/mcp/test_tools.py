@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from mcp.shared.exceptions import MCPError
-from mcp_types import TextContent
+from mcp_types import ImageContent, TextContent
 
-from pgexec.client import CompletedRun, RunEvent, RunRefused
-from pgexec.mcp.clients import MAX_KEPT, Clients
+from pgexec.client import CompletedRun, Display, ReturnedFile, RunEvent, RunRefused
+from pgexec.mcp.answers import MAX_CHARS
+from pgexec.mcp.clients import Clients
 from pgexec.mcp.progress import PAUSE_S, Progress
 from pgexec.mcp.tools import Tools
 
@@ -34,6 +35,16 @@ class FakeClient:
         self.events, self.error, self.ends = events, error, ends
         self.asked: list[dict[str, Any]] = []
         self.closed = 0
+        self.result = RESULT
+        self.ended: list[str] = []
+        self.gone = False
+
+    async def session(self, **options: Any) -> FakeSession:
+        self.asked.append(options)
+        return self.resume("new")
+
+    def resume(self, session_id: str) -> FakeSession:
+        return FakeSession(self, session_id)
 
     async def stream(self, code: str, **options: Any) -> AsyncIterator[RunEvent]:
         self.asked.append({"code": code, **options})
@@ -53,6 +64,25 @@ class FakeClient:
             raise self.error
         packages = json.dumps(["3.13.1", [["numpy", "2.1"]]])
         return dataclasses.replace(RESULT, stdout=packages)
+
+
+class FakeSession:
+    """A session of the fake client's, which answers as that does; notes when it is ended."""
+
+    def __init__(self, client: FakeClient, session_id: str) -> None:
+        self.client, self.id = client, session_id
+
+    def stream(self, code: str, **options: Any) -> AsyncIterator[RunEvent]:
+        return self.client.stream(code, session=self.id, **options)
+
+    async def run(self, code: str, **options: Any) -> CompletedRun:
+        self.client.asked.append({"code": code, "session": self.id, **options})
+        return self.client.result
+
+    async def end(self) -> None:
+        if self.client.gone:
+            raise RunRefused("it was idle", code="session_ended", status=410)
+        self.client.ended.append(self.id)
 
 
 class Told:
@@ -143,12 +173,12 @@ async def test_progress_is_told_now_and_then_and_silence_is_not_told() -> None:
 
 async def test_what_is_installed_is_asked_until_it_is_known() -> None:
     tools, client = Tools("python"), FakeClient(error=RunRefused("away", code="unreachable"))
-    (tool,) = await tools.listed(client)  # type: ignore[arg-type]
+    tool, *_ = await tools.listed(client)  # type: ignore[arg-type]
     assert tool.description is not None
     assert "Installed: Python with its standard library. Name" in tool.description
     client.error = None
     for _ in range(2):
-        (tool,) = await tools.listed(client)  # type: ignore[arg-type]
+        tool, *_ = await tools.listed(client)  # type: ignore[arg-type]
         assert tool.description is not None
         assert "Python 3.13.1 with its standard library, numpy 2.1." in tool.description
     assert len(client.asked) == 2
@@ -164,19 +194,22 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(
             await asyncio.Event().wait()
             raise AssertionError
 
-    (tool,) = await Tools("python").listed(Silent())  # type: ignore[arg-type]
+    tool, *_ = await Tools("python").listed(Silent())  # type: ignore[arg-type]
     assert tool.name == "run_python"
 
 
-async def test_clients_are_kept_by_key_and_only_unused_ones_go() -> None:
+async def test_clients_are_kept_by_key_and_only_unused_ones_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pgexec.mcp.clients.MAX_KEPT", 2)
     clients = Clients("http://127.0.0.1:9")
     async with clients.lend("first") as first:
-        for number in range(MAX_KEPT + 5):
+        for number in range(3):
             async with clients.lend(str(number)):
                 pass
         async with clients.lend("first") as again:
             assert again is first
-        assert len(clients._kept) == MAX_KEPT
+        assert len(clients._kept) == 2
         assert not first._http.is_closed
     await clients.close()
     assert first._http.is_closed
@@ -191,3 +224,94 @@ async def test_an_address_or_a_key_that_is_none_is_refused_before_anything_is_se
         with pytest.raises(RunRefused, match=sentence):
             async with Clients(url).lend(key):
                 pass
+
+
+async def in_session(
+    client: FakeClient, tools: Tools | None = None, name: str = "run_in_session", **arguments: Any
+) -> CallToolResult:
+    return await (tools or Tools("python")).call(client, name, arguments, Told().progress)  # type: ignore[arg-type]
+
+
+async def test_a_session_begins_without_an_id_and_goes_on_with_the_one_it_told() -> None:
+    cell = dataclasses.replace(
+        RESULT, value="3", restarted=True, displays=(Display("image/png", "AQID"),)
+    )
+    client = FakeClient(RunEvent("result", result=cell))
+    answer = await in_session(client, code="1 + 2", dependencies=["numpy"])
+    assert client.asked[0] == {"language": "python", "dependencies": ["numpy"]}
+    assert client.asked[1]["session"] == "new"
+    assert client.asked[1]["collect"] == []
+    for said in ("hi\nvalue: 3\n", "was restarted", "[session_id: new]"):
+        assert said in text(answer)
+    assert isinstance(answer.content[1], ImageContent)
+    record = answer.structured_content
+    assert (record["session_id"], record["value"], record["restarted"]) == ("new", "3", True)
+    await in_session(client, code="4", session_id="old")
+    assert client.asked[2]["session"] == "old"
+    assert client.ended == []
+
+
+async def test_a_session_whose_id_nobody_learns_is_ended() -> None:
+    for client in (
+        FakeClient(error=RunRefused("wrong", code="invalid")),
+        FakeClient(error=ZeroDivisionError()),
+    ):
+        assert (await in_session(client, code="1")).is_error
+        assert client.ended == ["new"]
+    client = FakeClient(ends=False)
+    task = asyncio.create_task(in_session(client, code="1"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert (client.closed, client.ended) == (1, ["new"])
+    client = FakeClient(error=RunRefused("busy", code="session_busy", status=409))
+    assert (await in_session(client, code="1", session_id="old")).is_error
+    assert client.ended == []
+
+
+async def test_the_end_of_the_client_ends_the_sessions_that_it_began() -> None:
+    client, tools = FakeClient(RunEvent("result", result=RESULT)), Tools("python")
+    await in_session(client, tools, code="1")
+    await in_session(client, tools, code="1", session_id="another")
+    await tools.end_sessions(client)  # type: ignore[arg-type]
+    assert client.ended == ["new"]
+    client.ended.clear()
+    await in_session(client, tools, "end_session", session_id="new")
+    await tools.end_sessions(client)  # type: ignore[arg-type]
+    assert client.ended == ["new"]
+
+
+async def test_what_has_ended_is_said_with_the_way_on() -> None:
+    client = FakeClient()
+    client.gone = True
+    answer = await in_session(client, name="end_session", session_id="old")
+    assert answer.is_error
+    assert text(answer).startswith("Nothing ran: it was idle. Its variables and files are gone; ")
+    answer = await in_session(client, code="1", session_id="old", dependencies=["x"])
+    assert "leave out session_id" in text(answer)
+
+
+async def test_a_file_is_read_in_parts_and_news_are_not_lost() -> None:
+    long = ("a" * MAX_CHARS + "b").encode()
+    client = FakeClient()
+    client.result = dataclasses.replace(
+        RESULT, restarted=True, files={"a[1].txt": ReturnedFile("a[1].txt", len(long), long)}
+    )
+    answer = await in_session(client, name="read_file", session_id="s", name_="")
+    assert answer.is_error
+    read = {"session_id": "s", "name": "./a[1].txt"}
+    answer = await Tools("python").call(client, "read_file", read, Told().progress)  # type: ignore[arg-type]
+    assert client.asked[0]["collect"] == ["a[[]1].txt"]
+    assert text(answer).endswith(f"of {MAX_CHARS + 1:,}; the next part: offset {MAX_CHARS}]")
+    news = [block.text for block in answer.content[1:] if isinstance(block, TextContent)]
+    assert news[0] == "output meanwhile:\nhi\n"
+    assert "was restarted" in news[1]
+    read["offset"] = MAX_CHARS  # type: ignore[assignment]
+    answer = await Tools("python").call(client, "read_file", read, Told().progress)  # type: ignore[arg-type]
+    assert text(answer).startswith("b\n[characters 20,000 to 20,001")
+    client.result = RESULT
+    answer = await Tools("python").call(client, "read_file", read, Told().progress)  # type: ignore[arg-type]
+    assert answer.is_error
+    assert "There is no file './a[1].txt'" in text(answer)
