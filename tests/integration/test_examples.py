@@ -137,3 +137,15 @@ async def test_a_page_of_a_listed_origin_streams_and_one_of_another_is_refused_b
         assert "CORS" in " ".join(page.complaints)
         after = [entry for entry in server.log if entry.get("path") == "/run"][len(before) :]
         assert [entry["method"] for entry in after] == ["OPTIONS"]
+
+
+async def test_an_agent_goes_on_in_the_session_that_it_began(
+    server: Server, examples: Path
+) -> None:
+    status, stdout, stderr = await command(server, examples, sys.executable, "mcp_agent.py")
+    assert (status, stderr) == (0, "")
+    assert stdout.splitlines() == [
+        "tools: run_python, run_in_session, read_file, end_session",
+        "rows: 2",
+        "total: 42",
+    ]
