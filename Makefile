@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv run check test pythons chaos deployments ground lint lock bench fuzz clean
+.PHONY: help setup venv run check test pythons chaos deployments ground lint lock page bench fuzz clean
 
 BIN := .venv/bin
 
@@ -33,6 +33,7 @@ test: setup ## set up, lint, then every test against every test image
 	@deploy/setup/prometheus.sh
 	@deploy/setup/chromium.sh
 	@deploy/setup/mcp_clients.sh
+	@deploy/setup/editor.sh
 	@$(MAKE) --no-print-directory lint
 	@exec $(BIN)/pytest
 
@@ -72,6 +73,10 @@ lock: ## resolve requirements.lock again; UPGRADE=--upgrade for newer versions
 	  --custom-compile-command 'make lock' --quiet $(UPGRADE) \
 	  --output-file tests/fuzz/requirements.lock
 
+page: ## bundle the page's editor again after a change in editor/ (with npm)
+	@deploy/setup/editor.sh 1
+	@node editor/build.js
+
 bench: setup ## measure against a running engine; `make bench files` measures one section
 	@exec $(BIN)/python -m bench $(filter files latency,$(MAKECMDGOALS))
 
@@ -88,5 +93,5 @@ fuzz: venv ## let atheris loose on what reads frames; FUZZ_S=60 for each target
 	    -print_final_stats=1 -verbosity=0; done
 
 clean: ## remove the virtual environment and caches; images and settings.local.env stay
-	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv editor/node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -421,6 +421,10 @@ class Latency(_StatusModel):
     window_s: Annotated[Seconds, Field(description="Older runs do not count.")]
     runs: Annotated[int, Field(ge=0, description="How many count.")]
     queue: Annotated[Percentiles | None, Field(description="Waiting for a container.")]
+    install: Annotated[
+        Percentiles | None,
+        Field(description="Waiting for dependencies, of the runs that had any to wait for."),
+    ]
     run: Annotated[Percentiles | None, Field(description="The snippet alone.")]
     total: Annotated[Percentiles | None, Field(description="The whole request.")]
 
@@ -433,6 +437,9 @@ class RecentRun(_StatusModel):
     language: str
     status: Annotated[str, Field(description="The run's status, or the error's code.")]
     queue_s: Seconds | None
+    install_s: Annotated[
+        Seconds | None, Field(description="null when there was nothing to wait for.")
+    ]
     run_s: Annotated[Seconds | None, Field(description="null when it did not end by itself.")]
     total_s: Seconds
     container: str

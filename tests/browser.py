@@ -161,7 +161,7 @@ class Page:
 
     async def press(self, key: str, *, control: bool = False) -> None:
         text = {"text": "\r"} if key == "Enter" and not control else {}
-        codes = {"Enter": 13, "Tab": 9, "Escape": 27}
+        codes = {"Enter": 13, "Tab": 9, "Escape": 27, "a": 65, "z": 90}
         for kind in ("keyDown", "keyUp"):
             await self.call(
                 "Input.dispatchKeyEvent",
@@ -182,10 +182,24 @@ class Page:
             mobile=mobile,
         )
 
-    async def prefer(self, scheme: str) -> None:
-        """Have the visitor prefer `light` or `dark`."""
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        await self.call("Emulation.setEmulatedMedia", features=[feature])
+    async def prefer(self, scheme: str, *, calm: bool = False) -> None:
+        """Have the visitor prefer `light` or `dark`, and less motion if `calm`."""
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce" if calm else "no-preference"},
+        ]
+        await self.call("Emulation.setEmulatedMedia", features=features)
+
+    async def choose(self, selector: str, *paths: Path) -> None:
+        """Choose files for a field of files, as its dialogue would."""
+        said = await self.call(
+            "Runtime.evaluate", expression=f"document.querySelector({selector!r})"
+        )
+        await self.call(
+            "DOM.setFileInputFiles",
+            files=[str(path) for path in paths],
+            objectId=said["result"]["objectId"],
+        )
 
     async def screenshot(self) -> bytes:
         return base64.b64decode((await self.call("Page.captureScreenshot"))["data"])

@@ -31,6 +31,7 @@ class FinishedRun(NamedTuple):
     language: str
     status: str
     queue_s: float | None
+    install_s: float | None
     run_s: float | None
     total_s: float
     container: str
@@ -68,6 +69,7 @@ class Recent:
                 record.language,
                 (record.code or "unknown") if record.result is None else record.result.status,
                 timings.queue_s,
+                timings.install_s,
                 timings.run_s,
                 seconds,
                 timings.container_id,
@@ -87,6 +89,9 @@ class Recent:
                 "window_s": WINDOW_S,
                 "runs": len(lately),
                 "queue": _percentiles([run.queue_s or 0.0 for run in lately]),
+                "install": _percentiles(
+                    [run.install_s for run in lately if run.install_s is not None]
+                ),
                 "run": _percentiles([run.run_s or 0.0 for run in lately]),
                 "total": _percentiles([run.total_s for run in lately]),
             },

@@ -43,7 +43,7 @@ from pgexec.http.openapi import (
     reference,
     text_answer,
 )
-from pgexec.http.page import Page, make_page
+from pgexec.http.page import EDITOR_PATH, Page, make_page
 from pgexec.http.parsing import parse_run
 from pgexec.http.peers import add_peers, describe_peers
 from pgexec.http.recent import Recent
@@ -207,8 +207,12 @@ async def metrics_text(request: web.Request, _tenant: str = "") -> web.Response:
 
 async def page_html(request: web.Request) -> web.Response:
     """Return the page, which gets its figures from `/status`."""
-    context = request.app[CONTEXT]
-    return web.Response(body=context.page.body, headers=context.page.headers)
+    return request.app[CONTEXT].page.html.answer(request)
+
+
+async def page_editor(request: web.Request) -> web.Response:
+    """Return the page's editor."""
+    return request.app[CONTEXT].page.editor.answer(request)
 
 
 async def status(request: web.Request, tenant: str = "") -> web.Response:
@@ -317,6 +321,7 @@ ROUTES = (
     ),
     # Not counted by path: for aiohttp, every request that it cannot read has the path `/`.
     Route("GET", "/", page_html, None, counted=False, own_name=True, page=True),
+    Route("GET", EDITOR_PATH, page_editor, None, counted=False, own_name=True, page=True),
 )
 PATHS = frozenset(route.path for route in ROUTES if route.counted) | SESSION_PATHS
 POLLED = frozenset(route.path for route in ROUTES if route.polled)
@@ -350,7 +355,7 @@ def make_app(
         metrics=metrics,
         reporter=Reporter(metrics, PATHS, POLLED, recent if settings.page else None, tracer),
         recent=recent,
-        page=make_page(keyed=bool(settings.api_keys), playground=settings.playground),
+        page=make_page(settings),
         openapi=describe_api(
             [
                 *(

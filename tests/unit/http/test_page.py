@@ -31,18 +31,26 @@ async def test_the_policy_lets_only_the_pages_own_script_and_style_run(server: R
     policy = policy_of(answer.headers)
     assert policy["default-src"] == policy["frame-ancestors"] == ["'none'"]
     assert policy["base-uri"] == policy["form-action"] == ["'none'"]
-    for tag in ("script", "style"):
-        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), answer.body, re.DOTALL)
-        digest = b64encode(sha256(content).digest()).decode()
-        assert policy[f"{tag}-src"] == [f"'sha256-{digest}'"]
+    found = {
+        tag: re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), answer.body, re.DOTALL)
+        for tag in ("script", "style")
+    }
+    found["script"].append((await server.get("/editor.js")).body)
+    for tag, contents in found.items():
+        digests = [b64encode(sha256(content).digest()).decode() for content in contents]
+        assert policy[f"{tag}-src"] == [f"'sha256-{digest}'" for digest in digests]
     assert "unsafe" not in answer.headers["Content-Security-Policy"]
 
 
 async def test_the_page_needs_nothing_from_elsewhere(server: Running) -> None:
     page = (await server.get("/")).body.decode()
-    links = re.findall(r"""(?:src|href|action|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
-    assert [link for link in links if not link.startswith("data:")] == ["/metrics"]
-    assert not re.search(r"\son\w+=|\sstyle=|innerHTML|javascript:", page)
+    links = re.findall(r"""(?:src|href|action|url)=["']?([^"')\s>]+)|url\(([^)]+)""", page)
+    found = [link for pair in links for link in pair if link and not link.startswith("data:")]
+    assert [link.partition("?")[0] for link in found] == ["/metrics", "/editor.js"]
+    editor = (await server.get("/editor.js")).body.decode()
+    for text in (page, editor):
+        assert not re.search(r"\son\w+=\"|\sstyle=\"|innerHTML|javascript:|\beval\(", text)
+    assert not re.search(r"fetch\(|XMLHttpRequest|\bimport\(|WebSocket", editor)
 
 
 async def test_the_status_shows_the_pool_and_the_last_runs(server: Running) -> None:
@@ -147,3 +155,4 @@ async def test_the_playground_closes_by_a_setting(serve: Serve) -> None:
         answer = await server.get("/")
         assert (b'id="playground"' in answer.body) is playground
         assert (b"<textarea" in answer.body) is playground
+        assert (b'src="/editor.js' in answer.body) is playground

@@ -32,6 +32,7 @@ def test_a_run_is_kept_without_code_and_output() -> None:
         "language": "python",
         "status": "ok",
         "queue_s": 0.0,
+        "install_s": None,
         "run_s": 0.001,
         "total_s": 0.25,
         "container": "c0ffeec0ffee",
@@ -59,6 +60,18 @@ def test_percentiles_are_of_the_nearest_rank() -> None:
     assert document["latency"]["run"] == {"p50": 0.1, "p99": 0.198}
     assert document["latency"]["total"] == {"p50": 1.0, "p99": 1.98}
     assert document["latency"]["queue"] == {"p50": 0.0, "p99": 0.0}
+
+
+def test_the_wait_for_dependencies_is_of_the_runs_that_had_any() -> None:
+    recent = Recent()
+    recent.ended(make_record(), 0.1)
+    document: Any = recent.document("")
+    assert document["latency"]["install"] is None
+    timings = Timings(container_id="c0ffee", queue_s=0.0, install_s=2.5, run_s=0.001)
+    recent.ended(make_record(timings=timings), 2.6)
+    document = recent.document("")
+    assert document["latency"]["install"] == {"p50": 2.5, "p99": 2.5}
+    assert [run["install_s"] for run in document["recent"]] == [2.5, None]
 
 
 def test_old_runs_and_unfinished_ones_do_not_count_in_latencies() -> None:

@@ -51,7 +51,7 @@ async def test_a_key_is_asked_for_where_the_table_says_so(
 
 
 async def test_paths_that_nobody_counts_by_name_are_the_page_only() -> None:
-    assert {route.path for route in ROUTES} - PATHS == {"/"}
+    assert {route.path for route in ROUTES} - PATHS == {"/", "/editor.js"}
 
 
 async def test_without_the_page_its_routes_are_not_there(serve: Serve) -> None:
@@ -59,4 +59,4 @@ async def test_without_the_page_its_routes_are_not_there(serve: Serve) -> None:
     missing = {
         route.path for route in ROUTES if (await server.get(route.path, route.method)).status == 404
     }
-    assert missing == {"/"}
+    assert missing == {"/", "/editor.js"}
