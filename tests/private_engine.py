@@ -1,6 +1,6 @@
 """A Docker engine of our own that never ran before, on a small disk, to be used or broken.
 
-Engine, containerd, shims and containers live in PID, mount and network namespaces that one
+Engine, containerd, shims and containers live in PID, mount, network and UTS namespaces that one
 process holds, and no other engine feels any of it. Its death is the death of them all, and takes
 their mounts along.
 """
@@ -39,7 +39,10 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whom their parents left is reap
 print("up", flush=True)
 sys.stdin.read()
 """
-_UNSHARE = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+_UNSHARE = (
+    *("unshare", "--mount", "--net", "--pid", "--uts"),
+    *("--fork", "--kill-child", "--mount-proc"),
+)
 
 
 def unusable() -> str | None:
@@ -78,7 +81,8 @@ class PrivateEngine:
         assert len(bytes(longest)) <= SOCKET_PATH_BYTES, f"too long for a socket: {longest}"
         self._holder: subprocess.Popen[bytes] | None = None
         self._dockerd: subprocess.Popen[bytes] | None = None
-        self._pid = 0
+        self.pid = 0
+        """Of the process that holds the namespaces."""
 
     @property
     def log(self) -> str:
@@ -103,7 +107,7 @@ class PrivateEngine:
         )
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"up\n"
-        self._pid = _child(self._holder.pid)
+        self.pid = _child(self._holder.pid)
         subprocess.run(self.inside("mount", "-o", "loop", disk, self._root), check=True)
         subprocess.run(self.inside("ip", "link", "set", "lo", "up"), check=True)
 
@@ -169,7 +173,7 @@ class PrivateEngine:
         self.thaw()
         if self._holder is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
+                os.kill(self.pid, signal.SIGKILL)
             self._holder.communicate()
         if self._dockerd is not None:
             self._dockerd.wait(STOP_S)
@@ -181,7 +185,7 @@ class PrivateEngine:
 
     def inside(self, *command: str | Path) -> list[str]:
         """Return the command line that runs a command in the engine's namespaces."""
-        enter = ("nsenter", "-t", str(self._pid), "--mount", "--net", "--pid")
+        enter = ("nsenter", "-t", str(self.pid), "--mount", "--net", "--pid", "--uts")
         return [*enter, "--", *map(str, command)]
 
     # --- images -------------------------------------------------------------------------------
@@ -211,7 +215,7 @@ class PrivateEngine:
 
         One that such a process has forked has its name, too, until it runs what it is to run.
         """
-        ours = _namespace(self._pid)
+        ours = _namespace(self.pid)
         named = {
             pid: _read(pid, "status")
             for pid in _processes()
@@ -278,7 +282,7 @@ class PrivateEngine:
         self._seen_inside(self._root / "ballast").unlink(missing_ok=True)
 
     def _seen_inside(self, path: Path) -> Path:
-        return Path(f"/proc/{self._pid}/root") / path.relative_to("/")
+        return Path(f"/proc/{self.pid}/root") / path.relative_to("/")
 
 
 def _cgroups() -> list[Path]:

@@ -16,8 +16,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from pgexec.settings import load_settings
 from tests.conftest import ROOT, available_images
+from tests.deploy.images import build
 from tests.prometheus import RULES, tool
 
 if TYPE_CHECKING:
@@ -99,18 +99,7 @@ class Stack:
 
     def build(self) -> None:
         """Build the images; Prometheus from this machine's program, as no registry may be there."""
-        base, certificates = available_images()[0], load_settings()[0].ca_bundle
-        if certificates:
-            shutil.copy(certificates, self.directory / "ca.pem")
-            base = self._image(
-                "base",
-                f"FROM {base}\nCOPY ca.pem /etc/ssl/pgexec.pem\nENV PIP_CERT=/etc/ssl/pgexec.pem\n",
-            )
-        # The first stage by a name, too, by which it can be removed.
-        for name, target in ((f"{self.name}-build", ["--target", "build"]), (self.name, [])):
-            self.images.append(name)
-            options = ("--network", "host", "--build-arg", f"BASE={base}", "-t", name, *target)
-            run("docker", "build", "-q", *options, "-f", DOCKER / "Dockerfile", ".")
+        self.images += build(run, self.name, self.directory)
         shutil.copy(tool("prometheus"), self.directory / "prometheus")
         lines = (
             f"FROM {available_images()[-1]}",
@@ -119,14 +108,9 @@ class Stack:
             "USER 65534",
             'ENTRYPOINT ["/bin/prometheus"]',
         )
-        self._image("prometheus", "\n".join(lines))
-
-    def _image(self, kind: str, text: str) -> str:
-        name = f"{self.name}-{kind}"
-        (self.directory / "Dockerfile").write_text(text)
-        run("docker", "build", "-q", "-t", name, self.directory)
-        self.images.append(name)
-        return name
+        (self.directory / "Dockerfile").write_text("\n".join(lines))
+        self.images.append(f"{self.name}-prometheus")
+        run("docker", "build", "-q", "-t", self.images[-1], self.directory)
 
     def compose(self, *arguments: str) -> str:
         files = ("-f", DOCKER / "compose.yaml", "-f", self.directory / "override.yaml")
