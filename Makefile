@@ -78,9 +78,10 @@ page: ## bundle the page's editor again after a change in editor/ (with npm)
 	@node editor/build.js
 
 bench: setup ## measure against a running engine; `make bench files` measures one section
-	@exec $(BIN)/python -m bench $(filter files latency,$(MAKECMDGOALS))
+	@$(if $(filter machines,$(MAKECMDGOALS)),deploy/setup/proxies.sh,:)
+	@exec $(BIN)/python -m bench $(filter files latency machines,$(MAKECMDGOALS))
 
-files latency: # sections of bench
+files latency machines: # sections of bench
 	@:
 
 # A group of its own: 40 MB, and only for Linux on x86-64.

@@ -2,7 +2,8 @@
 
 Sections: latency, files, throughput, fresh, breakdown, dependencies, profiles, overload, readers,
 soak; all of them by default. `tuner`, alone, replays traces against the pool's policy without an
-engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md shows.
+engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md shows;
+`machines`, alone, as root, does so with several servers behind Envoy, for docs/scaling.md.
 What is compared is measured in turns within one run: ratios hold where absolute figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
@@ -29,6 +30,7 @@ from bench import (
     dependencies,
     files,
     latency,
+    machines,
     overload,
     profiles,
     readers,
@@ -70,6 +72,7 @@ MEASURES = {
     "overload": overload.measure,
     "readers": readers.measure,
 }
+ALONE = {"curves": curves.main, "machines": machines.main}
 SOAK_RUNS = 1000
 SECTION_TIMEOUT_S, SOAK_RUN_S = 240.0, 0.25
 FAILURES = (BenchError, SettingsError, PoolError)
@@ -89,18 +92,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the soak, to repeat its mix of runs")
     parser.add_argument("--strict", action="store_true", help="fail when a bound is missed")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="another trace for tuner")
-    parser.add_argument("--redraw", action="store_true", help="curves: draw the last figures")
+    parser.add_argument(
+        "--redraw", action="store_true", help="curves, machines: draw the last figures"
+    )
     options = parser.parse_args()
     if options.section == ["tuner"]:
         return tuner.main(options.trace, options.seed or 1)
-    alone = options.section == ["curves"]
-    if not alone and (unknown := set(options.section) - set(SECTIONS)):
+    alone = ALONE.get(" ".join(options.section))
+    if alone is None and (unknown := set(options.section) - set(SECTIONS)):
         parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
-    if options.seed is None and not alone:
+    if options.seed is None and alone is None:
         options.seed = random.randrange(10_000)
     work = partial(measure, options)
-    if alone:
-        work = partial(curves.main, options.seed or 1, redraw=options.redraw)
+    if alone is not None:
+        work = partial(alone, options.seed or 1, redraw=options.redraw)
     try:
         return uvloop.run(until_stopped(work))
     except (*FAILURES, TimeoutError, ExceptionGroup) as error:

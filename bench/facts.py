@@ -27,7 +27,7 @@ async def facts(bed: Bed) -> dict[str, str]:
     return {
         "date": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         "revision": _revision(),
-        "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {_memory_gib():.1f} GiB",
+        "machine": machine(),
         "kernel": f"{platform.system()} {platform.release()}",
         "load average": f"{load_average()}; {busy(1.0):.0%} busy before the start",
         "engine": f"{engine.get('Version')}, API {engine.get('ApiVersion')}, {bed.engine.url}",
@@ -38,6 +38,11 @@ async def facts(bed: Bed) -> dict[str, str]:
         "client": f"raw asyncio protocol on uvloop, {platform.python_implementation()}"
         f" {platform.python_version()}, on the same cores as server and engine",
     }
+
+
+def machine() -> str:
+    """Return the processor, how many cores of it, and the memory."""
+    return f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {_memory_gib():.1f} GiB"
 
 
 def load_average() -> str:
