@@ -42,7 +42,7 @@ SEVERAL = f"least requests, {PROXIES} proxies"
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Waits:
     """What became of the runs; waits in the time of one run."""
 
     p50: float
@@ -90,7 +90,7 @@ def keys(number: int, count: int, chance: random.Random) -> list[int]:
 
 
 @cache
-def simulate(policy: str, servers: int, load: float, seed: int) -> Point:
+def simulate(policy: str, servers: int, load: float, seed: int) -> Waits:
     """Send runs to servers and return what became of them; a load of 1 is all that they can."""
     chance = random.Random(f"{seed}/{servers}/{load}")
     count = max(LEAST_RUNS, RUNS_PER_SERVER * servers)
@@ -148,9 +148,9 @@ def _served(
     return waits
 
 
-def _point(waits: Sequence[float | None], servers: int, due: Sequence[float]) -> Point:
+def _point(waits: Sequence[float | None], servers: int, due: Sequence[float]) -> Waits:
     kept = [wait for wait in waits if wait is not None]
-    return Point(
+    return Waits(
         percentile(kept, 50),
         percentile(kept, 99),
         1 - len(kept) / len(waits),

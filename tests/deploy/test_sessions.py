@@ -9,12 +9,14 @@ import pytest
 from aiohttp import web
 
 from tests.deploy.proxies import CONFIGS, proxying
+from tests.integration.server import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.deploy.proxies import Proxy
+    from tests.integration.server import Answer, StartServer
 
 NAMES = ("one", "two")
 TOKEN = "Ab_9-x"
@@ -107,7 +109,7 @@ async def test_what_became_of_the_server_of_a_session_is_said(
     # A name that is not in the file: Envoy says so itself, HAProxy lets any server say it.
     answer = await proxy.request("POST", f"/sessions/three.{TOKEN}/run", json={})
     if proxy.name == "envoy":
-        assert (answer.status, answer.code) == (404, "unknown_session")
+        assert (answer.status, answer.code) == (404, "no_session")
         assert "Retry-After" not in answer.headers
     else:
         assert answer.json["server"] == "one"
@@ -136,7 +138,51 @@ async def test_where_servers_are_found_by_dns_an_address_is_the_name(tmp_path: P
             for name in ("127.0.0.2", "127.0.0.3"):
                 assert await served_by(proxy, f"/sessions/{name}.{TOKEN}/run") == name
             answer = await proxy.request("POST", f"/sessions/127.0.0.4.{TOKEN}/run", json={})
-            assert (answer.status, answer.code) == (404, "unknown_session")
+            assert (answer.status, answer.code) == (404, "no_session")
     finally:
         for stub in stubs.values():
             await stub.stop()
+
+
+@pytest.mark.deployment
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+async def test_sessions_of_real_servers_go_on_where_they_began(
+    name: str, start: StartServer, tmp_path: Path
+) -> None:
+    settings = {"POOL_MIN_IDLE": 2, "POOL_MAX_CONTAINERS": 4}
+    servers = [await start(SERVER_NAME=one, **settings) for one in NAMES]
+    async with proxying(name, tmp_path / name, [server.port for server in servers]) as proxy:
+        ids: dict[str, str] = {}
+
+        async def both() -> bool:
+            made = await proxy.request("POST", "/sessions", json={"language": "python"})
+            if made.status == 503:  # half of a server's containers may be sessions
+                return False
+            assert made.status == 201, made.body
+            server = made.headers["X-Pgexec-Server"]
+            assert made.json["id"].startswith(f"{server}.")
+            ids[server] = made.json["id"]
+            return set(ids) == set(NAMES)
+
+        await until(both, "a session on each server")
+
+        async def cell(session: str, code: str) -> Answer:
+            return await proxy.request("POST", f"/sessions/{session}/run", json={"code": code})
+
+        for number, session in enumerate(ids.values()):
+            assert (await cell(session, f"x = {number}")).status == 200
+        for _ in range(4):
+            for number, (server, session) in enumerate(ids.items()):
+                answer = await cell(session, "x")
+                assert answer.headers["X-Pgexec-Server"] == server
+                assert answer.json["value"] == str(number)
+
+        # The server of one dies: its sessions are away, those of the other go on.
+        servers[0].process.kill()
+        await servers[0].ended()
+        answer = await cell(ids["one"], "x")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1"), answer.body
+        assert (await cell(ids["two"], "x")).status == 200
+        # Another process under its name says that it has no such session.
+        answer = await proxy.request("GET", f"/sessions/two.{TOKEN}")
+        assert (answer.status, answer.code) == (404, "no_session")
