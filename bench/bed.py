@@ -85,6 +85,8 @@ class Bed:
             prepared=False,
             script=script,
             preimport=settings.preimport,
+            idle_imports=settings.idle_imports,
+            idle_memory_bytes=settings.idle_memory,
             bootstrap=bootstrap_command(script),
         )
         names = labels(instance_name(), time.time() + 3600)

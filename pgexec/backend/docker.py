@@ -127,7 +127,7 @@ class DockerBackend:
 
         But they pre-import nothing: this would take memory, and does not change the isolation.
         """
-        spec = replace(await self._spec(language), preimport=(), preload="")
+        spec = replace(await self._spec(language), preimport=(), idle_imports=(), preload="")
         return Laboratory(
             self._engine,
             self._profiles[language].settings,

@@ -54,6 +54,8 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
         guard=rules.document() if rules else None,
         runtime=settings.runtime,
         preimport=settings.preimport,
+        idle_imports=settings.idle_imports,
+        idle_memory_bytes=settings.idle_memory,
         limits=Limits(
             memory_bytes=settings.memory_limit,
             cpus=settings.cpus,

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from pgexec.doctor.facts import Inside
 from pgexec.doctor.snippets import inside
-from pool.engine.spec import MASKED_PATHS, SYSCTLS
+from pool.engine.masked import MASKED_PATHS
+from pool.engine.spec import SYSCTLS
 from pool.job import Job, Status
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from pgexec.doctor.findings import Observation, fail, ok, warn
 from pgexec.doctor.sandbox import ProbeError, ask, run
 from pgexec.doctor.snippets import inside, trespass
 from pool.engine.gvisor import is_gvisor
-from pool.engine.spec import MASKED_PATHS, RUNNER_DIR, SYSCTLS
+from pool.engine.masked import MASKED_PATHS
+from pool.engine.spec import RUNNER_DIR, SYSCTLS
 from pool.inside import users
 from pool.job import Status
 from pool.language import PYTHON

@@ -16,7 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from pgexec.settings import profiles
+from pgexec.settings import modules, profiles
 from pgexec.settings.fields import (
     Certificates,
     CodeSize,
@@ -116,20 +116,9 @@ class Settings(BaseSettings):
     runtime: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_./-]*$", description="empty or an OCI runtime's name")
     ] = ""
-    preimport: Modules = (
-        "collections",
-        "dataclasses",
-        "datetime",
-        "functools",
-        "itertools",
-        "json",
-        "math",
-        "random",
-        "re",
-        "string",
-        "time",
-        "typing",
-    )
+    preimport: Modules = modules.PREIMPORT
+    idle_imports: Modules = modules.IDLE_IMPORTS
+    idle_memory: Size = 6 << 20
     root_dir: Annotated[
         str,
         Field(

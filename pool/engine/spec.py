@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pool.engine import gvisor, seccomp
+from pool.engine.masked import MASKED_PATHS
 from pool.inside import fonts
 from pool.language import PYTHON
 
@@ -53,69 +54,6 @@ SYSCTLS = {
 
 # An installer downloads much, for which small buffers are slow.
 INSTALLER_SYSCTLS = {name: value for name, value in SYSCTLS.items() if not name.endswith("mem")}
-
-# The engine's own list, and files that tell about the host and its other guests.
-MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/buddyinfo",
-    "/proc/bus",
-    "/proc/cmdline",
-    "/proc/config.gz",
-    "/proc/devices",
-    "/proc/diskstats",
-    "/proc/driver",
-    "/proc/fs",
-    "/proc/interrupts",
-    "/proc/iomem",
-    "/proc/ioports",
-    "/proc/irq",
-    "/proc/kallsyms",
-    "/proc/kcore",
-    "/proc/key-users",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/locks",
-    "/proc/mdstat",
-    "/proc/modules",
-    "/proc/mtrr",
-    "/proc/partitions",
-    "/proc/pressure",
-    "/proc/sched_debug",
-    "/proc/schedstat",
-    "/proc/scsi",
-    "/proc/softirqs",
-    "/proc/swaps",
-    "/proc/sys/fs/dentry-state",
-    "/proc/sys/fs/file-nr",
-    "/proc/sys/fs/inode-nr",
-    "/proc/sys/fs/inode-state",
-    "/proc/sys/kernel/pty/nr",
-    "/proc/sys/kernel/random/boot_id",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/tty",
-    "/proc/vmstat",
-    "/proc/zoneinfo",
-    "/sys/block",
-    "/sys/bus",
-    "/sys/class/block",
-    "/sys/dev",
-    "/sys/devices/pci0000:00",
-    "/sys/devices/platform",
-    "/sys/devices/virtual/block",
-    "/sys/devices/virtual/dmi",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-    "/sys/fs/btrfs",
-    "/sys/fs/ext4",
-    "/sys/fs/f2fs",
-    "/sys/fs/xfs",
-    "/sys/hypervisor",
-    "/sys/kernel",
-    "/sys/module",
-    "/sys/power",
-)
 
 USER = "sandbox"
 """The name of a run's user, for USER and LOGNAME. The image's /etc/passwd does not know its number:
@@ -165,6 +103,8 @@ class ContainerSpec:
     - `network`: the engine's name of a network, or `none`; `guard`: the rules for it, as
       `EgressRules.document` returns them
     - `environment`: variables besides the image's own
+    - `preimport`: the modules that every run has imported; `idle_imports`: those that a waiting
+      child imports, in at most `idle_memory_bytes`
     - `layers`: the volume of layers, mounted read-only; `preload`: the layer that every run has
     - `installed`: the packages of that layer, such as `numpy==2.1.0`; `extras`: what theirs need
     - `install_bytes`: the size of a tmpfs in the volume's place, to install dependencies in
@@ -179,6 +119,8 @@ class ContainerSpec:
     network: str = "none"
     runtime: str = ""
     preimport: Sequence[str] = ()
+    idle_imports: Sequence[str] = ()
+    idle_memory_bytes: int = 0
     limits: Limits = Limits()
     max_uses: int = 1000
     environment: Mapping[str, str] | None = None
@@ -214,6 +156,8 @@ def create_document(
         "layers": LAYERS_DIR,
         "preload": spec.preload,
         "preimport": list(spec.preimport),
+        "idle_imports": list(spec.idle_imports),
+        "idle_memory": spec.idle_memory_bytes,
         "guard": spec.guard,
         "job_limit": spec.limits.code_bytes + spec.limits.stdin_bytes + _FRAME_SLACK_BYTES,
         "reused": spec.max_uses > 1,
@@ -273,6 +217,7 @@ def installer_document(
         install_bytes=limits.disk_bytes,
         preload="",
         preimport=(),
+        idle_imports=(),
         max_uses=1,
     )
     return create_document(installer, labels=labels, sequence=0)

@@ -25,7 +25,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import NoReturn, TypedDict
+from typing import TYPE_CHECKING, NoReturn
 
 from pool.inside import (
     at_fork,
@@ -42,6 +42,7 @@ from pool.inside import (
     user_site,
     users,
 )
+from pool.inside.ahead import Idle
 from pool.inside.allowance import Allowance
 from pool.inside.cgroup import CpuMeter, MemoryMeter, OomCounter, limit_processes
 from pool.inside.child import Child, Reaper
@@ -60,6 +61,9 @@ from pool.inside.protocol import (
 )
 from pool.inside.relay import HOST_IN, Relay
 
+if TYPE_CHECKING:
+    from pool.inside.config import Config
+
 CONFIG = "PGEXEC_RUNNER"
 _WARM_UPS = 6
 """After so many rounds the interpreter has specialised the code. A container of a single run does
@@ -69,29 +73,6 @@ _WINDOW_BYTES = 256 * 1024
 PREIMPORT = ("traceback", "linecache", "tokenize", "threading", "resource")
 """Any interpreter imports these to print an uncaught exception, or at its exit. `os.wait4` imports
 `resource` when PID 1 first calls it: `sys.modules` would have it from the second run on only."""
-
-
-class Config(TypedDict):
-    """The runner's configuration: JSON in an environment variable, from `pool/engine/spec.py`.
-
-    `sequence` is the container's number on its server. `layers` is the directory of dependency
-    layers, `preload` the name of the layer that every run has, or `""`. `guard` is the plan for the
-    network (`guard.close_off`). `job_limit` is the largest JOB frame, in bytes. `reused` is true if
-    the container serves several runs. It has `cpus` processors, and at most `pids` processes.
-    """
-
-    script: str
-    sequence: int
-    mounts: list[str]
-    layers: str
-    preload: str
-    guard: dict[str, list[str]] | None
-    preimport: list[str]
-    job_limit: int
-    reused: bool
-    sealed: bool
-    cpus: float
-    pids: int
 
 
 def install() -> None:
@@ -142,6 +123,7 @@ class Runner:
         self.preload = config["preload"]
         self.guard, config["guard"] = config["guard"], None
         self.preimport = config["preimport"]
+        self.idle = Idle(config["idle_imports"], config["idle_memory"])
         self.reused = config["reused"]
         self.sealed = config["sealed"]
         self.cpus = config["cpus"]
@@ -177,6 +159,7 @@ class Runner:
         self.import_all()
         gc.disable()  # again: an import may have enabled it
         at_fork.tidy()
+        self.idle.note_older()
         self.reaper.listen()
         os.chdir(os.path.dirname(self.script))
         if self.reused:
@@ -274,7 +257,7 @@ class Runner:
         self.child = Child(self.user)
         if self.child.fork():
             snippet.become(self.user, self.child)
-            snippet.await_job(self.child, self.script, self.layers, self.preload)
+            snippet.await_job(self.child, self.script, self.layers, self.preload, self.idle)
             return True
         self.forks += 1
         return False

@@ -21,7 +21,7 @@ import traceback
 from fcntl import ioctl
 from os import fstat
 from time import monotonic, sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pool.inside import at_fork, fast_exit, fonts, reseed
 from pool.inside.child import FAREWELL, JOB, NO_LAYER, NO_ROOM, WRITTEN, Child
@@ -29,6 +29,9 @@ from pool.inside.input_files import write_all
 from pool.inside.surroundings import surround
 from pool.inside.user_site import open_home, put_on_path, watch
 from pool.inside.users import become_user
+
+if TYPE_CHECKING:
+    from pool.inside.ahead import Idle
 
 # `_Turn.write` below runs in the midst of the snippet, which may have replaced builtins, and
 # also after the interpreter has torn down its modules. So it uses a copy of them.
@@ -186,15 +189,22 @@ def _take_files(fd: int, size: int, stamp_ns: int) -> None:
         os._exit(71)
 
 
-def await_job(child: Child, script: str, layers: str, preload: str) -> None:
-    """Wait for the job, write its script, and remove the runner's own modules.
-
-    Ends the process if PID 1 closes the job's pipe too early, or if the job's layer is missing.
-    """
+def _use_time(job_r: int, idle: Idle) -> None:
+    """Prepare for the job, as long as it does not come."""
     waiting = select.poll()
-    waiting.register(child.job_r, select.POLLIN)
+    waiting.register(job_r, select.POLLIN)
     if not waiting.poll(_BUSY_MS):
         _warm_up()
+        idle.use(waiting)
+
+
+def await_job(child: Child, script: str, layers: str, preload: str, idle: Idle) -> None:
+    """Wait for the job, write its script, and remove the runner's own modules.
+
+    Meanwhile do what `idle` says. Ends the process if PID 1 closes the job's pipe too early, or if
+    the job's layer is missing.
+    """
+    _use_time(child.job_r, idle)
     if preload:
         fonts.offer(os.path.join(layers, preload))
     run = fast_exit.begin(script)

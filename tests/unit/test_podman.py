@@ -14,7 +14,8 @@ from aiohttp import web
 from deploy.setup import engine_api
 from pool.engine import image, podman
 from pool.engine.docker import DockerEngine
-from pool.engine.spec import MASKED_PATHS, ContainerSpec, create_document
+from pool.engine.masked import MASKED_PATHS
+from pool.engine.spec import ContainerSpec, create_document
 from pool.errors import EngineError
 
 if TYPE_CHECKING:

@@ -60,6 +60,7 @@ class Runner:
         preload: str = "",
         *,
         reused: bool = True,
+        idle_imports: Sequence[str] = (),
     ) -> None:
         self.python = python
         home, code = directory / "runner", directory / "code"
@@ -76,6 +77,8 @@ class Runner:
             "layers": str(self.layers),
             "preload": preload,
             "preimport": preimport,
+            "idle_imports": idle_imports,
+            "idle_memory": 64 << 20,
             "guard": None,
             "job_limit": 1 << 20,
             "reused": reused,
