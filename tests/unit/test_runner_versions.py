@@ -161,12 +161,12 @@ class Runner:
         return self._frames.pop(0)
 
 
-def _can_unshare() -> bool:
+def can_unshare() -> bool:
     attempt = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true"]
     return bool(shutil.which("unshare")) and subprocess.run(attempt, check=False).returncode == 0
 
 
-pytestmark = pytest.mark.skipif(not _can_unshare(), reason="namespaces need root on Linux")
+pytestmark = pytest.mark.skipif(not can_unshare(), reason="namespaces need root on Linux")
 
 
 @pytest.fixture(params=interpreters(), ids=str, scope="module")
