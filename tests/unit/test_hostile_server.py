@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from pool.inside.protocol import HEADER, JOB_HEADER_SIZE, JobHeader, Kind, encode, encode_job
 from tests.unit.pythons import Python, interpreters
-from tests.unit.test_runner_versions import DEADLINE_S, Runner, _can_unshare
+from tests.unit.test_runner_versions import DEADLINE_S, Runner, can_unshare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-pytestmark = pytest.mark.skipif(not _can_unshare(), reason="namespaces need root on Linux")
+pytestmark = pytest.mark.skipif(not can_unshare(), reason="namespaces need root on Linux")
 
 JOB_LIMIT = 1 << 20
 ENDS = {0, 70, 71, 72}
