@@ -1,9 +1,9 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
-Sections: latency, files, throughput, fresh, breakdown, dependencies, profiles, overload, readers,
-soak; all of them by default. `tuner`, alone, replays traces against the pool's policy without an
-engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md shows;
-`machines`, alone, as root, does so with several servers behind Envoy, for docs/scaling.md.
+Sections: latency, files, throughput, fresh, breakdown, dependencies, imports, profiles, overload,
+readers, soak; all of them by default. `tuner`, alone, replays traces against the pool's policy
+without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md
+shows; `machines`, alone, as root, does so with several servers behind Envoy, for docs/scaling.md.
 What is compared is measured in turns within one run: ratios hold where absolute figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
@@ -29,6 +29,7 @@ from bench import (
     curves,
     dependencies,
     files,
+    imports,
     latency,
     machines,
     overload,
@@ -57,6 +58,7 @@ SECTIONS = (
     "fresh",
     "breakdown",
     "dependencies",
+    "imports",
     "profiles",
     "overload",
     "readers",
@@ -68,6 +70,7 @@ MEASURES = {
     "throughput": throughput.measure_recycled,
     "fresh": throughput.measure_fresh,
     "dependencies": dependencies.measure,
+    "imports": imports.measure,
     "profiles": profiles.measure,
     "overload": overload.measure,
     "readers": readers.measure,
