@@ -3,6 +3,9 @@
 Sections: latency, files, throughput, fresh, breakdown, dependencies, imports, profiles, overload,
 readers, soak; all of them by default. `tuner`, alone, replays traces against the pool's policy
 without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md
+Sections: latency, files, throughput, fresh, breakdown, dependencies, imports, profiles, overload,
+readers, soak; all of them by default. `tuner`, alone, replays traces against the pool's policy
+without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md
 shows; `machines`, alone, as root, does so with several servers behind Envoy, for docs/scaling.md.
 What is compared is measured in turns within one run: ratios hold where absolute figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
