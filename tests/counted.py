@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 CODE = """
-import socket, time
-with socket.create_connection(("{host}", {port}), 5) as counter:
-    counter.sendall(b"{token}\\n")
-    while counter.recv(2):  # the counter closes first: what waits for stray packets is not here
-        pass
+import _socket, time  # the module socket would take longer than all the rest
+counter = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+counter.connect(("{host}", {port}))
+counter.send(b"{token}\\n")
+while counter.recv(2):  # the counter closes first: what waits for stray packets is not here
+    pass
+counter.close()
 {pause}
 print("{token}")
 """
