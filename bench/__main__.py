@@ -1,13 +1,11 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
 Sections: latency, files, throughput, fresh, breakdown, dependencies, imports, profiles, overload,
-readers, soak; all of them by default. `tuner`, alone, replays traces against the pool's policy
-without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md
-Sections: latency, files, throughput, fresh, breakdown, dependencies, imports, profiles, overload,
-readers, soak; all of them by default. `tuner`, alone, replays traces against the pool's policy
-without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what docs/tuning.md
-shows; `machines`, alone, as root, does so with several servers behind Envoy, for docs/scaling.md.
-What is compared is measured in turns within one run: ratios hold where absolute figures do not.
+readers, sessions, soak; all of them by default. `tuner`, alone, replays traces against the policy
+without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what
+docs/tuning.md shows; `machines`, alone, as root, does so with several servers behind Envoy, for
+docs/scaling.md. What is compared is measured in turns within one run: ratios hold where absolute
+figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
 """
@@ -38,6 +36,7 @@ from bench import (
     overload,
     profiles,
     readers,
+    sessions,
     throughput,
     tuner,
 )
@@ -65,6 +64,7 @@ SECTIONS = (
     "profiles",
     "overload",
     "readers",
+    "sessions",
     "soak",
 )
 MEASURES = {
@@ -77,6 +77,7 @@ MEASURES = {
     "profiles": profiles.measure,
     "overload": overload.measure,
     "readers": readers.measure,
+    "sessions": sessions.measure,
 }
 ALONE = {"curves": curves.main, "machines": machines.main}
 SOAK_RUNS = 1000

@@ -91,6 +91,10 @@ class ClientConnection(asyncio.Protocol):
         if head_end < 0:
             return
         length = _LENGTH.search(self._received, 0, head_end)
+        if length is None and self._received[9:12] == b"204":
+            self._received[head_end:head_end] = b"\r\nContent-Length: 0"
+            self.data_received(b"")
+            return
         if length is None:
             self._answer.set_exception(BrokenConnectionError("an answer without Content-Length"))
             return

@@ -216,7 +216,7 @@ class Cells:
         found = trace
         while found is not None and found.tb_frame.f_code.co_filename not in self._sources:
             found = found.tb_next
-        while found is None and trace is not None and trace.tb_frame.f_globals is globals():
+        while found is None and trace is not None and _is_ours(trace):
             trace = trace.tb_next
         return found or trace
 
@@ -226,6 +226,10 @@ class Cells:
         name = getattr(args.thread, "name", None) or threading.get_ident()
         print(f"Exception in thread {name}:", file=sys.stderr, flush=True)  # noqa: T201
         self._print(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return str(trace.tb_frame.f_globals.get("__name__")).startswith("pool.inside.")
 
 
 def _is_quiet(source: str, last: Any) -> bool:  # noqa: ANN401

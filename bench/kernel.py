@@ -1,0 +1,47 @@
+"""A local Jupyter kernel, driven by lines on stdin: `start`, `run CODE`, `pid`, `stop`.
+
+Runs in an environment of its own, with jupyter_client and ipykernel. Prints one JSON value a line:
+the seconds of a start or of a run, from the request to the kernel's being idle again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from jupyter_client.manager import KernelManager  # type: ignore[import-not-found]
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    manager: Any = None
+    client: Any = None
+    for line in sys.stdin:
+        command, _, rest = line.rstrip("\n").partition(" ")
+        began = time.perf_counter()
+        answer: object = None
+        if command == "start":
+            manager = KernelManager()
+            manager.start_kernel()
+            client = manager.client()
+            client.start_channels()
+            client.wait_for_ready(timeout=60)
+            answer = time.perf_counter() - began
+        elif command == "run":
+            reply = client.execute_interactive(
+                json.loads(rest), timeout=30, output_hook=lambda _: None
+            )
+            answer = time.perf_counter() - began if reply["content"]["status"] == "ok" else None
+        elif command == "pid":
+            answer = manager.provisioner.pid
+        elif command == "stop":
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+            answer = 0
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
