@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from pgexec.service import PoolService, Progress, Timings
     from pool.job import Result
     from pool.manager import PoolManager
-    from pool.session import Session
+    from pool.session import PooledSession
 
 REMEMBERED = 10_000
 """So many sessions that have ended are remembered, to say why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HeldSession:
     """A session, and what its answers say about it. `began` is in seconds since 1970."""
 
     id: str
     language: str
-    session: Session
+    session: PooledSession
     began: float = field(default_factory=time.time)
 
 
@@ -72,18 +72,18 @@ class SessionService:
         self._sessions = {language: Sessions(pool) for language, pool in pools.items()}
         self._prefix = f"{server_name}." if server_name else ""
         self._observer = observer
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, HeldSession] = {}
         self._ended: OrderedDict[str, tuple[str, SessionEnded]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(
         self, request: RunRequest, idle_s: float, tenant: str, timings: Timings
-    ) -> Entry:
+    ) -> HeldSession:
         """Open a session with the layer, files and variables of a request.
 
         Raises the errors of `Sessions.open`, and of installing dependencies.
         """
-        opened: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+        opened: asyncio.Future[HeldSession] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(
             self._live(request, idle_s, tenant, timings, opened), name="a session"
         )
@@ -97,13 +97,13 @@ class SessionService:
 
     async def run(
         self,
-        entry: Entry,
+        entry: HeldSession,
         request: RunRequest,
         timeout_s: float,
         timings: Timings,
         progress: Progress | None = None,
     ) -> Result:
-        """Run a cell. A cancellation interrupts it. Raises the errors of `Session.run`."""
+        """Run a cell. A cancellation interrupts it. Raises the errors of `PooledSession.run`."""
         session = entry.session
         session.check()
         timings.container_id = session.container.id
@@ -123,7 +123,7 @@ class SessionService:
             self._observer.restarted(entry.language)
         return result
 
-    def find(self, name: str, tenant: str, user: str | None = None) -> Entry:
+    def find(self, name: str, tenant: str, user: str | None = None) -> HeldSession:
         """Return the session with the id `name`, if it is the tenant's, or one of its users'.
 
         With `user` it must be that user's. Raises `SessionUnknown` and `SessionEnded`.
@@ -141,7 +141,7 @@ class SessionService:
                 raise SessionEnded(str(error), error.reason)
         raise SessionUnknown("there is no such session; a server that was started again has none")
 
-    def of(self, tenant: str) -> Sequence[Entry]:
+    def of(self, tenant: str) -> Sequence[HeldSession]:
         """Return the living sessions of a tenant and of its users, the oldest first."""
         entries = self._entries.values()
         own = (one for one in entries if owner(one.session.tenant) == tenant)
@@ -172,7 +172,7 @@ class SessionService:
         idle_s: float,
         tenant: str,
         timings: Timings,
-        opened: asyncio.Future[Entry],
+        opened: asyncio.Future[HeldSession],
     ) -> None:
         """Hold one session with its layer and its container from its begin to its end."""
         try:
@@ -193,7 +193,7 @@ class SessionService:
         idle_s: float,
         tenant: str,
         timings: Timings,
-        opened: asyncio.Future[Entry],
+        opened: asyncio.Future[HeldSession],
         *,
         last_try: bool,
     ) -> bool:
@@ -218,7 +218,7 @@ class SessionService:
             timings.container_id = session.container.id
             timings.source = lease.source
             timings.start_s = lease.start_s or None
-            entry = Entry(self._prefix + secrets.token_urlsafe(24), request.language, session)
+            entry = HeldSession(self._prefix + secrets.token_urlsafe(24), request.language, session)
             if opened.cancelled():
                 return True
             self._entries[entry.id] = entry

@@ -62,7 +62,7 @@ from pool.job import InputFile, Job, OutputFile, Result, Status
 from pool.lease import Launcher, Lease
 from pool.manager import PoolManager
 from pool.observer import Observer, Snapshot
-from pool.session import Session
+from pool.session import PooledSession
 from pool.sessions import Sessions
 
 __all__ = [
@@ -87,10 +87,10 @@ __all__ = [
     "PoolError",
     "PoolManager",
     "PoolSaturated",
+    "PooledSession",
     "PreimportRefused",
     "Result",
     "RunnerProtocolError",
-    "Session",
     "SessionBusy",
     "SessionEnd",
     "SessionEnded",

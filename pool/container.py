@@ -38,7 +38,7 @@ from pool.inside.protocol import (
 from pool.job import ResetReport
 from pool.output import HeardOutput, Output
 from pool.request import encode_request
-from pool.shown import Shown
+from pool.shown import ShownParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ class Container:
         self._output = _NOTHING
         self._room = 0
         self._collected: Collected | None = None
-        self._shown: Shown | None = None
+        self._shown: ShownParts | None = None
         self._answer: asyncio.Future[Exit] | None = None
         self._report: asyncio.Future[ResetReport] | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -162,7 +162,7 @@ class Container:
         self._report = loop.create_future()
         self._answer = loop.create_future()
         self._collected = Collected(job) if job.collect else None
-        self._shown = Shown(job.shown_limit_bytes) if job.step is Step.CELL else None
+        self._shown = ShownParts(job.shown_limit_bytes) if job.step is Step.CELL else None
         frame, heads = encode_request(job, self._run)
         wait_s = job.timeout_s + GRACE_S + (FILES_S if job.files or job.collect else 0)
         wait_s += CELL_S if job.step is Step.CELL else 0

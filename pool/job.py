@@ -58,7 +58,7 @@ class Job:
     processes together, `memory_limit_bytes` their memory and what they write to files; `None` is no
     bound but the container's. `files` are written before the run. `collect` are patterns of the
     files to return, at most `collect_max`, with contents of at most `collect_limit_bytes` together.
-    `step` is for `Session` to set; `shown_limit_bytes` bounds the rich forms of a cell together.
+    `step` is for `PooledSession` to set; `shown_limit_bytes` bounds the rich forms of a cell.
     """
 
     code: bytes

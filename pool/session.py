@@ -36,7 +36,7 @@ _AFTER_THE_CELL = frozenset({SessionEnd.AGE, SessionEnd.DRAINED})
 """For these reasons a session ends only once its cell has."""
 
 
-class Session:
+class PooledSession:
     """One session, of `tenant`, in the container of a lease that was kept.
 
     `idle_s` and `max_age_s` bound its life, in seconds. `began_at` and `used_at` are times of

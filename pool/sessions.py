@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pool.errors import PoolClosed, SessionEnd, SessionsSaturated
-from pool.session import Session
+from pool.session import PooledSession
 from pool.tenant import owner
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Sessions:
 
     def __init__(self, pool: PoolManager) -> None:
         self._pool = pool
-        self._sessions: set[Session] = set()
+        self._sessions: set[PooledSession] = set()
         self._opening: Counter[str] = Counter()
         self._closed = False
 
@@ -37,10 +37,10 @@ class Sessions:
         return len(self._sessions) + self._opening.total()
 
     @asynccontextmanager
-    async def open(self, lease: Lease, job: Job, *, idle_s: float) -> AsyncIterator[Session]:
+    async def open(self, lease: Lease, job: Job, *, idle_s: float) -> AsyncIterator[PooledSession]:
         """Enter the lease and yield an open session; when the block ends, the session does.
 
-        Raises `SessionsSaturated`, the errors of entering a lease, and those of `Session.open`.
+        Raises `SessionsSaturated`, and the errors of entering a lease and of `PooledSession.open`.
         """
         self._make_room(lease.tenant)
         closed = asyncio.Event()
@@ -52,7 +52,7 @@ class Sessions:
                 await stack.enter_async_context(lease)
             finally:
                 self._opening[lease.tenant] -= 1
-            session = Session(
+            session = PooledSession(
                 self._pool.keep(lease),
                 lease.tenant,
                 closed,
@@ -108,6 +108,6 @@ class Sessions:
                     await victim.closed.wait()
 
 
-def _longest_idle(sessions: Iterable[Session]) -> Session | None:
+def _longest_idle(sessions: Iterable[PooledSession]) -> PooledSession | None:
     idle = [one for one in sessions if not one.busy]
     return min(idle, key=lambda one: one.used_at, default=None)

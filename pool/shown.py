@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pool.inside.protocol import SHOWN, Form, FrameError, Kind
+from pool.inside.protocol import SHOWN, FrameError, Kind, ShownForm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ _MOST_FORMS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Display:
+class RichDisplay:
     """A rich form: its MIME type, and its text, base64 for bytes. `omitted` says why there is none.
 
     `size_bytes` is the size of the text, also of one that was omitted.
@@ -35,11 +35,11 @@ class Showing:
     """
 
     value: str | None = None
-    displays: Sequence[Display] = ()
+    displays: Sequence[RichDisplay] = ()
     restarted: bool = False
 
 
-class Shown:
+class ShownParts:
     """Collects what one cell shows, of at most `limit_bytes` together."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -59,7 +59,7 @@ class Shown:
     def result(self) -> Showing:
         """Return what was shown. What makes no sense, or is not complete, is left out."""
         value: str | None = None
-        displays: list[Display] = []
+        displays: list[RichDisplay] = []
         at = 0
         data = memoryview(self._data)
         while at + SHOWN.size <= len(data) and len(displays) < _MOST_FORMS:
@@ -67,17 +67,17 @@ class Shown:
             at += SHOWN.size
             mime = str(data[at : at + mime_size], "ascii", "replace")
             at += mime_size
-            if form == Form.OMITTED:
-                displays.append(Display(mime, "", size, _OMITTED))
+            if form == ShownForm.OMITTED:
+                displays.append(RichDisplay(mime, "", size, _OMITTED))
                 continue
             if at + size > len(data):
                 break
             text = str(data[at : at + size], "utf-8", "replace")
             at += size
-            if form == Form.VALUE:
+            if form == ShownForm.VALUE:
                 value = text
-            elif form == Form.RICH:
-                displays.append(Display(mime, text, size))
+            elif form == ShownForm.RICH:
+                displays.append(RichDisplay(mime, text, size))
             else:
                 break
         return Showing(value, tuple(displays), self._restarted)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pgexec.contract import GivenFile, RunRequest
     from pgexec.http.errors import RequestError
     from pgexec.http.limits import RequestLimits
-    from pgexec.http.parsing import Form
+    from pgexec.http.parsing import BodyForm
 
 LONG_BYTES = 256 << 10
 """Longer bodies are parsed in pieces."""
@@ -72,7 +72,7 @@ class _Text(NamedTuple):
 
 
 async def parse_body(
-    body: bytearray, limits: RequestLimits, form: Form | None = None
+    body: bytearray, limits: RequestLimits, form: BodyForm | None = None
 ) -> RunRequest:
     """Return the request in a body of any length. Raises the errors of `parse_run`."""
     if len(body) <= LONG_BYTES:

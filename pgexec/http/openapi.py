@@ -30,7 +30,6 @@ from pgexec.contract import (
     RichForm,
     RunRequest,
     RunResult,
-    ServerStatus,
     SessionState,
     SessionStates,
     StreamRefusal,
@@ -41,6 +40,7 @@ from pgexec.http.parsing import ALIASES
 from pgexec.http.record import NAME_HEADER
 from pgexec.http.sse import EVENT_STREAM
 from pgexec.http.surroundings import VARIABLE
+from pgexec.server_state import ServerStatus
 from pgexec.telemetry.metrics import version
 
 if TYPE_CHECKING:

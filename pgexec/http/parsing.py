@@ -44,7 +44,7 @@ def _in_order(model: type[RunRequest], fields: Collection[str]) -> Collection[st
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class BodyForm:
     """What a body may have: the `fields` of a model. `language` is that of a session."""
 
     model: type[RunRequest]
@@ -61,13 +61,13 @@ class Form:
         return request.model_copy(update={"language": self.language})
 
 
-RUN = Form(RunRequest, tuple(RunRequest.model_fields))
-OPENING = Form(OpenRequest, _in_order(OpenRequest, SESSION_FIELDS), with_code=False)
+RUN = BodyForm(RunRequest, tuple(RunRequest.model_fields))
+OPENING = BodyForm(OpenRequest, _in_order(OpenRequest, SESSION_FIELDS), with_code=False)
 
 
-def cell_of(language: str) -> Form:
+def cell_of(language: str) -> BodyForm:
     """Return the form of a body with a cell for a session of a language."""
-    return Form(CellRequest, _in_order(CellRequest, CELL_FIELDS), language)
+    return BodyForm(CellRequest, _in_order(CellRequest, CELL_FIELDS), language)
 
 
 def parse_run(
@@ -75,7 +75,7 @@ def parse_run(
     limits: RequestLimits,
     contents: Contents | None = None,
     taken: Container[object] = (),
-    form: Form | None = None,
+    form: BodyForm | None = None,
 ) -> RunRequest:
     """Return the request in a JSON body, which is one to `/run` if it has no other `form`.
 

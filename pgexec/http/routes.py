@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion11, web
 
-from pgexec.contract import ServerStatus
 from pgexec.http.access import (
     Access,
     check_host,
@@ -54,6 +53,7 @@ from pgexec.http.sessions import add_sessions, describe_sessions
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.http.status import render_status
 from pgexec.http.turns import turn
+from pgexec.server_state import ServerStatus
 from pgexec.telemetry.exposition import CONTENT_TYPE
 
 if TYPE_CHECKING:

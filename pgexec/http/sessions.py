@@ -44,13 +44,13 @@ if TYPE_CHECKING:
     from pgexec.http.answering import Event
     from pgexec.http.delivery import Document
     from pgexec.http.openapi import Described
-    from pgexec.http.parsing import Form
+    from pgexec.http.parsing import BodyForm
     from pgexec.http.record import Record
     from pgexec.http.routes import Context
     from pgexec.service import Progress
-    from pgexec.sessions import Entry, SessionService
+    from pgexec.sessions import HeldSession, SessionService
     from pool.job import Result
-    from pool.shown import Display
+    from pool.shown import RichDisplay
 
     Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
     Expect = Callable[[web.Request], Awaitable[None]]
@@ -129,13 +129,13 @@ async def delete_session(request: web.Request, tenant: str = "") -> web.StreamRe
     return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Server": "pgexec"})
 
 
-def _find(request: web.Request) -> Entry:
+def _find(request: web.Request) -> HeldSession:
     record = request[RECORD]
     name, user = request.match_info["id"], record.user or None
     return request.app[API].service.find(name, record.tenant, user)
 
 
-async def _read(request: web.Request, tenant: str, form: Form) -> RunRequest:
+async def _read(request: web.Request, tenant: str, form: BodyForm) -> RunRequest:
     """Return the request in a body; note for whom it is."""
     context, record = request.app[API].context, request[RECORD]
     record.tenant = tenant
@@ -156,7 +156,11 @@ async def _read(request: web.Request, tenant: str, form: Form) -> RunRequest:
 
 
 async def _answer(
-    api: Api, record: Record, entry: Entry, wanted: RunRequest, progress: Progress | None = None
+    api: Api,
+    record: Record,
+    entry: HeldSession,
+    wanted: RunRequest,
+    progress: Progress | None = None,
 ) -> tuple[Result, Document]:
     """Run a cell; return its result, and the JSON document of that without its files."""
     record.language, record.timings = entry.language, Timings()
@@ -168,7 +172,7 @@ async def _answer(
 
 
 async def _answer_events(
-    api: Api, record: Record, entry: Entry, wanted: RunRequest, progress: Progress
+    api: Api, record: Record, entry: HeldSession, wanted: RunRequest, progress: Progress
 ) -> Sequence[Event]:
     """Run a cell, tell `progress`, and return the last events: its files and the result."""
     result, document = await _answer(api, record, entry, wanted, progress)
@@ -194,12 +198,12 @@ async def _shown(result: Result) -> tuple[bytes, ...]:
     return (b"," + text[1:-1],)
 
 
-def _form(one: Display) -> dict[str, str]:
+def _form(one: RichDisplay) -> dict[str, str]:
     form = {"mime": one.mime, "content": one.content}
     return {**form, "omitted": one.omitted} if one.omitted else form
 
 
-def _state(entry: Entry) -> dict[str, object]:
+def _state(entry: HeldSession) -> dict[str, object]:
     session = entry.session
     return {
         "id": entry.id,

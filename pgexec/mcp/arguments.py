@@ -171,7 +171,7 @@ class EndSession(BaseModel):
 Arguments = TypeVar("Arguments", bound=BaseModel)
 
 
-class _Untitled(GenerateJsonSchema):
+class _Plain(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
         """Leave out the titles, which only repeat the names."""
         return False
@@ -179,7 +179,7 @@ class _Untitled(GenerateJsonSchema):
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schema of a model, without titles and names of our classes."""
-    schema = model.model_json_schema(by_alias=False, schema_generator=_Untitled)
+    schema = model.model_json_schema(by_alias=False, schema_generator=_Plain)
     del schema["title"], schema["description"]
     for field in schema["properties"].values():
         if field.get("default", ...) is None:

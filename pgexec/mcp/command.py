@@ -12,7 +12,7 @@ from mcp.server.stdio import stdio_server
 
 from pgexec.client import RunRefused
 from pgexec.mcp.clients import Clients
-from pgexec.mcp.http import LOOPBACK, PATH, ListenError, key_of_request, listen, serve
+from pgexec.mcp.http import LOOPBACK, PATH, McpListenError, key_of_request, listen, serve
 from pgexec.mcp.service import make_server
 from pgexec.mcp.tools import Tools
 
@@ -33,7 +33,7 @@ class McpCommand:
         try:
             asyncio.run(_try_address())
             return self._serve_http() if self.http else self._serve_stdio()
-        except (RunRefused, ListenError) as error:
+        except (RunRefused, McpListenError) as error:
             _say(str(error))
             return EXIT_FAILED
 

@@ -34,7 +34,7 @@ MAX_PORT = 65535
 _BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
 
 
-class ListenError(Exception):
+class McpListenError(Exception):
     """The address cannot be listened on; the text says why."""
 
 
@@ -79,14 +79,14 @@ def _host_of(origin: str) -> str | None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on an address. Raises `ListenError`."""
+    """Return a socket that listens on an address. Raises `McpListenError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     if not 0 <= port <= MAX_PORT:
-        raise ListenError(f"a port is a number from 0 to {MAX_PORT}, not {port}")
+        raise McpListenError(f"a port is a number from 0 to {MAX_PORT}, not {port}")
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ListenError(
+        raise McpListenError(
             f"{host}, port {port}, cannot be listened on: {error.strerror or error}"
         ) from error
 

@@ -16,7 +16,7 @@ PAUSE_S = 0.25
 MAX_CHARS = 200
 
 
-class Progress:
+class Notices:
     """Passes on what happens, at most four times a second; what comes in between is left out.
 
     `report` takes a number that grows, the number at the end (unknown here), and a message.

@@ -19,7 +19,7 @@ from pgexec.client import PgexecError
 from pgexec.mcp.answers import failure_of
 from pgexec.mcp.clients import Clients
 from pgexec.mcp.descriptions import INSTRUCTIONS
-from pgexec.mcp.progress import Progress
+from pgexec.mcp.progress import Notices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -57,7 +57,7 @@ def make_server(tools: Tools, key_of: KeyOf, *, one_client: bool) -> Server[Clie
             return ListToolsResult(tools=await tools.listed(client))
 
     async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
-        progress = Progress(context.session.report_progress)
+        progress = Notices(context.session.report_progress)
         try:
             async with context.lifespan_context.lend(key_of(context.request)) as client:
                 return await tools.call(client, params.name, params.arguments, progress)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from pgexec.client import AsyncClient, CompletedRun, RunEvent
-    from pgexec.mcp.progress import Progress
+    from pgexec.mcp.progress import Notices
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Tools:
         client: AsyncClient,
         name: str,
         arguments: Mapping[str, Any] | None,
-        progress: Progress,
+        progress: Notices,
     ) -> CallToolResult:
         """Call a tool. A cancellation ends its run; a failure is a tool's error in one sentence.
 
@@ -133,7 +133,7 @@ class Tools:
         client: AsyncClient,
         name: str,
         arguments: Mapping[str, Any] | None,
-        progress: Progress,
+        progress: Notices,
     ) -> CallToolResult:
         match name:
             case "run_python":
@@ -151,13 +151,13 @@ class Tools:
                 raise MCPError(INVALID_PARAMS, f"there is no tool {name!r}")
 
     async def _run_python(
-        self, client: AsyncClient, program: RunPython, progress: Progress
+        self, client: AsyncClient, program: RunPython, progress: Notices
     ) -> CallToolResult:
         options = program.options(self._language)
         return answer_of(await _follow(client.stream(program.code, **options), progress))
 
     async def _run_in_session(
-        self, client: AsyncClient, cell: RunInSession, progress: Progress
+        self, client: AsyncClient, cell: RunInSession, progress: Notices
     ) -> CallToolResult:
         options = cell.options()
         if cell.session_id:
@@ -192,7 +192,7 @@ class Tools:
         return self._installed or UNKNOWN
 
 
-async def _follow(events: AsyncGenerator[RunEvent, None], progress: Progress) -> CompletedRun:
+async def _follow(events: AsyncGenerator[RunEvent, None], progress: Notices) -> CompletedRun:
     """Tell the progress of a run, and return its result. Raises `PgexecError`."""
     # Closed at once where a cancellation comes while progress is told: else the run went on until
     # the generator is collected.

@@ -27,7 +27,7 @@ _AGG = "matplotlib.backends.backend_agg"
 
 def offer(shown: Shown) -> None:
     """Let matplotlib find the backend, and choose it; `shown` gets the figures."""
-    sys.meta_path.insert(0, _Finder(shown))
+    sys.meta_path.insert(0, _FigureFinder(shown))
     if "matplotlib" in sys.modules:
         _choose(sys.modules["matplotlib"])
         pyplot: Any = sys.modules.get("matplotlib.pyplot")
@@ -68,7 +68,7 @@ def _choose(matplotlib: Any) -> None:  # noqa: ANN401
             matplotlib.rcParams["backend"] = _NAME
 
 
-class _Finder:
+class _FigureFinder:
     """Finds the backend, and hears of matplotlib's import."""
 
     def __init__(self, shown: Shown) -> None:

@@ -47,7 +47,7 @@ class Step(IntEnum):
     CELL = 2
 
 
-class Form(IntEnum):
+class ShownForm(IntEnum):
     """What SHOWN says next: a `repr`, a rich form, or one that is too large. See `SHOWN`."""
 
     VALUE = 0
@@ -147,7 +147,7 @@ content only of a `CONTENT`. At the end, the last number is that of the files be
 `collect_max`."""
 MAX_FOUND_NAME_BYTES = 4096
 SHOWN = struct.Struct("!BHI")
-"""Which `Form` it is, the sizes of its MIME type and of its content. These follow; the content is
+"""Which `ShownForm` it is, the sizes of its MIME type and of its content. These follow; content is
 text in UTF-8, base64 for bytes. One that is `OMITTED` has no content, only the size of it."""
 INTERRUPT = struct.Struct("!I")
 BETWEEN_BYTES = 64 << 10

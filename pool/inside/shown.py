@@ -9,12 +9,12 @@ import binascii
 import builtins
 from typing import Any, Iterator
 
-from pool.inside.protocol import SHOWN, Form
+from pool.inside.protocol import SHOWN, ShownForm
 
 # A cell may have replaced builtins: so this module uses a copy.
 __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 
-_VALUE, _RICH, _OMITTED = map(int, (Form.VALUE, Form.RICH, Form.OMITTED))
+_VALUE, _RICH, _OMITTED = map(int, (ShownForm.VALUE, ShownForm.RICH, ShownForm.OMITTED))
 _RESERVE_BYTES = 1 << 16
 _CANARY = "_ipython_canary_method_should_not_exist_"
 _METHODS = (

@@ -26,7 +26,7 @@ from tests.unit.rig import quiet, rig
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pool.session import Session
+    from pool.session import PooledSession
     from tests.unit.rig import Rig
 
 pytestmark = pytest.mark.clock
@@ -39,8 +39,8 @@ class Clients:
         self.rig = rig
         self.sessions = Sessions(rig.pool)
 
-    async def open(self, tenant: str = "", idle_s: float = 300, code: bytes = b"") -> Session:
-        opened: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
+    async def open(self, tenant: str = "", idle_s: float = 300, code: bytes = b"") -> PooledSession:
+        opened: asyncio.Future[PooledSession] = asyncio.get_running_loop().create_future()
 
         async def hold() -> None:
             lease = self.rig.pool.lease(tenant=tenant)

@@ -20,7 +20,7 @@ from pool.inside.protocol import (
     encode,
     encode_job,
 )
-from pool.shown import Showing, Shown
+from pool.shown import Showing, ShownParts
 from tests.unit.pythons import interpreters
 from tests.unit.test_runner_versions import Runner
 from tests.unit.test_runner_versions import pytestmark as needs_namespaces
@@ -78,7 +78,7 @@ class Session(Runner):
         if meanwhile is not None:
             meanwhile()
         written = {Kind.STDOUT: b"", Kind.STDERR: b"", Kind.FILES: b""}
-        shown = Shown(header.shown_limit)
+        shown = ShownParts(header.shown_limit)
         while (frame := self._next())[0] is not Kind.EXIT:
             if frame[0] in written:
                 written[frame[0]] += frame[1]

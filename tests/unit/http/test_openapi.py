@@ -10,11 +10,12 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from pgexec import contract
-from pgexec.contract import Refusal, RunRequest, RunResult, ServerStatus, StreamRefusal
+from pgexec.contract import Refusal, RunRequest, RunResult, StreamRefusal
 from pgexec.http.errors import HTTP, POOL, RequestError
 from pgexec.http.limits import RequestLimits
 from pgexec.http.parsing import parse_run
 from pgexec.http.routes import PATHS
+from pgexec.server_state import ServerStatus
 from pgexec.settings.profiles import DEFAULT
 from pool.inside.protocol import Kind
 from pool.job import OutputFile

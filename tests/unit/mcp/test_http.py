@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgexec.client import RunRefused
-from pgexec.mcp.http import ListenError, OriginGuard, key_of_request, listen
+from pgexec.mcp.http import McpListenError, OriginGuard, key_of_request, listen
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -66,10 +66,10 @@ async def test_pages_of_other_sites_are_refused(origin: str | None, *, passes: b
 def test_an_address_in_use_is_one_sentence() -> None:
     with listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
-        with pytest.raises(ListenError, match=f"port {port}, cannot be listened on: Address"):
+        with pytest.raises(McpListenError, match=f"port {port}, cannot be listened on: Address"):
             listen("127.0.0.1", port)
     for port in (70000, -1):
-        with pytest.raises(ListenError, match="from 0 to 65535"):
+        with pytest.raises(McpListenError, match="from 0 to 65535"):
             listen("127.0.0.1", port)
-    with pytest.raises(ListenError, match="cannot be listened on"):
+    with pytest.raises(McpListenError, match="cannot be listened on"):
         listen("no.such.name.invalid", 0)

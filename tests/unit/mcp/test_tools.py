@@ -15,7 +15,7 @@ from mcp_types import ImageContent, TextContent
 from pgexec.client import CompletedRun, Display, ReturnedFile, RunEvent, RunRefused
 from pgexec.mcp.answers import MAX_CHARS
 from pgexec.mcp.clients import Clients
-from pgexec.mcp.progress import PAUSE_S, Progress
+from pgexec.mcp.progress import PAUSE_S, Notices
 from pgexec.mcp.tools import Tools
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class Told:
         self.messages.append(message)
 
     @property
-    def progress(self) -> Progress:
-        return Progress(self.report, lambda: self.now)
+    def progress(self) -> Notices:
+        return Notices(self.report, lambda: self.now)
 
 
 async def call(client: FakeClient, name: str = "run_python", **arguments: Any) -> CallToolResult:
