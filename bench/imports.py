@@ -28,7 +28,8 @@ async def measure(bed: Bed) -> Section:
     """Measure what an import costs a snippet, and what the imports ahead cost all others."""
     section = Section("Imports of the standard library on an idle pool, one request at a time")
     one = {"pool_min_idle": 1, "pool_max_containers": 1}
-    async with serving(**one) as server, serving(idle_imports="", **one) as without:
+    named = ",".join(IDLE_IMPORTS)
+    async with serving(idle_imports=named, **one) as server, serving(**one) as without:
         ahead = await ClientConnection.open(server.port)
         plain = await ClientConnection.open(without.port)
         for connection in (ahead, plain):

@@ -1,6 +1,6 @@
 """Count which modules of the standard library Python files import: `python -m bench.modules DIR…`.
 
-This is the evidence for the default of PGEXEC_IDLE_IMPORTS (docs/adr/0020). A file counts once for
+The evidence for what `settings.env` names for PGEXEC_IDLE_IMPORTS (ADR 20). A file counts once for
 each module, whatever the number of its imports. `from xml.etree import ElementTree` counts for
 `xml.etree.ElementTree`, as far as this interpreter has such a module.
 """

@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         str, Field(pattern=r"^[A-Za-z0-9_./-]*$", description="empty or an OCI runtime's name")
     ] = ""
     preimport: Modules = modules.PREIMPORT
-    idle_imports: Modules = modules.IDLE_IMPORTS
+    idle_imports: Modules = ()
     idle_memory: Size = 6 << 20
     root_dir: Annotated[
         str,

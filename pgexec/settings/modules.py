@@ -1,4 +1,4 @@
-"""The modules that are imported before a snippet comes, unless the operator names others."""
+"""The modules that are imported before a snippet comes, and those that may be imported ahead."""
 
 from __future__ import annotations
 
@@ -17,4 +17,5 @@ IDLE_IMPORTS = (
     *("secrets", "uuid", "pprint", "configparser", "multiprocessing", "http.server"),
     *("email", "email.message", "xml.etree.ElementTree", "unittest.mock"),
 )
-"""The modules that snippets import most (docs/adr/0020), the most useful for their memory first."""
+"""What `settings.env` advises for PGEXEC_IDLE_IMPORTS: the modules that snippets import most
+(docs/adr/0020), the most useful for their memory first."""
