@@ -317,7 +317,8 @@ class OpenRequest(RunRequest):
         float | None,
         Field(
             description="After how many seconds without a cell the session ends; the server's "
-            "limit by default."
+            "limit by default.",
+            json_schema_extra={"exclusiveMinimum": 0},
         ),
     ] = None
 
