@@ -12,6 +12,7 @@ import contextlib
 import gc
 import importlib
 import mmap
+import sys
 import time
 from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Callable, Iterable, Iterator
@@ -23,6 +24,8 @@ from pool.inside.shelf import Hidden, Shelf
 if TYPE_CHECKING:
     import select
 
+_UNTRIED = (3, 15)
+"""From this CPython on nothing is imported ahead: there `inspect` was seen to differ afterwards."""
 _IDLE_S = 0.15
 """A child that has waited for so many seconds more imports what no run has asked for yet."""
 _FEW_PAGES = 16
@@ -43,11 +46,12 @@ class Idle:
     """
 
     def __init__(self, names: Iterable[str], memory_bytes: int) -> None:
-        self.names = dict.fromkeys(names)
+        self.names = dict.fromkeys(names if sys.version_info < _UNTRIED else ())
         self.memory_bytes = memory_bytes
         self._older: dict[str, Hidden] = {}
-        self.page = mmap.mmap(-1, mmap.PAGESIZE)
-        """Shared by PID 1 and all children: each run leaves here what it imported, for the next."""
+        if self.names:  # else no run has memory in common with the next one
+            self.page = mmap.mmap(-1, mmap.PAGESIZE)
+            """Shared by PID 1 and all children: a run leaves here what it imported."""
 
     def note_older(self) -> None:
         """Note in PID 1 what all children have, when all of it is imported."""

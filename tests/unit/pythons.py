@@ -70,6 +70,11 @@ class Python:
         return Path(self.path).parent.parent
 
 
+def imports_ahead(python: Python) -> bool:
+    """Return True if the runner imports ahead in it (`pool/inside/ahead.py`)."""
+    return int(python.version.rstrip("t").split(".")[1]) < 15
+
+
 def interpreters() -> list[Python]:
     """Return one interpreter for each version that starts: the host's and the newest of Debian's.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pool.inside.protocol import Kind
-from tests.unit.pythons import interpreters
+from tests.unit.pythons import imports_ahead, interpreters
 from tests.unit.test_runner_versions import DEADLINE_S, Runner, can_unshare
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ print("csv" in sum(hidden, []), "csv" in sys.modules)
 """
 
 
-@pytest.fixture(params=interpreters(), ids=str, scope="module")
+@pytest.fixture(params=filter(imports_ahead, interpreters()), ids=str, scope="module")
 def runner(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runner]:
