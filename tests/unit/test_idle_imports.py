@@ -29,7 +29,7 @@ print("csv" in sum(hidden, []), "csv" in sys.modules)
 """
 
 
-@pytest.fixture(params=filter(imports_ahead, interpreters()), ids=str, scope="module")
+@pytest.fixture(params=[*filter(imports_ahead, interpreters())], ids=str, scope="module")
 def runner(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runner]:

@@ -257,7 +257,7 @@ print(any(one.traceback[0].filename.endswith("csv.py") for one in snapshot.trace
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=filter(imports_ahead, interpreters()), ids=str, scope="module")
+@pytest.fixture(params=[*filter(imports_ahead, interpreters())], ids=str, scope="module")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Run the program in one interpreter; return what it says."""
     python: Python = request.param
