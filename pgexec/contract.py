@@ -64,6 +64,8 @@ class GivenFile(BaseModel):
 class RunRequest(BaseModel):
     """The body of `POST /run`; `parse_run` also holds it against the server's limits."""
 
+    # Pydantic would make a deep copy of any other default of a list than one of a factory.
+
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
     language: Annotated[
@@ -77,7 +79,7 @@ class RunRequest(BaseModel):
             description="Requirements to install before the run: names with extras, versions and "
             "markers; no options, addresses or files.",
         ),
-    ] = []
+    ] = Field(default_factory=list, json_schema_extra={"default": []})
     stdin: Annotated[str, Field(description="The text of the snippet's standard input.")] = ""
     stdins: Annotated[
         list[str] | None,
@@ -115,14 +117,14 @@ class RunRequest(BaseModel):
     files: Annotated[
         list[GivenFile],
         Field(description="Files to write into the code's directory before the run."),
-    ] = []
+    ] = Field(default_factory=list, json_schema_extra={"default": []})
     args: Annotated[
         list[str],
         Field(
             max_length=MAX_ARGUMENTS,
             description="The snippet's arguments, sys.argv[1:]; without NUL.",
         ),
-    ] = []
+    ] = Field(default_factory=list, json_schema_extra={"default": []})
     env: Annotated[
         dict[str, str],
         Field(
@@ -130,7 +132,7 @@ class RunRequest(BaseModel):
             description="Variables to add to the environment of the snippet and of the programs "
             "that it starts.",
         ),
-    ] = {}
+    ] = Field(default_factory=dict, json_schema_extra={"default": {}})
     output_limit_bytes: Annotated[
         Whole | None,
         Field(description="How much the snippet may write; the server's limit by default."),
@@ -142,7 +144,7 @@ class RunRequest(BaseModel):
             description="Patterns of files to return, relative to the code's directory: *, ? and "
             "[abc] within a name, ** for any directories.",
         ),
-    ] = []
+    ] = Field(default_factory=list, json_schema_extra={"default": []})
     memory_limit_bytes: Annotated[
         Whole | None,
         Field(

@@ -44,8 +44,11 @@ class Ceiling:
         Example: with 2 processors, a run of 1 s has used at most 2.2 s of processor time.
         """
         duration_us = min(ending.duration_us, round(wall_s * 1e6))
+        cpu_us = min(ending.cpu_us, round((duration_us + _PERIOD_S * 1e6) * self.cpus))
+        memory_bytes = min(ending.peak_memory_bytes, self.memory_bytes)
+        bounded = duration_us, cpu_us, memory_bytes
+        if bounded == (ending.duration_us, ending.cpu_us, ending.peak_memory_bytes):
+            return ending
         return ending._replace(
-            duration_us=duration_us,
-            cpu_us=min(ending.cpu_us, round((duration_us + _PERIOD_S * 1e6) * self.cpus)),
-            peak_memory_bytes=min(ending.peak_memory_bytes, self.memory_bytes),
+            duration_us=duration_us, cpu_us=cpu_us, peak_memory_bytes=memory_bytes
         )

@@ -19,7 +19,7 @@ _LONGEST = 4
 """The most bytes that a character has in UTF-8."""
 _NAME = re.compile(r"[\w.<>]+")
 """The name of a class, also of one in a function: `module.function.<locals>.Class`."""
-_ASCII_OR_FIRST, _CONTINUES = 0xC0, 0x80
+_NOT_ASCII, _ASCII_OR_FIRST, _CONTINUES = 0x80, 0xC0, 0x80
 """A byte continues a character if `byte & _ASCII_OR_FIRST` is `_CONTINUES`."""
 
 
@@ -103,6 +103,8 @@ def end_of_characters(data: bytes) -> int:
     Example: 1 for `b"a\xe2\x82"`, two bytes of a euro sign; 2 for `b"a\xff"`, which begins none.
     """
     size = len(data)
+    if size and data[-1] < _NOT_ASCII:
+        return size
     for start in range(size - 1, max(-1, size - _LONGEST), -1):
         if data[start] & _ASCII_OR_FIRST != _CONTINUES:
             _, decoded = codecs.utf_8_decode(data[start:], "replace", False)  # noqa: FBT003
@@ -112,6 +114,8 @@ def end_of_characters(data: bytes) -> int:
 
 def _class_name(said: bytes) -> str:
     """Return the name of a class that a child has said, if it can be one."""
+    if not said:
+        return ""
     name = said.decode("utf-8", "replace")
     return name if _NAME.fullmatch(name) else ""
 

@@ -62,6 +62,8 @@ class Queue:
         return self._size
 
     def __iter__(self) -> Iterator[Lease]:
+        if not self._size:
+            return iter(())
         if not any(self._shares):
             return self._in_order()
         used = Counter(container.tenant or "" for container in self._leased)
@@ -91,6 +93,10 @@ class Queue:
             open_ones = (lease for lease, grant in own.items() if not grant.done())
             return islice(open_ones, rooms.get(tenant))
 
+        if not groups and len(self._waiting) == 1:  # the most common case, and a hot one
+            [group] = self._waiting.values()
+            if len(group) == 1:
+                return of_one(*next(iter(group.items())))
         return _in_turns(
             islice(_in_turns(of_one(name, own) for name, own in group.items()), groups.get(top))
             for top, group in self._waiting.items()

@@ -117,13 +117,13 @@ def _in_turns(result: Result) -> str:
 
 def describe(result: Result, limits: RunLimits) -> str | None:
     """Say in one sentence how a run ended; `None` when it exited with 0."""
+    if result.status is Status.OK:
+        return None
     memory = format_size(limits.memory_limit_bytes)
     killed = (
         f"; one of its processes was out of memory (limit {memory})" if result.oom_killed else ""
     )
     match result.status:
-        case Status.OK:
-            sentence = None
         case Status.ERROR:
             named = result.exception and result.exit_code == UNCAUGHT
             sentence = _exception(result) if named else f"exit status {result.exit_code}"

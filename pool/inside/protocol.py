@@ -204,11 +204,11 @@ def encode_exit_head(ending: Exit, name_size: int) -> bytes:
 def decode_exit(payload: bytes) -> Exit:
     """Return the end of a run that an EXIT's payload describes. Raises `FrameError`."""
     try:
-        run, ending, *rest = _EXIT.unpack_from(payload)
+        run, ending, *figures = _EXIT.unpack_from(payload)
         name = payload[_EXIT.size :]
         if len(name) > MAX_NAME_BYTES:
             raise FrameError(f"an exception's name of {len(name)} bytes")
-        return Exit(run, Ending(ending), *rest)._replace(exception=name)
+        return Exit._make((run, Ending(ending), *figures, name))
     except (struct.error, ValueError) as error:
         raise FrameError(f"malformed EXIT: {error}") from error
 

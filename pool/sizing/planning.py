@@ -50,7 +50,7 @@ W = TypeVar("W", bound=Warm)
 N = TypeVar("N", bound=Need)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class View(Generic[W, N]):
     """The facts about the pool at one moment on which `plan` depends.
 
@@ -153,7 +153,9 @@ class _Planner(Generic[W, N]):
         self.idle = list(view.idle)
         self.patient: list[N] = []
         self.coming = view.starting
-        self.returning = Counter(view.resetting)
+        self.returning: dict[str | None, int] = {}
+        for tenant in view.resetting:
+            self.returning[tenant] = self.returning.get(tenant, 0) + 1
         self.promised = 0
         self.free = config.max_containers - view.total
         self.freeing = view.destroying - view.stuck
@@ -211,7 +213,7 @@ class _Planner(Generic[W, N]):
     def replenish(self) -> None:
         """Start containers up to the target, besides those that waiters were promised."""
         plan, config = self.plan, self.config
-        spare = len(self.idle) + self.coming + self.returning.total()
+        spare = len(self.idle) + self.coming + sum(self.returning.values())
         plan.start += max(0, min(self._target() - spare, self.free))
         at_once = 1 if self.view.failures else config.start_concurrency
         limit = 0 if self.blocked else max(0, at_once - self.view.starting)
@@ -245,7 +247,7 @@ class _Planner(Generic[W, N]):
         return True
 
     def _promise(self, need: N) -> bool:
-        if not need.fresh and self.returning[need.tenant] > 0:
+        if not need.fresh and self.returning.get(need.tenant):
             self.returning[need.tenant] -= 1
             self.promised += 1
             return True

@@ -53,7 +53,7 @@ class Reason(StrEnum):
     SESSION = "session"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Use:
     """The facts about one use of a container on which `verdict` depends.
 
@@ -90,18 +90,20 @@ def verdict(use: Use, config: PoolConfig, report: ResetReport | None = None) -> 
     """Return the reason to destroy the container, or `None` if it may be used again.
 
     The pool asks twice: at the end of the lease, without a `report`, and after the reset, with it.
-    The first row of the table that applies is the reason. Example: a container that has had
+    The first reason that applies counts. Example: a container that has had
     `max_uses` runs, and is lost, is destroyed for `MAX_USES`.
     """
     reason = _OUTCOMES[use.outcome]
     if reason is not None:
         return reason
-    used = use.outcome is not Outcome.UNUSED
-    table = (
-        (use.fresh and used, Reason.FRESH),
-        (use.uses >= config.max_uses, Reason.MAX_USES),
-        (use.age_s >= config.max_age_s, Reason.MAX_AGE),
-        (use.lost, Reason.LOST),
-        (report is not None and not report.clean, Reason.DIRTY),
-    )
-    return next((reason for applies, reason in table if applies), None)
+    if use.fresh and use.outcome is not Outcome.UNUSED:
+        reason = Reason.FRESH
+    elif use.uses >= config.max_uses:
+        reason = Reason.MAX_USES
+    elif use.age_s >= config.max_age_s:
+        reason = Reason.MAX_AGE
+    elif use.lost:
+        reason = Reason.LOST
+    elif report is not None and not report.clean:
+        reason = Reason.DIRTY
+    return reason
