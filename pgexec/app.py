@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import time
+from socket import gethostname
 from typing import TYPE_CHECKING, Protocol
 
 from pgexec.doctor.canary import Canary
@@ -111,7 +112,11 @@ async def serve(settings: Settings, backend: Backend, flush: Callable[[], None])
     )
     tracer = _tracer()
     sessions = SessionService(
-        service, pools, server_name=settings.server_name, observer=metrics.sessions
+        service,
+        pools,
+        observer=metrics.sessions,
+        server_name=settings.server_name,
+        address=f"{gethostname()}:{settings.port}",
     )
     metrics.sessions.watch(sessions.counts)
     app = make_app(settings, service, metrics, tracer, sessions)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
 from pool.errors import LayerMissing, PoolError, SessionEnd, SessionEnded, SessionUnknown
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 REMEMBERED = 10_000
 """So many sessions that have ended are remembered, to say why."""
+_RANDOM_CHARS, _RANDOM_BYTES, _SEAL_BYTES = 32, 24, 6
+_FORGOTTEN = "the session has ended: its server was started again, or it ended long ago"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,11 @@ class SessionService:
     """Opens sessions in the pools of `service`, and runs cells in them.
 
     `server_name` begins the ids, with a dot behind it, if it is not empty: a balancer may read it.
+    Without one, `address` tells this server from others.
+
+    An id ends with a seal, a digest of the server's name, the tenant and the rest. So the server
+    that follows this one under its name knows, with nothing on disk, that there was such a session
+    of this tenant. The seal is no secret: a forged one only has an answer say "ended".
     """
 
     def __init__(
@@ -66,11 +75,13 @@ class SessionService:
         *,
         observer: SessionObserver,
         server_name: str = "",
+        address: str = "",
     ) -> None:
         self._service = service
         self._pools = pools
         self._sessions = {language: Sessions(pool) for language, pool in pools.items()}
         self._prefix = f"{server_name}." if server_name else ""
+        self._origin = server_name or address
         self._observer = observer
         self._entries: dict[str, HeldSession] = {}
         self._ended: OrderedDict[str, tuple[str, SessionEnded]] = OrderedDict()
@@ -126,7 +137,8 @@ class SessionService:
     def find(self, name: str, tenant: str, user: str | None = None) -> HeldSession:
         """Return the session with the id `name`, if it is the tenant's, or one of its users'.
 
-        With `user` it must be that user's. Raises `SessionUnknown` and `SessionEnded`.
+        With `user` it must be that user's. Raises `SessionEnded`, also for a session of an earlier
+        server of this name, and `SessionUnknown`.
         """
         wanted = tenant if user is None else f"{tenant}/{user}"
         whose: Callable[[str], str] = owner if user is None else str
@@ -139,7 +151,9 @@ class SessionService:
             held_by, error = self._ended[name]
             if whose(held_by) == wanted:
                 raise SessionEnded(str(error), error.reason)
-        raise SessionUnknown("there is no such session; a server that was started again has none")
+        elif self._was_made_for(tenant, name):
+            raise SessionEnded(_FORGOTTEN, SessionEnd.LOST)
+        raise SessionUnknown("there is no such session")
 
     def of(self, tenant: str) -> Sequence[HeldSession]:
         """Return the living sessions of a tenant and of its users, the oldest first."""
@@ -165,6 +179,19 @@ class SessionService:
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)
+
+    def _new_id(self, tenant: str) -> str:
+        rest = secrets.token_urlsafe(_RANDOM_BYTES)
+        return f"{self._prefix}{rest}{self._seal(rest, tenant)}"
+
+    def _was_made_for(self, tenant: str, name: str) -> bool:
+        """Return True if a server of this name made an id, for this tenant or one of its users."""
+        rest = name[len(self._prefix) :][:_RANDOM_CHARS]
+        return name == f"{self._prefix}{rest}{self._seal(rest, tenant)}"
+
+    def _seal(self, rest: str, tenant: str) -> str:
+        text = "\0".join((self._origin, owner(tenant), rest)).encode("utf-8", "replace")
+        return urlsafe_b64encode(blake2b(text, digest_size=_SEAL_BYTES).digest()).decode()
 
     async def _live(
         self,
@@ -218,7 +245,7 @@ class SessionService:
             timings.container_id = session.container.id
             timings.source = lease.source
             timings.start_s = lease.start_s or None
-            entry = HeldSession(self._prefix + secrets.token_urlsafe(24), request.language, session)
+            entry = HeldSession(self._new_id(tenant), request.language, session)
             if opened.cancelled():
                 return True
             self._entries[entry.id] = entry

@@ -183,6 +183,6 @@ async def test_sessions_of_real_servers_go_on_where_they_began(
         answer = await cell(ids["one"], "x")
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1"), answer.body
         assert (await cell(ids["two"], "x")).status == 200
-        # Another process under its name says that it has no such session.
+        # An id that no server under its name has made is none.
         answer = await proxy.request("GET", f"/sessions/two.{TOKEN}")
         assert (answer.status, answer.code) == (404, "no_session")

@@ -128,6 +128,31 @@ async def test_what_there_never_was_is_unknown() -> None:
             assert (answer.status, answer.json["code"]) == (404, "no_session")
 
 
+async def test_a_server_of_the_same_name_knows_that_a_session_was_there() -> None:
+    alice, bob = {"Authorization": "Bearer one"}, {"Authorization": "Bearer two"}
+    keys = {"api_keys": "alice:one,bob:two", "trusted_keys": "alice"}
+    async with site(server_name="east", **keys) as this:
+        names = [await this.open(body, **alice) for body in ({}, {"user": "ann"})]
+    async with site(server_name="east", **keys) as this:
+        for name in names:
+            for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/run")):
+                where = f"/sessions/{name}{path}"
+                ended = await this.ask(method, where, {"code": "ok"}, **alice)
+                assert (ended.status, ended.json["reason"]) == (410, "lost")
+                assert "started again" in ended.json["error"]
+                assert (await this.ask(method, where, {"code": "ok"}, **bob)).status == 404
+            for wrong in (
+                f"{name[:-1]}.",
+                name[:-1],
+                name + "A",
+                name.replace("east", "west"),
+                "é",
+            ):
+                assert (await this.ask("GET", f"/sessions/{wrong}", **alice)).status == 404
+    async with site(server_name="west", **keys) as this:
+        assert (await this.ask("GET", f"/sessions/{names[0]}", **alice)).status == 404
+
+
 async def test_another_tenant_finds_nothing() -> None:
     keys = "alice:one,bob:two"
     alice, bob = {"Authorization": "Bearer one"}, {"Authorization": "Bearer two"}
@@ -199,7 +224,7 @@ async def test_a_lost_container_is_a_502_and_then_a_410() -> None:
 async def test_the_name_of_the_server_begins_the_ids() -> None:
     async with site(server_name="east-1") as this:
         prefix, _, rest = (await this.open()).partition(".")
-        assert (prefix, len(rest)) == ("east-1", 32)
+        assert (prefix, len(rest)) == ("east-1", 40)
     async with site() as this:
         assert "." not in await this.open()
 
