@@ -278,15 +278,16 @@ class Host:
         runner, child = self.runner, self.child
         duration_us = round((time.monotonic() - started) * 1e6)
         cpu_us = runner.cpu.used_us(None if child.reaped else child.pid)
-        oom_killed = runner.oom.risen()
-        status, ending = relay.status, relay.reached or Ending.EXITED
+        status, ending, killed = relay.status, relay.reached or Ending.EXITED, False
         if status is None:
             wait_status = signal.SIGKILL if child.exited is None else child.exited
             killed = os.WIFSIGNALED(wait_status)
             status = -os.WTERMSIG(wait_status) if killed else os.WEXITSTATUS(wait_status)
-            if relay.reached in (None, Ending.EXITED):
-                ending = Ending.SIGNALED if killed else Ending.EXITED
-                ending = Ending.MEMORY_LIMIT if oom_killed and killed else ending
+        oom_killed = status != 0 and runner.oom.risen()
+        if ending is Ending.EXITED and oom_killed:
+            ending = Ending.MEMORY_LIMIT
+        elif ending is Ending.EXITED and killed:
+            ending = Ending.SIGNALED
         peak_bytes = max(relay.peak_kib, child.peak_kib) * 1024
         fields = (status, relay.truncated, duration_us, cpu_us, peak_bytes, oom_killed)
         return Exit(header.run, ending, *fields, relay.exception)
