@@ -7,6 +7,8 @@ SHELL := /bin/bash
 .PHONY: help setup venv run check test pythons chaos deployments ground lint lock page bench fuzz clean
 
 BIN := .venv/bin
+# Most tests wait for containers, or for time to pass. A file's tests share its servers.
+TEST_PROCESSES := 2
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,7 +37,7 @@ test: setup ## set up, lint, then every test against every test image
 	@deploy/setup/mcp_clients.sh
 	@deploy/setup/editor.sh
 	@$(MAKE) --no-print-directory lint
-	@exec $(BIN)/pytest
+	@exec $(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 pythons: setup ## the tests that the interpreter's version matters to, on every CPython at hand since 3.8
 	@deploy/setup/image.sh --stand-in

@@ -19,7 +19,7 @@ from pool.engine.image import Image, prepare
 from pool.engine.spec import LABEL, ContainerSpec, create_document
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 
     StartContainer = Callable[..., Awaitable[Container]]
 
@@ -45,6 +45,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         images = available_images((*IMAGES, NEWEST) if compares else IMAGES)
         assert images, "no test image: run make setup"
         metafunc.parametrize("image", images, indirect=True, scope="session")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep reports encodable: workers send them as UTF-8, and tests log lone surrogates."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(scope="session")

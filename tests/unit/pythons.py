@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAMES = ("python3", *(f"python3.{minor}" for minor in range(8, 20)))
 ROOTS = ROOT / ".tools/pythons"
@@ -73,6 +79,15 @@ class Python:
 def imports_ahead(python: Python) -> bool:
     """Return True if the runner imports ahead in it (`pool/inside/ahead.py`)."""
     return int(python.version.rstrip("t").split(".")[1]) < 15
+
+
+@contextlib.contextmanager
+def open_directory() -> Iterator[Path]:
+    """Make a directory that any user may enter, as not every one of `tmp_path` is."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
 
 
 def interpreters() -> list[Python]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pool.inside.protocol import Kind
-from tests.unit.pythons import imports_ahead, interpreters
+from tests.unit.pythons import imports_ahead, interpreters, open_directory
 from tests.unit.test_runner_versions import DEADLINE_S, Runner, can_unshare
 
 if TYPE_CHECKING:
@@ -30,17 +30,13 @@ print("csv" in sum(hidden, []), "csv" in sys.modules)
 
 
 @pytest.fixture(params=[*filter(imports_ahead, interpreters())], ids=str, scope="module")
-def runner(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Runner]:
+def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     """Start the runner in one interpreter, with `csv` and a module that does not exist."""
-    directory = tmp_path_factory.mktemp("idle")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
-    runner = Runner(request.param, directory, idle_imports=("no_such_module", "csv"))
-    assert runner.first[0] is Kind.READY
-    yield runner
-    assert runner.close() == 0
+    with open_directory() as directory:
+        runner = Runner(request.param, directory, idle_imports=("no_such_module", "csv"))
+        assert runner.first[0] is Kind.READY
+        yield runner
+        assert runner.close() == 0
 
 
 def run_when_ready(runner: Runner, code: str) -> bytes:

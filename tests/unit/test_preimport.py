@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import ctypes.util
 import json
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pool.inside.protocol import Ending, Kind
-from tests.unit.pythons import interpreters
+from tests.unit.pythons import interpreters, open_directory
 from tests.unit.test_runner_versions import Runner
 from tests.unit.test_runner_versions import pytestmark as needs_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     Start = Callable[..., AbstractContextManager[Runner]]
 
@@ -74,10 +73,8 @@ begin()
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """Make a directory that any user may enter: another pytest takes that from `tmp_path`."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        directory.chmod(0o755)
+    """Make a directory that any user may enter, with the runner's."""
+    with open_directory() as directory:
         (directory / "runner").mkdir()
         yield directory
 

@@ -28,7 +28,7 @@ from pool.inside.protocol import (
     encode_job,
 )
 from pool.job import InputFile, Job
-from tests.unit.pythons import interpreters
+from tests.unit.pythons import interpreters, open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,17 +170,13 @@ pytestmark = pytest.mark.skipif(not can_unshare(), reason="namespaces need root 
 
 
 @pytest.fixture(params=interpreters(), ids=str, scope="module")
-def runner(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Runner]:
+def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     """Start the runner in one interpreter; see it leave when its stdin ends."""
-    directory = tmp_path_factory.mktemp("runner", numbered=True)
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
-    runner = Runner(request.param, directory)
-    assert runner.first[0] is Kind.READY
-    yield runner
-    assert runner.close() == 0
+    with open_directory() as directory:
+        runner = Runner(request.param, directory)
+        assert runner.first[0] is Kind.READY
+        yield runner
+        assert runner.close() == 0
 
 
 def test_runs_a_snippet_and_resets_clean(runner: Runner) -> None:

@@ -21,8 +21,8 @@ from pool.inside.protocol import (
     encode_job,
 )
 from pool.shown import Showing, ShownParts
-from tests.unit.pythons import interpreters
-from tests.unit.test_runner_versions import Runner
+from tests.unit.pythons import interpreters, open_directory
+from tests.unit.test_runner_versions import DEADLINE_S, Runner
 from tests.unit.test_runner_versions import pytestmark as needs_namespaces
 
 if TYPE_CHECKING:
@@ -117,17 +117,14 @@ class Session(Runner):
 
 
 @pytest.fixture(params=interpreters(), ids=str, scope="module")
-def session(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Session]:
+def session(request: pytest.FixtureRequest) -> Iterator[Session]:
     """Begin a session in one interpreter; see it leave when its stdin ends."""
-    directory = tmp_path_factory.mktemp("session", numbered=True)
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
-    session = Session(request.param, directory)
-    assert session.open(strings=b"OF_THE_SESSION=1\0", files=file("first.txt", b"1")).status == 0
-    yield session
-    assert session.close() == 0
+    with open_directory() as directory:
+        session = Session(request.param, directory)
+        first = file("first.txt", b"1")
+        assert session.open(strings=b"OF_THE_SESSION=1\0", files=first).status == 0
+        yield session
+        assert session.close() == 0
 
 
 def file(name: str, content: bytes) -> bytes:
@@ -248,8 +245,9 @@ def test_an_interpreter_that_ends_is_replaced(session: Session) -> None:
         assert session.cell(code).how == how, code
         assert session.cell("1").shown == Showing("1", restarted=True)
     session.cell("import threading, os\nthreading.Timer(0.05, os._exit, [0]).start()")
-    time.sleep(0.3)
-    assert session.cell("2").shown == Showing("2", restarted=True)
+    deadline = time.monotonic() + DEADLINE_S
+    while not session.cell("2").shown.restarted:
+        assert time.monotonic() < deadline
 
 
 def test_a_server_that_has_nobody_to_tell_interrupts(session: Session) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pgexec.settings.modules import IDLE_IMPORTS
 from pool.engine.sources import runner_files
 from pool.engine.spec import RUNNER_DIR
-from tests.unit.pythons import imports_ahead, interpreters
+from tests.unit.pythons import imports_ahead, interpreters, open_directory
 
 if TYPE_CHECKING:
     from tests.unit.pythons import Python
@@ -258,28 +258,26 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=[*filter(imports_ahead, interpreters())], ids=str, scope="module")
-def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def results(request: pytest.FixtureRequest) -> Any:
     """Run the program in one interpreter; return what it says."""
     python: Python = request.param
-    home = tmp_path_factory.mktemp("shelf")
-    for name, text in runner_files().items():
-        path = home / name.removeprefix(f"{RUNNER_DIR}/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    (home / "sitecustomize.py").unlink()
-    (home / PROGRAM.name).write_bytes(PROGRAM.read_bytes())
-    for parent in (home, *home.parents[:2]):
-        parent.chmod(0o755)
-    codes = UNDISTURBED | {name: code for name, (_, code) in DISTURBED.items()}
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", python.script(home), "sh", str(home / PROGRAM.name)],
-        input=json.dumps({"names": IDLE_IMPORTS, "codes": codes}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-        env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
+    with open_directory() as home:
+        for name, text in runner_files().items():
+            path = home / name.removeprefix(f"{RUNNER_DIR}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (home / "sitecustomize.py").unlink()
+        (home / PROGRAM.name).write_bytes(PROGRAM.read_bytes())
+        codes = UNDISTURBED | {name: code for name, (_, code) in DISTURBED.items()}
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", python.script(home), "sh", str(home / PROGRAM.name)],
+            input=json.dumps({"names": IDLE_IMPORTS, "codes": codes}),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+            env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"},
+        )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
