@@ -1,8 +1,9 @@
-"""What slow readers of one tenant do to another tenant's `print(1)`, and to the server's memory.
+"""What slow clients of one tenant do to another tenant's `print(1)`, and to the server's memory.
 
-They take next to nothing of the largest answer that there is, as JSON and as events, and stay. The
-other tenant is timed without them, while they come, and while they stay, in turns. Both have the
-share of the containers that tenants have by default.
+They take next to nothing of the largest answer that there is, as JSON and as events, or send the
+largest body that there is without its last byte, and stay. The other tenant is timed without them,
+while they come, and while they stay, in turns. Both have the share of the containers that tenants
+have by default.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import socket
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.client import ClientConnection, post_run
@@ -20,12 +22,14 @@ from bench.report import Section, median, milliseconds
 from bench.server import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from bench.bed import Bed
     from bench.server import Server
 
-READERS = 200
+    _Come = Callable[[Server, contextlib.AsyncExitStack], Coroutine[None, None, None]]
+
+CROWD = 200
 AT_ONCE = 4
 ROUNDS = 3
 SLICE_S = 3.0
@@ -36,7 +40,6 @@ SETTLE_S = 60.0
 LARGEST = (
     "import sys\nfor out in (sys.stdout, sys.stderr): out.write('\\x01' * (1 << 19)); out.flush()"
 )
-KINDS = ("application/json", "text/event-stream")
 WANTED_TIMES = 2
 WANTED_MIB = 300
 
@@ -62,7 +65,8 @@ PRINT = _as("two", post_run("print(1)"))
 async def measure(_bed: Bed) -> Section:
     """Measure for both kinds of answers."""
     section = Section(
-        f"{READERS} slow readers of the largest answer, and another tenant's print(1)"
+        f"{CROWD} slow readers of the largest answer or senders of the largest body, and another "
+        "tenant's print(1)"
     )
     async with serving(
         api_keys="alice:one,bob:two",
@@ -72,10 +76,9 @@ async def measure(_bed: Bed) -> Section:
         lease_timeout_s=60,
         network="none",
     ) as server:
-        for accept in KINDS:
-            timed = await _measure(server, accept)
+        for kind, come in KINDS.items():
+            timed = await _measure(server, come)
             idle = median(timed.alone)
-            kind = "events" if "stream" in accept else "JSON"
             section.row(f"{kind}: without them", **milliseconds(timed.alone))
             section.row("  while they come", **milliseconds(timed.coming))
             section.row("  while they stay", **milliseconds(timed.staying))
@@ -88,19 +91,19 @@ async def measure(_bed: Bed) -> Section:
     section.note(
         "while they come, their runs are made, and the answers rendered, on the same cores"
     )
-    section.note(f"{AT_ONCE} of them ask at a time; each has taken {FIRST_BYTES} bytes")
+    section.note(f"{AT_ONCE} readers ask at a time; each has taken {FIRST_BYTES} bytes")
+    section.note("all bodies come at once; those over the budget are refused, others time out")
     return section
 
 
-async def _measure(server: Server, accept: str) -> _Timed:
+async def _measure(server: Server, come: _Come) -> _Timed:
     timed = _Timed()
-    request = _as("one", post_run(LARGEST), accept)
     connection = await ClientConnection.open(server.port)
     try:
         for _ in range(ROUNDS):
             await _print_for(SLICE_S, connection, timed.alone)
             async with contextlib.AsyncExitStack() as stack:
-                coming = asyncio.create_task(_come(server, request, stack))
+                coming = asyncio.create_task(come(server, stack))
                 try:
                     while not coming.done():
                         await _print_for(0.1, connection, timed.coming)
@@ -108,7 +111,6 @@ async def _measure(server: Server, accept: str) -> _Timed:
                     await coming
                 finally:
                     coming.cancel()
-                await server.settled(SETTLE_S)  # events begin before the run ends
                 await _print_for(SLICE_S, connection, timed.staying)
                 timed.most_mib = max(timed.most_mib, server.usage().rss_mib)
             await server.settled()
@@ -127,7 +129,9 @@ async def _print_for(seconds: float, connection: ClientConnection, took_s: list[
         await asyncio.sleep(PAUSE_S)
 
 
-async def _come(server: Server, request: bytes, stack: contextlib.AsyncExitStack) -> None:
+async def _read_slowly(accept: str, server: Server, stack: contextlib.AsyncExitStack) -> None:
+    """Let readers come. Events begin before the run, so wait until no run is left, too."""
+    request = _as("one", post_run(LARGEST), accept)
     loop, turns = asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)
 
     async def one() -> None:
@@ -139,7 +143,23 @@ async def _come(server: Server, request: bytes, stack: contextlib.AsyncExitStack
                 raise AnswerError(first.decode("latin-1"))
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(READERS):
+        for _ in range(CROWD):
+            group.create_task(one())
+    await server.settled(SETTLE_S)
+
+
+async def _hold_back(server: Server, stack: contextlib.AsyncExitStack) -> None:
+    """Let senders come, of whom each keeps the last byte of its body."""
+    text = "\x01" * ((1 << 20) - 1)
+    body = _as("one", post_run("#" + text, stdin=text))[:-1]
+
+    async def one() -> None:
+        client = await stack.enter_async_context(_connected(server))
+        with contextlib.suppress(ConnectionError):  # refused
+            await asyncio.get_running_loop().sock_sendall(client, body)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CROWD):
             group.create_task(one())
 
 
@@ -151,3 +171,10 @@ async def _connected(server: Server) -> AsyncIterator[socket.socket]:
         client.setblocking(False)  # noqa: FBT003  # its only parameter
         await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", server.port))
         yield client
+
+
+KINDS: dict[str, _Come] = {
+    "JSON": partial(_read_slowly, "application/json"),
+    "events": partial(_read_slowly, "text/event-stream"),
+    "bodies": _hold_back,
+}

@@ -15,7 +15,6 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from pgexec.http.budget import FREE_BYTES
 from pgexec.http.errors import RequestError
-from pgexec.http.turns import turn
 from pgexec.settings.sizes import format_size
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 8 << 10
 """Bodies up to this size are parsed without a check: this never takes long."""
-TURNS_FROM_BYTES = 256 << 10
-"""What comes of a body beyond this is taken in turns with all other large work."""
 MAX_COMMAS = 4096
 """The limit on commas outside of strings: a request has one for each field, and for each item of
 one. So many values are parsed in a millisecond."""
@@ -109,8 +106,6 @@ async def _read(request: web.Request, limit_bytes: int, timeout_s: float, held: 
                     raise too_large(limit_bytes)
                 if not held.resize(len(body)):
                     raise _too_much()
-                if len(body) > TURNS_FROM_BYTES:
-                    await turn()  # no more of it comes meanwhile
     except TimeoutError as error:
         if held.dropped:
             raise _too_much() from error

@@ -22,6 +22,7 @@ from pgexec.http.errors import MAX_FIELD_BYTES, MAX_LINE_BYTES, problem_of
 from pgexec.http.pace import Pace
 from pgexec.http.record import RECORD, SENDER, Record, request_id
 from pgexec.http.sse import STALL_S
+from pgexec.http.turns import rounds
 
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
@@ -40,6 +41,8 @@ aiohttp's own 32, with bodies of many tiny chunks, would take 7 MB of each conne
 web_protocol.MAX_MSG_QUEUE_SIZE = MAX_PIPELINED
 WRITE_BUFFER_BYTES = 32 << 10
 """A handler waits while more bytes than this are unsent to its client."""
+LONG_BYTES = 16 << 10
+"""What has come at once, if it is more than this, was a turn of all large work."""
 LINGER_S = 2.0
 """A refused body is still read for so many seconds, so that its client sees the answer."""
 
@@ -104,6 +107,8 @@ class Connection(web.RequestHandler):
       reads it gets an error.
     - A client that takes nothing of its answer for `stall_timeout_s`, or too little for that
       long, is disconnected.
+    - Connections that send much at once take turns: one of them is read in each round of the loop,
+      even where nothing but the end of a refused body comes.
     - If `crowd` has no place for a new connection, an idle one makes way; else it is refused.
     - Each answer, even to bytes that are not HTTP, is JSON, and is reported to `answered`. If
       `sender` is leaving, the connection ends with it.
@@ -115,6 +120,7 @@ class Connection(web.RequestHandler):
         "_head_bytes",
         "_head_timeout_s",
         "_head_timer",
+        "_in_line",
         "_last_content",
         "_pace",
         "_sender",
@@ -149,6 +155,7 @@ class Connection(web.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._some_head = False
         self._head_bytes = 0
+        self._in_line = False
         self._last_content = EMPTY_PAYLOAD
         self._crowd = crowd
         self._pace = Pace(loop, stall_timeout_s)
@@ -173,6 +180,8 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and limit the time and size of a head that comes in pieces."""
+        if len(data) > LONG_BYTES:
+            self._get_in_line()
         seen, content = self._request_count, self._last_content
         in_head, before = content.is_eof(), content.total_bytes
         super().data_received(data)
@@ -227,6 +236,21 @@ class Connection(web.RequestHandler):
         """Stop watching."""
         self._pace.caught_up(self.transport)
         super().resume_writing()
+
+    def _get_in_line(self) -> None:
+        if not self._in_line:
+            self._in_line = True
+            self._pause_transport_reading()
+            rounds().place().add_done_callback(self._have_turn)
+
+    def _have_turn(self, _place: asyncio.Future[None]) -> None:
+        self._in_line = False
+        if not self._reading_paused and not self._buffer_paused:
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        if not self._in_line:  # else this turn does it
+            super()._resume_transport_reading()
 
     @property
     def idle_since(self) -> float | None:

@@ -21,14 +21,14 @@ class Rounds:
         self.rendering = asyncio.Semaphore(RENDERED_AT_ONCE)
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def turn(self) -> None:
-        """Return in a later round of the loop, in which nobody else returns from here."""
+    def place(self) -> asyncio.Future[None]:
+        """Return what is done in a later round of the loop, in which no other one is."""
         loop = asyncio.get_running_loop()
         mine = loop.create_future()
         if not self._waiting:  # else the next round is asked for already
             loop.call_soon(self._next, loop)
         self._waiting.append(mine)
-        await mine
+        return mine
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
@@ -53,4 +53,4 @@ def rounds() -> Rounds:
 
 async def turn() -> None:
     """Wait for a turn among all large work of this loop."""
-    await rounds().turn()
+    await rounds().place()

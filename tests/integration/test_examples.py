@@ -128,6 +128,7 @@ async def test_a_page_of_a_listed_origin_streams_and_one_of_another_is_refused_b
         await submit(page, "wrong")
         await page.until(f"{STATUS} === 'an API key is needed: Authorization: Bearer …'")
 
+        await server.logged("request", method="POST", status=401)
         before = [entry for entry in server.log if entry.get("path") == "/run"]
         asked = [(entry["method"], entry["status"]) for entry in before]
         assert asked[:2] == [("OPTIONS", 204), ("POST", 200)]
@@ -135,6 +136,8 @@ async def test_a_page_of_a_listed_origin_streams_and_one_of_another_is_refused_b
         await submit(page, "secret")
         await page.until(f"{STATUS} === 'Failed to fetch'")
         assert "CORS" in " ".join(page.complaints)
+        assert await server.output("print(1)", key="secret") == "1\n"
+        await server.logged("request", method="POST", status=200, tenant="alice", path="/run")
         after = [entry for entry in server.log if entry.get("path") == "/run"][len(before) :]
         assert [entry["method"] for entry in after] == ["OPTIONS"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from pgexec.http import body, delivery, sse, texts, turns
+from pgexec.http import delivery, sse, texts, turns
 from pgexec.http.answers import render_long, render_result, size_bytes
 from pgexec.http.delivery import CHUNK_BYTES, cut, held_bytes
+from pgexec.http.server import LONG_BYTES, Connection
 from pgexec.http.texts import PIECE_BYTES
 from pgexec.http.turns import Rounds, turn
 from pool.inside.protocol import Ending, Exit, Kind
@@ -119,19 +121,34 @@ async def test_a_short_run_waits_for_no_turn(
     assert b"event: result" in (await server.post(CODE, **ASK)).body
 
 
-async def test_a_long_body_comes_in_turns(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    turns_taken = 0
+async def test_one_of_many_that_send_much_is_read_in_each_round(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is refused, and its end is read only for the client to see the answer."""
+    server = await serve(stdin_limit=1000)
+    rounds, long_ones = 0, Counter[int]()
+    received = Connection.data_received
 
-    async def counted() -> None:
-        nonlocal turns_taken
-        turns_taken += 1
-        await turn()
+    def counted(connection: Connection, data: bytes) -> None:
+        if len(data) > LONG_BYTES and connection._request_count:  # not the first piece of each
+            long_ones[rounds] += 1
+        received(connection, data)
 
-    monkeypatch.setattr(body, "turn", counted)
-    await server.post({**CODE, "stdin": "x" * 100_000})
-    assert not turns_taken
-    assert (await server.post({**CODE, "stdin": "\x01" * (1 << 20)})).status == 200
-    assert turns_taken > 4
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Connection, "data_received", counted)
+    counting = asyncio.create_task(count())
+    answers = await asyncio.gather(
+        *(server.post({**CODE, "stdin": size * "x"}) for size in (1 << 19, 1 << 21) * 5)
+    )
+    counting.cancel()
+    assert {answer.status for answer in answers} == {413}
+    assert sum(long_ones.values()) > 20
+    assert set(long_ones.values()) == {1}
 
 
 async def test_there_is_one_turn_in_a_round_in_the_order_of_asking() -> None:
@@ -139,7 +156,7 @@ async def test_there_is_one_turn_in_a_round_in_the_order_of_asking() -> None:
 
     async def work(name: str) -> None:
         for _ in range(3):
-            await rounds.turn()
+            await rounds.place()
             told.append(name)
 
     tasks = [asyncio.create_task(work(name)) for name in "abc"]
@@ -152,13 +169,12 @@ async def test_there_is_one_turn_in_a_round_in_the_order_of_asking() -> None:
 
 async def test_who_gives_up_leaves_the_turn_to_the_next_one() -> None:
     rounds = Rounds()
-    first, second, third = (asyncio.create_task(rounds.turn()) for _ in range(3))
-    await asyncio.sleep(0)
+    first, second, third = (rounds.place() for _ in range(3))
     first.cancel()
     second.cancel()
     async with asyncio.timeout(20):
         await third
-        await rounds.turn()  # and none is asked for in vain
+        await rounds.place()  # and none is asked for in vain
 
 
 async def test_who_hangs_up_while_its_answer_is_made_leaves_nothing(
