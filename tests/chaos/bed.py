@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.chaos.load import Fate, Load, Usage, Watch
+from tests.chaos.sessions import SessionLoad
 from tests.integration.server import Server, until
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ ABANDONED_S = 8.0
 GONE_S = 5.0
 """How long a container may outlive its owner."""
 CAPACITY_S = 60.0
+SESSIONS = ", sessions"
+"""What the row of a fault's sessions is called behind the name of the fault."""
 MORE_DESCRIPTORS = 24
 MORE_MIB = 16.0
 
@@ -57,8 +60,10 @@ class Bed:
         }
         self.server = self.make_server(directory / "first")
         self.load: Load | None = None
+        self.sessions = SessionLoad(self.server)
         self.watch = Watch(self.server)
         self.row: Row | None = None
+        self.session_row: Row | None = None
         self._first: Usage | None = None
 
     def make_server(self, directory: Path, **settings: object) -> Server:
@@ -79,22 +84,29 @@ class Bed:
     async def suffers(
         self, name: str, fault: Callable[[Bed], Awaitable[None]], *, clients: int = 0
     ) -> None:
-        """Cause a fault, which ends by itself, and hold the server to its promises."""
-        self.row = self.report.row(name)
+        """Cause a fault, which ends by itself, and hold the server to its promises.
+
+        One client has a session all the while.
+        """
+        self.row, self.session_row = self.report.row(name), self.report.row(name + SESSIONS)
         await self._capacity()
         warmed = Usage.of(self.server.process.pid)
         self._first = self._first or warmed
         async with Watch(self.server) as self.watch:
-            async with self._load(clients) as self.load:
+            self.sessions = SessionLoad(self.server)
+            async with self._load(clients) as self.load, self.sessions:
+                await self.sessions.ran(more=5)
                 await fault(self)
                 seconds = await self._capacity()
                 if self.load is not None:
                     await self.load.ran(more=5)
+                await self.sessions.ran(more=5)
             await self.watch.says(ready=True)
-        problems = self.watch.problems(self.load)
+        problems = self.watch.problems(self.load) + self.sessions.problems
+        count(self.sessions, self.session_row)
         if self.load is not None:
             problems += self.load.problems
-            self._count(self.load)
+            count(self.load, self.row)
         self.row.capacity_s = max(self.row.capacity_s, seconds)
         leaked = await self._leaked()
         self.row.leaked += len(leaked)
@@ -106,14 +118,18 @@ class Bed:
     def injected(self, times: int = 1) -> None:
         """Count a fault at the moment that it is caused."""
         assert self.row is not None
+        assert self.session_row is not None
         self.row.times += times
+        self.session_row.times += times
+        self.session_row.in_flight += len(self.sessions.in_flight)
         if self.load is not None:
             self.row.in_flight += len(self.load.in_flight)
 
     def injected_before(self, times: int) -> None:
         """Count faults of which the requests in flight are counted already."""
-        assert self.row is not None
-        self.row.times += times
+        for row in (self.row, self.session_row):
+            assert row is not None
+            row.times += times
 
     @property
     def hold_s(self) -> float:
@@ -126,9 +142,6 @@ class Bed:
         server = [one for one in lines if '"event": "request"' not in one]
         engine = [one for one in self.engine.log.splitlines() if "level=info" not in one]
         return ["--- the server:", *server[-25:], "--- the engine:", *engine[-15:]]
-
-    def _count(self, load: Load) -> None:
-        count(load, self.row)
 
     @contextlib.asynccontextmanager
     async def _load(self, clients: int) -> AsyncIterator[Load | None]:
@@ -189,7 +202,7 @@ def count(load: Load, row: Row | None) -> None:
     """Add to a row what came of the requests of a load that has ended."""
     assert row is not None
     fates = load.fates
-    row.once += fates[Fate.RAN] + fates[Fate.REFUSED]
+    row.once += fates[Fate.RAN] + fates[Fate.REFUSED] + fates[Fate.BUSY]
     row.refused += fates[Fate.REFUSED]
     row.cut += fates[Fate.CUT] if load.may_cut else 0
     row.twice += fates[Fate.TWICE] + fates[Fate.CROSSED]

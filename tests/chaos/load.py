@@ -35,6 +35,7 @@ class Fate(StrEnum):
 
     RAN = "ran"  # 200, complete, its own
     REFUSED = "refused"  # a clean error
+    BUSY = "busy"  # 409: its session runs another cell
     CUT = "cut"  # the connection ended first
     TWICE = "twice"
     CROSSED = "crossed"
@@ -94,7 +95,7 @@ class Load:
     @property
     def problems(self) -> list[str]:
         """What is against the promises."""
-        fine = {Fate.RAN, Fate.REFUSED} | ({Fate.CUT} if self.may_cut else set())
+        fine = {Fate.RAN, Fate.REFUSED, Fate.BUSY} | ({Fate.CUT} if self.may_cut else set())
         return [f"{one.fate}: {one.detail}" for one in self.done if one.fate not in fine][:SHOWN]
 
     async def ran(self, *, more: int) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.chaos.bed import count
 from tests.chaos.load import Load
+from tests.integration.server import cell_request, until
 from tests.integration.test_clients import (
     CROWD,
     ENOUGH_FILES,
@@ -52,6 +53,33 @@ async def test_clients_hang_up(bed: Bed, stage: HangUp) -> None:
         await asyncio.gather(*(some(bed) for _ in range(AT_ONCE)))
 
     await bed.suffers(f"hanging up {stage.__name__.replace('_', ' ')}", hang_up, clients=2)
+
+
+async def test_clients_hang_up_in_a_cell(bed: Bed) -> None:
+    """The session goes on with its state, once the cell that nobody waits for has ended."""
+    chance = random.Random()
+
+    async def hang_up(bed: Bed) -> None:
+        opened = await bed.server.request("POST", "/sessions", json={})
+        path = f"{opened.headers['Location']}/run"
+        await bed.server.request("POST", path, json={"code": "x = 0"})
+        for turn in range(100 if bed.long else 10):
+            code = f"x = {turn}\nimport time\nwhile True: time.sleep(0.01)"
+            bed.injected()
+            async with bed.server.connection(cell_request(path, code)):
+                await asyncio.sleep(chance.uniform(0, 0.3))
+
+            async def goes_on(turn: int = turn) -> bool:
+                answer = await bed.server.request("POST", path, json={"code": "x"})
+                if answer.status == 409:
+                    return False
+                assert not answer.json["restarted"]
+                return int(answer.json["value"]) in (turn - 1, turn)  # it may not have begun
+
+            await until(goes_on, "the session takes cells again", within_s=5)
+        await bed.server.request("DELETE", opened.headers["Location"])
+
+    await bed.suffers("hanging up in a cell", hang_up, clients=2)
 
 
 async def test_clients_read_slowly(bed: Bed) -> None:

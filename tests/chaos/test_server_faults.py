@@ -14,9 +14,10 @@ import pytest
 from aiohttp import ClientError
 
 from pool.engine.ownership import labels
-from tests.chaos.bed import GONE_S, count
+from tests.chaos.bed import GONE_S, SESSIONS, count
 from tests.chaos.clock import WallClock, unusable
 from tests.chaos.load import Line, Load
+from tests.chaos.sessions import SessionLoad
 from tests.integration.server import GATE, until
 from tests.integration.test_lifecycle import until_gone
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tests.chaos.bed import Bed
     from tests.chaos.conftest import MakeBed
     from tests.chaos.report import Row
+    from tests.chaos.sessions import Held
     from tests.integration.server import Server
 
 MOST_DESCRIPTORS = 40
@@ -58,24 +60,36 @@ async def settle(row: Row, load: Load) -> None:
 async def test_sigkill_at_random_moments(bed: Bed, tmp_path: Path) -> None:
     """Each server removes at its start what its predecessor had created and not yet started."""
     row = bed.report.row("the server is killed, and another started")
+    session_row = bed.report.row(row.fault + SESSIONS)
     chance = random.Random()
     last: Server | None = None
+    gone: list[Held] = []
     for number in range(100 if bed.long else 6):
-        async with serving(bed, tmp_path / str(number)) as server:
+        async with serving(bed, tmp_path / str(number), SERVER_NAME="phoenix") as server:
             began = time.monotonic()
             if last is not None:
                 await last.no_container_left(within_s=GONE_S)
             await server.ready()
             row.capacity_s = max(row.capacity_s, time.monotonic() - began)
-            async with Load(server, may_cut=True) as load:
+            for held in gone:
+                told = await server.get(held.path)
+                assert (told.status, told.json["reason"]) == (410, "lost")
+            load, sessions = Load(server, may_cut=True), SessionLoad(server, may_cut=True)
+            async with load, sessions:
+                await sessions.ran(more=1)
                 await asyncio.sleep(chance.uniform(0.05, 1.0))
-                row.times += 1
-                row.in_flight += len(load.in_flight)
+                for one, its in ((row, load), (session_row, sessions)):
+                    one.times += 1
+                    one.in_flight += len(its.in_flight)
                 server.process.kill()
                 await server.ended()
                 load.stop()
+                sessions.stop()
             await settle(row, load)
+            await settle(session_row, sessions)
+            gone = list(sessions.held.values())
         last = server
+    assert gone
     assert last is not None
     async with serving(bed, tmp_path / "after"):
         await last.no_container_left(within_s=GONE_S)
@@ -86,14 +100,22 @@ async def test_sigterm_under_load_drains(bed: Bed, tmp_path: Path) -> None:
     row = bed.report.row("SIGTERM under load")
     async with serving(bed, tmp_path / "s") as server:
         await server.ready()
-        async with Load(server, may_cut=True) as load:
+        sessions = SessionLoad(server, may_cut=True, ends=frozenset({"drained"}))
+        async with Load(server, may_cut=True) as load, sessions:
             held = asyncio.create_task(server.run(GATE + "print('finished')"))
             await load.ran(more=10)
+            await sessions.ran(more=5)
             row.times += 1
             row.in_flight += len(load.in_flight) + 1
             server.process.send_signal(signal.SIGTERM)
             await server.logged("draining")
             load.stop()
+
+            async def told() -> bool:
+                return sessions.ended["drained"] > 0
+
+            await until(told, "the client of a session knows why it has ended")
+            sessions.stop()
             await asyncio.sleep(0.5)
             assert not held.done()
             await server.open_gates()
@@ -104,6 +126,7 @@ async def test_sigterm_under_load_drains(bed: Bed, tmp_path: Path) -> None:
             )
             assert ended == 0, server.stderr[-2000:]
         await settle(row, load)
+        await settle(bed.report.row(row.fault + SESSIONS), sessions)
         assert await server.containers() == {}
         assert "Traceback" not in server.stderr
 
@@ -112,14 +135,17 @@ async def test_a_second_sigterm_under_load_ends_at_once(bed: Bed, tmp_path: Path
     row = bed.report.row("a second SIGTERM under load")
     async with serving(bed, tmp_path / "s") as server:
         await server.ready()
-        async with Load(server, may_cut=True) as load:
+        sessions = SessionLoad(server, may_cut=True, ends=frozenset({"drained"}))
+        async with Load(server, may_cut=True) as load, sessions:
             held = asyncio.create_task(server.run("while True: pass"))
             await load.ran(more=10)
+            await sessions.ran(more=5)
             row.times += 1
             row.in_flight += len(load.in_flight) + 1
             server.process.send_signal(signal.SIGTERM)
             await server.logged("draining")
             load.stop()
+            sessions.stop()
             await asyncio.sleep(0.6)  # one that follows at once is taken for an echo
             server.process.send_signal(signal.SIGTERM)
             began = time.monotonic()
@@ -129,16 +155,19 @@ async def test_a_second_sigterm_under_load_ends_at_once(bed: Bed, tmp_path: Path
                 await held
             row.cut += 1
         await settle(row, load)
+        await settle(bed.report.row(row.fault + SESSIONS), sessions)
         async with serving(bed, tmp_path / "next"):
             await server.no_container_left(within_s=GONE_S)
 
 
 async def test_one_of_two_servers_is_killed(bed: Bed, tmp_path: Path) -> None:
     row = bed.report.row("one of two servers is killed")
-    async with serving(bed, tmp_path / "s") as server, Load(bed.server) as load:
+    kept = SessionLoad(bed.server, ends=frozenset())
+    async with serving(bed, tmp_path / "s") as server, Load(bed.server) as load, kept:
         await server.ready()
-        async with Load(server, may_cut=True) as other:
+        async with Load(server, may_cut=True) as other, SessionLoad(server, may_cut=True) as lost:
             await other.ran(more=10)
+            await lost.ran(more=5)
             mine, its = set(await bed.server.containers()), set(await server.containers())
             assert not mine & its
             row.times += 1
@@ -146,14 +175,18 @@ async def test_one_of_two_servers_is_killed(bed: Bed, tmp_path: Path) -> None:
             server.process.kill()
             await server.ended()
             other.stop()
+            lost.stop()
         async with serving(bed, tmp_path / "next") as successor:
             await server.no_container_left(within_s=GONE_S)
             await successor.ready()
             await load.ran(more=20)
+            await kept.ran(more=20)
     await settle(row, other)
     await settle(row, load)
-    lost = [one.detail for one in load.done if "container_lost" in one.detail]
-    assert not lost, "the other server's end is no business of this one"
+    for sessions in (lost, kept):
+        await settle(bed.report.row(row.fault + SESSIONS), sessions)
+    said = [one.detail for one in (*load.done, *kept.done) if "container_lost" in one.detail]
+    assert not said, "the other server's end is no business of this one"
 
 
 async def test_descriptors_are_exhausted(bed: Bed, tmp_path: Path) -> None:
@@ -162,7 +195,8 @@ async def test_descriptors_are_exhausted(bed: Bed, tmp_path: Path) -> None:
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         lines: list[Line] = []
         assert bed.load is not None
-        bed.load.may_cut = True  # whom the kernel lets in, the server can only show out
+        # Whom the kernel lets in, the server can only show out.
+        bed.load.may_cut = bed.sessions.may_cut = True
         bed.injected()
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (MOST_DESCRIPTORS, hard))
         try:
@@ -247,7 +281,9 @@ async def test_a_restart_in_the_middle_of_an_installation(bed: Bed, tmp_path: Pa
             await server.ready()
             await server.at_rest()
             before = len(await server.containers())
+            body = {"dependencies": ["six"]}
             waiting = asyncio.create_task(server.run("pass", dependencies=["six"]))
+            opening = asyncio.create_task(server.request("POST", "/sessions", json=body))
 
             async def installs(server: Server = server, before: int = before) -> bool:
                 return len(await server.containers()) > before
@@ -255,18 +291,20 @@ async def test_a_restart_in_the_middle_of_an_installation(bed: Bed, tmp_path: Pa
             await until(installs, "a container to install in")
             await asyncio.sleep(1)
             assert not waiting.done()
-            row.times += 1
-            row.in_flight += 1
+            assert not opening.done()
             server.process.send_signal(how)
-            if how is signal.SIGTERM:
-                assert (await waiting).status in (422, 503)
-                assert await server.ended() == 0
-                row.once += 1
-            else:
-                await server.ended()
-                with contextlib.suppress(ClientError, OSError):
-                    await waiting
-                row.cut += 1
+            for one, task in ((row, waiting), (bed.report.row(row.fault + SESSIONS), opening)):
+                one.times += 1
+                one.in_flight += 1
+                if how is signal.SIGTERM:
+                    assert (await task).status in (422, 503)
+                    one.once += 1
+                else:
+                    with contextlib.suppress(ClientError, OSError):
+                        await task
+                    one.cut += 1
+            ended = await server.ended()
+            assert (ended == 0) is (how is signal.SIGTERM)
         async with serving(bed, tmp_path / f"{how.name}-next") as following:
             await server.no_container_left(within_s=GONE_S)
             await following.ready()

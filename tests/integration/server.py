@@ -456,6 +456,15 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
 
 def run_request(code: str, **fields: object) -> bytes:
     """Return the bytes of a request to /run."""
-    body = json.dumps({"language": "python", "code": code, **fields}).encode()
-    head = b"POST /run HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    return _request("/run", {"language": "python", "code": code, **fields})
+
+
+def cell_request(path: str, code: str) -> bytes:
+    """Return the bytes of a request to run a cell."""
+    return _request(path, {"code": code})
+
+
+def _request(path: str, fields: object) -> bytes:
+    body = json.dumps(fields).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
