@@ -63,6 +63,10 @@ async def measure(bed: Bed) -> Section:
     section.note(
         "the stream alone is the least that a run's files take: no file, no JSON, no base64"
     )
+    section.note(
+        "a run counts from the first byte of its request, with its base64 and JSON made before, "
+        "to the last byte of its answer, before its JSON is read"
+    )
     section.note("/ping is asked by a process of its own; it waits for a processor as all do")
     section.note(f"the server's memory rose by {risen:.2g} times the size of one file")
     section.want_at_most(

@@ -11,7 +11,11 @@ FEW = 4096
 """Two thousand clients, the engine's streams, and as much again."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGE_BYTES = 128 << 10
+_LARGE_BYTES = 320 << 10
+"""More than uvloop reads at once, 256 KiB, and than any piece of a file or text: for each of those,
+pages would be taken from the system, cleared, and given back."""
+_KEPT_BYTES = 2 << 20
+"""So much may stay free at the heap's end, for the same reason."""
 
 
 def raise_open_files_limit() -> str | None:
@@ -42,7 +46,7 @@ def fix_malloc_thresholds() -> None:
     except (OSError, AttributeError):
         return
     mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-    mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
+    mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def freeze_garbage_collector() -> None:

@@ -29,6 +29,21 @@ print(resident() - before)
 """
 
 
+PIECES = """
+import resource
+from pgexec.process.limits import fix_malloc_thresholds
+fix_malloc_thresholds()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for number in range(200):
+    if number == 100:
+        before = faults()
+    pieces = [b"x" * (256 << 10) for _ in range(4)]
+    del pieces
+print(faults() - before)
+"""
+
+
 def kept_bytes(*arguments: str) -> int:
     """Return by how much a process has grown when its long outputs are gone."""
     command = [sys.executable, "-c", OUTPUTS, *arguments]
@@ -39,6 +54,13 @@ def kept_bytes(*arguments: str) -> int:
 def test_what_long_outputs_took_is_given_back() -> None:
     assert kept_bytes() > 20 << 20  # or this test shows nothing
     assert kept_bytes("fixed") < 5 << 20
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library's allocator")
+def test_the_pieces_of_a_long_body_take_no_new_pages() -> None:
+    command = [sys.executable, "-c", PIECES]
+    faults = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert faults < 1000  # one of the 400 pieces has 64 pages
 
 
 def test_what_was_loaded_at_start_is_collected_no_more() -> None:
