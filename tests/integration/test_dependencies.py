@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.server import EngineClient, run_request, running, until
+from tests.integration.server import WITHIN_S, EngineClient, run_request, running, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.integration.server import Server, StartServer
 
@@ -24,21 +26,25 @@ PROBE = [
 ]
 
 
+@contextlib.contextmanager
+def running_with_index(
+    directory: Path, settings: dict[str, str], *, within_s: float = WITHIN_S
+) -> Iterator[Server]:
+    """Run a server as `running` does, with a volume of its own, where pip reaches its index."""
+    if asyncio.run(EngineClient().exit_code(settings["IMAGE"], PROBE)) != 0:
+        pytest.skip("an ordinary container of this engine cannot reach pip's index")
+    volume = f"pgexec-test-{uuid.uuid4().hex}"
+    with running(directory, {**settings, "DEPENDENCY_VOLUME": volume}, within_s=within_s) as server:
+        yield server
+    asyncio.run(EngineClient().call("DELETE", f"/volumes/{volume}"))
+
+
 @pytest.fixture(scope="module")
 def installing(first_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run a server whose containers reach the package index, where there is a way to it."""
-    if asyncio.run(EngineClient().exit_code(first_image, PROBE)) != 0:
-        pytest.skip("an ordinary container of this engine cannot reach pip's index")
-    volume = f"pgexec-test-{uuid.uuid4().hex}"
-    settings = {
-        "IMAGE": first_image,
-        "POOL_MIN_IDLE": "1",
-        "POOL_MAX_CONTAINERS": "4",
-        "DEPENDENCY_VOLUME": volume,
-    }
-    with running(tmp_path_factory.mktemp("installing"), settings) as server:
+    settings = {"IMAGE": first_image, "POOL_MIN_IDLE": "1", "POOL_MAX_CONTAINERS": "4"}
+    with running_with_index(tmp_path_factory.mktemp("installing"), settings) as server:
         yield server
-    asyncio.run(EngineClient().call("DELETE", f"/volumes/{volume}"))
 
 
 async def test_a_dependency_is_there_and_reaches_the_network(installing: Server) -> None:

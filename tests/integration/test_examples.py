@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -16,13 +18,17 @@ from aiohttp import web
 
 from tests.browser import browsing
 from tests.conftest import ROOT
-from tests.integration.server import GATE, WITHIN_S
+from tests.integration.server import GATE, WITHIN_S, until
+from tests.integration.test_dependencies import running_with_index
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.browser import Page
     from tests.integration.server import Server, StartServer
+
+INSTALLED_WITHIN_S = 300
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
@@ -52,6 +58,77 @@ async def command(
     async with asyncio.timeout(WITHIN_S):
         stdout, stderr = await process.communicate(stdin)
     return process.returncode, stdout.decode(), stderr.decode()
+
+
+@pytest.fixture(scope="module")
+def plotting(first_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server with what the plots need, where there is a way to the package index."""
+    settings = {
+        "IMAGE": first_image,
+        "POOL_MIN_IDLE": "1",
+        "POOL_MAX_CONTAINERS": "1",
+        "DEPENDENCY_PRELOAD": "pandas,matplotlib",
+        "INSTALL_TIMEOUT_S": str(INSTALLED_WITHIN_S),
+    }
+    with running_with_index(tmp_path_factory.mktemp("plotting"), settings) as server:
+
+        async def installed() -> bool:
+            return (await server.metrics())["pgexec_dependency_sets"] == 1
+
+        asyncio.run(until(installed, "pandas and matplotlib", within_s=INSTALLED_WITHIN_S))
+        yield server
+
+
+async def test_the_readmes_request_brings_a_table_and_takes_a_picture_and_sums_away(
+    plotting: Server,
+) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    recipe = readme.partition("A CSV in, pandas over it")[2].partition("```sh\n")[2]
+    body = shlex.split(recipe.partition("```")[0])[-1]
+    answer = (await plotting.run(**json.loads(body))).json
+    assert (answer["status"], answer["data"]) == ("ok", "")
+    sums, picture = answer["files"]
+    assert (sums["name"], json.loads(sums["content"])) == ("sums.json", {"mon": 8, "tue": 4})
+    assert (picture["name"], picture["encoding"]) == ("sums.png", "base64")
+    assert base64.b64decode(picture["content"]).startswith(PNG)
+
+
+async def test_an_agent_gets_text_for_the_model_and_a_plot_for_the_user(
+    plotting: Server, examples: Path
+) -> None:
+    (examples / "sales.csv").write_text("day,sum\nmon,3\ntue,4\nmon,5\n")
+    asked = (sys.executable, "agent_tool.py", "sales.csv")
+    status, stdout, stderr = await command(plotting, examples, *asked)
+    assert (status, stderr) == (0, "")
+    assert stdout.splitlines() == ["day", "mon    8", "tue    4", "", "[files] plot.png"]
+    assert (examples / "plot.png").read_bytes().startswith(PNG)
+
+
+NOTEBOOK = """
+import json, os
+os.environ["IPYTHONDIR"] = os.getcwd()
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+shell = InteractiveShell.instance()
+shell.displayhook.write_output_prompt = lambda: None  # a notebook has it beside the cell
+for cell in json.load(open("notebook.ipynb"))["cells"]:
+    if cell["cell_type"] == "code":
+        with capture_output() as shown:
+            shell.run_cell("".join(cell["source"])).raise_error()
+        print(json.dumps([shown.stdout, [sorted(output.data) for output in shown.outputs]]))
+"""
+
+
+async def test_a_cell_of_a_notebook_shows_what_a_run_wrote_and_drew(
+    plotting: Server, examples: Path
+) -> None:
+    status, stdout, _ = await command(plotting, examples, sys.executable, "-c", NOTEBOOK)
+    assert status == 0
+    opened, drawn, failed = map(json.loads, stdout.splitlines())
+    assert opened == ["", []]
+    assert drawn == ["drawn\n", [["image/png", "text/plain"]]]
+    assert failed[0].endswith("ZeroDivisionError: division by zero\n")
+    assert failed[1] == []
 
 
 async def test_a_grader_judges_each_test_of_a_folder(server: Server, examples: Path) -> None:

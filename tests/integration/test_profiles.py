@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import uuid
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.package_index import PackageIndex, wheel
-from tests.integration.server import EngineClient, running, until
-from tests.integration.test_dependencies import PROBE
+from tests.integration.server import EngineClient, until
+from tests.integration.test_dependencies import running_with_index
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -33,21 +32,17 @@ DATA = {
 @pytest.fixture(scope="module")
 def mixed(first_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run a server with a profile for data, where there is a way to the package index."""
-    if asyncio.run(EngineClient().exit_code(first_image, PROBE)) != 0:
-        pytest.skip("an ordinary container of this engine cannot reach pip's index")
-    volume = f"pgexec-test-{uuid.uuid4().hex}"
     settings = {
         "IMAGE": first_image,
         "NETWORK": "none",
         "DEPENDENCY_NETWORK": "egress",
-        "DEPENDENCY_VOLUME": volume,
         "POOL_MIN_IDLE": "1",
         "POOL_MAX_CONTAINERS": "1",
         "PROFILES": json.dumps({"python-data": DATA}),
     }
-    with running(tmp_path_factory.mktemp("mixed"), settings, within_s=INSTALLED_WITHIN_S) as server:
+    directory = tmp_path_factory.mktemp("mixed")
+    with running_with_index(directory, settings, within_s=INSTALLED_WITHIN_S) as server:
         yield server
-    asyncio.run(EngineClient().call("DELETE", f"/volumes/{volume}"))
 
 
 async def of_data(server: Server, code: str, **fields: object) -> str:
