@@ -50,6 +50,16 @@ async def deliver(request: web.Request, document: Document, budget: Budget) -> w
     return response
 
 
+async def joined(document: Document) -> bytearray:
+    """Return a whole document, put together in turns with all other large work."""
+    whole = bytearray()
+    for piece in cut(document):
+        whole += piece
+        if len(piece) > CHUNK_BYTES // 2:
+            await turn()
+    return whole
+
+
 def abort(request: web.Request) -> None:
     """Close a connection at once; bytes that are not sent yet are lost."""
     if (transport := request.transport) is not None:

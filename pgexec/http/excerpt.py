@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic_core import CoreConfig, SchemaValidator, ValidationError, core_schema, from_json
 
 from pgexec.http.body import MAX_TOKENS, too_large
+from pgexec.http.errors import RequestError
 from pgexec.http.files import BASE64, Contents, from_base64, not_base64
 from pgexec.http.inputs import check_inputs
 from pgexec.http.parsing import check_code, parse_run
-from pgexec.http.refusals import not_json, quote
+from pgexec.http.refusals import BAD, not_json, quote
 from pgexec.http.surroundings import MAX_GIVEN_BYTES, check_variables
 from pgexec.http.turns import turn
 from pool.output import end_of_characters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
     from pgexec.contract import GivenFile, RunRequest
-    from pgexec.http.errors import RequestError
     from pgexec.http.limits import RequestLimits
     from pgexec.http.parsing import BodyForm
 
@@ -107,6 +107,36 @@ async def parse_body(
     return request
 
 
+async def parse_json(body: bytes | bytearray) -> object:
+    """Return the value of any JSON, long texts in it a piece at a time.
+
+    Raises `RequestError` 400.
+    """
+    if len(body) <= LONG_BYTES:
+        return _value(body)
+    rest, taken = await _excerpt(bytearray(body), None)
+    return _filled(_value(rest), {mark: await _string(text) for mark, text in taken.items()})
+
+
+def _value(body: bytes | bytearray) -> object:
+    try:
+        return from_json(body)
+    except ValueError as error:
+        sentence = f"the body is not valid JSON: {error}"
+        raise RequestError(BAD, "invalid_json", sentence) from None
+
+
+def _filled(value: object, texts: Mapping[str, str]) -> object:
+    """Return a value with the texts in the place of their marks."""
+    if isinstance(value, str):
+        return texts.get(value, value)
+    if isinstance(value, list):
+        return [_filled(item, texts) for item in value]
+    if isinstance(value, dict):
+        return {name: _filled(item, texts) for name, item in value.items()}
+    return value
+
+
 def _variables(request: RunRequest, taken: Mapping[str, _Text]) -> Mapping[str, str]:
     """Return the variables; one that is called `content` or so may have been taken for a text."""
     env = dict(request.env)
@@ -119,9 +149,12 @@ def _variables(request: RunRequest, taken: Mapping[str, _Text]) -> Mapping[str, 
     return env
 
 
-async def _excerpt(body: bytearray) -> tuple[bytearray, dict[str, _Text]]:
+async def _excerpt(
+    body: bytearray, fields: Container[bytes] | None = _LONG_FIELDS
+) -> tuple[bytearray, dict[str, _Text]]:
     """Return a body without its long texts, and these by the marks in their place.
 
+    `fields` are those that may have such texts; `None` means all.
     What comes after very many strings stays in the body.
     """
     rest, taken = bytearray(), dict[str, _Text]()
@@ -134,7 +167,7 @@ async def _excerpt(body: bytearray) -> tuple[bytearray, dict[str, _Text]]:
             end = await _end_of_string(body, begin)
             if _COLON.match(body, end + 1):
                 key = bytes(whole[begin : min(end, begin + _KEY_BYTES)])
-            elif end - begin > _TAKEN_BYTES and key in _LONG_FIELDS:
+            elif end - begin > _TAKEN_BYTES and (fields is None or key in fields):
                 mark = f"{_MARK}{number}"
                 rest += whole[kept:begin]
                 rest += mark.encode()

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from pgexec.http.access import check_host, tenant_of_key
 from pgexec.http.answers import LONG_BYTES
 from pgexec.http.body import SMALL_BYTES, check_json, cut, read_body
 from pgexec.http.compat import dify, piston, sandboxfusion
 from pgexec.http.compat.call import Call, Unfit
-from pgexec.http.delivery import deliver
+from pgexec.http.delivery import deliver, joined
 from pgexec.http.errors import JSON_HEADERS, RequestError
+from pgexec.http.excerpt import parse_json
 from pgexec.http.record import RECORD
 from pgexec.http.refusals import BAD
+from pgexec.http.texts import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -34,8 +35,6 @@ PEERS: dict[str, Peer] = {
     "piston": cast("Peer", piston),
     "sandboxfusion": cast("Peer", sandboxfusion),
 }
-THREAD_BYTES = 256 << 10
-"""Longer documents are parsed in a thread, or other requests would wait."""
 VERSION = "import sys; print(*sys.version_info[:3], sep='.', end='')"
 
 
@@ -105,7 +104,7 @@ class PeerRoute:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer in the peer's form, whatever happens."""
         try:
-            document = await self._answer(request)
+            parts = await json_value(await self._answer(request))
         except Exception as error:  # noqa: BLE001  # whatever it is, the client gets its form
             told = RequestError(BAD, "invalid_field", str(error))
             problem = request[RECORD].fail(told if isinstance(error, Unfit) else error)
@@ -115,10 +114,9 @@ class PeerRoute:
             if not request.content.is_eof():
                 response.force_close()  # the next bytes may not be a request
             return response
-        whole = to_json(document)
-        if len(whole) > LONG_BYTES:  # a client that does not take it must not hold it for free
-            return await deliver(request, (whole,), self.context.answers)
-        return web.Response(body=whole, headers=JSON_HEADERS)
+        if sum(map(len, parts)) > LONG_BYTES:  # nobody who takes nothing of it holds it for free
+            return await deliver(request, parts, self.context.answers)
+        return web.Response(body=await joined(parts), headers=JSON_HEADERS)
 
     async def _answer(self, request: web.Request) -> object:
         record, settings = request[RECORD], self.context.settings
@@ -135,13 +133,13 @@ class PeerRoute:
                 )
                 if len(sent) > SMALL_BYTES and cut(sent) is not None:
                     raise Unfit("the body has more values than a request can have")
-                body = await _parsed(sent)
+                body = await parse_json(sent)
             return await self.operation.answer(self._call(request, body))
 
     def _call(self, request: web.Request, body: object) -> Call:
         async def run(fields: Json) -> Json:
-            answer = await self.run(request, bytearray(to_json(fields)))
-            return cast("Json", await _parsed(answer))
+            answer = await self.run(request, await joined(await json_value(fields)))
+            return cast("Json", await parse_json(answer))
 
         async def version(language: str) -> str:
             if language not in self.versions:
@@ -161,15 +159,3 @@ class PeerRoute:
             run_timeout_s=self.context.settings.run_timeout_s,
             memory_limit_bytes={name: limits[name].memory_limit_bytes for name in limits},
         )
-
-
-async def _parsed(body: bytes | bytearray) -> object:
-    try:
-        return (
-            from_json(body)
-            if len(body) < THREAD_BYTES
-            else await asyncio.to_thread(from_json, body)
-        )
-    except ValueError as error:
-        sentence = f"the body is not valid JSON: {error}"
-        raise RequestError(BAD, "invalid_json", sentence) from None

@@ -28,7 +28,7 @@ from pgexec.http.batch import answer_batch, answer_batch_events
 from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.budget import Budget
 from pgexec.http.cors import allow_origins
-from pgexec.http.delivery import cut, deliver
+from pgexec.http.delivery import deliver, joined
 from pgexec.http.errors import JSON_HEADERS, RequestError
 from pgexec.http.excerpt import parse_body
 from pgexec.http.limits import RequestLimits
@@ -52,7 +52,6 @@ from pgexec.http.sessions import PATHS as SESSION_PATHS
 from pgexec.http.sessions import add_sessions, describe_sessions
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.http.status import render_status
-from pgexec.http.turns import turn
 from pgexec.server_state import ServerStatus
 from pgexec.telemetry.exposition import CONTENT_TYPE
 
@@ -160,13 +159,7 @@ async def answer_whole(request: web.Request, body: bytearray) -> bytearray:
     """Run the snippet in the body of a request to `/run`, and return its JSON document."""
     context = request.app[CONTEXT]
     wanted = await parse_body(body, context.limits)
-    document = await answer(context, request, request[RECORD], wanted)
-    whole = bytearray()
-    for piece in cut(document):
-        whole += piece
-        if len(document) > 1:
-            await turn()
-    return whole
+    return await joined(await answer(context, request, request[RECORD], wanted))
 
 
 async def ping(_request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ becomes JSON only while it is sent. Most texts grow little: they are kept as JSO
 from __future__ import annotations
 
 import codecs
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pydantic_core import to_json
@@ -76,6 +77,26 @@ async def json_text(make: Callable[[], Iterator[str]], size: int) -> Sequence[by
     if parts is None:
         return (JsonText(make, length, size),)
     return (*parts, b'"')
+
+
+async def json_value(value: object) -> Sequence[bytes | JsonText]:
+    """Return the JSON of a value, in parts, long texts in it a piece at a time."""
+    if isinstance(value, str) and len(value) > PIECE_BYTES:
+        return await json_text(partial(_pieces, value), len(value))
+    if not isinstance(value, dict | list):
+        return (to_json(value),)
+    parts: list[bytes | JsonText] = []
+    items = value.items() if isinstance(value, dict) else ((None, item) for item in value)
+    for name, item in items:
+        parts.append(b"," if parts else b"")
+        if name is not None:
+            parts.append(to_json(name) + b":")
+        parts += await json_value(item)
+    return (b"{", *parts, b"}") if isinstance(value, dict) else (b"[", *parts, b"]")
+
+
+def _pieces(text: str) -> Iterator[str]:
+    return (text[start : start + PIECE_BYTES] for start in range(0, len(text), PIECE_BYTES))
 
 
 def decoded(data: bytes, errors: str) -> Iterator[str]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openapi_spec_validator import validate
+from pydantic_core import from_json, to_json
 
+from pgexec.http import excerpt, peers, texts
 from pgexec.http.compat.piston import satisfies
+from pgexec.http.delivery import cut
 from pool.errors import PoolSaturated
 from pool.inside.patterns import matcher
-from pool.job import Status
+from pool.job import OutputFile, Status
 from tests.unit.http.rig import make_result
 
 if TYPE_CHECKING:
@@ -41,7 +49,9 @@ async def compatible(serve: Serve) -> Running:
 
 
 async def post(server: Running, path: str, body: Any, **headers: str) -> tuple[int, Any]:
-    async with server.session.post(server.url + path, json=body, headers=headers) as response:
+    sent = BytesIO(json.dumps(body).encode())
+    headers["Content-Type"] = "application/json"
+    async with server.session.post(server.url + path, data=sent, headers=headers) as response:
         return response.status, json.loads(await response.read())
 
 
@@ -218,3 +228,58 @@ async def test_a_path_that_a_trainer_fetches_is_no_pattern(compatible: Running) 
     assert found.fullmatch("a*?[b].txt")
     assert not found.fullmatch("axx[b].txt")
     assert [(file.name, file.data) for file in request.files] == [("x", b"x")]
+
+
+async def test_no_step_of_the_loop_translates_more_than_a_piece_of_what_is_large(
+    compatible: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def read(document: bytes) -> Any:
+        sizes.append(len(document))
+        return from_json(document)
+
+    def write(value: object) -> bytes:
+        document = to_json(value)
+        sizes.append(len(document))
+        return document
+
+    for module in (peers, excerpt, texts):
+        monkeypatch.setattr(module, "from_json", read, raising=False)
+        monkeypatch.setattr(module, "to_json", write, raising=False)
+    data = bytes(range(256)) * (1 << 14)
+    compatible.service.result = make_result(
+        stdout=b"\x01" * (1 << 20),
+        data=b"\x01" * (1 << 20),
+        files=[OutputFile("out", len(data), data)],
+    )
+    content = base64.b64encode(data).decode()
+    body = {**FUSION, "files": {"in": content}, "fetch_files": ["out"]}
+    status, document = await post(compatible, "/run_code", body)
+    assert (status, document["files"]) == (200, {"out": content})
+    assert document["run_result"]["stdout"] == "\x01" * (1 << 20)
+    (request,) = compatible.service.requests
+    assert request.files[0].data == data
+    assert sum(sizes) > 2 * len(data)  # the texts were counted
+    assert max(sizes) <= 2 * excerpt.PIECE_BYTES
+
+
+TEXTS = st.text(max_size=50).map(lambda text: text * 20)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 60), 1 << 60) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+)
+
+
+@given(value=VALUES, ascii_only=st.booleans(), piece=st.integers(13, 400))
+def test_a_value_is_the_same_however_its_json_is_cut(
+    value: object, *, ascii_only: bool, piece: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texts, "PIECE_BYTES", piece)
+        patch.setattr(excerpt, "PIECE_BYTES", piece)
+        patch.setattr(excerpt, "LONG_BYTES", 0)
+        patch.setattr(excerpt, "_TAKEN_BYTES", 100)
+        assert b"".join(cut(asyncio.run(texts.json_value(value)))) == to_json(value)
+        body = json.dumps(value, ensure_ascii=ascii_only).encode()
+        assert asyncio.run(excerpt.parse_json(body)) == value
