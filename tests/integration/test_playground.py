@@ -259,6 +259,7 @@ async def test_an_installation_is_told_while_it_lasts_and_has_its_latency(
         assert any(one.startswith("installing: Collecting") for one in seen), seen
         assert await page.text("#installing") == ""
         await page.until(f"document.querySelector('#latency-install td').textContent !== '{NONE}'")
+        assert (await page.text("#recent tr td:nth-child(4)")).endswith("s")
 
 
 async def test_a_terminals_colours_are_drawn_and_nothing_else_of_it(

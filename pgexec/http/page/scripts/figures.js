@@ -37,6 +37,7 @@ export function showRecent(found, ran) {
       make("td", new Date(run.time * 1000).toLocaleTimeString()),
       make("td", run.status.replaceAll("_", " "), ...(run.status === "ok" ? [] : ["bad"])),
       make("td", duration(run.queue_s), "number"),
+      make("td", duration(run.install_s), "number"),
       make("td", duration(run.run_s), "number"),
       make("td", duration(run.total_s), "number"),
       make("td", run.language),
@@ -48,7 +49,7 @@ export function showRecent(found, ran) {
   });
   if (!rows.length) {
     const cell = make("td", "none yet", "faint");
-    cell.colSpan = 8;
+    cell.colSpan = 9;
     rows.push(make("tr"));
     rows[0].append(cell);
   }
