@@ -62,7 +62,9 @@ class PipLog:
 
 _TOOLS = r"(?:cc|gcc|g\+\+|c\+\+|clang|gfortran|cargo|rustc|cmake|make|ninja|swig)"
 
-_BUILDING = "(?:equirements to build|reparing metadata|uilding)"
+_NOT_BUILT = re.compile(
+    r"(?:equirements to build|reparing metadata|uilding)[^\n]* did not run successfully"
+)
 _NO_WAY = (
     *("Failed to establish a new connection", "NameResolutionError"),
     *("Network is unreachable", "Temporary failure in name resolution"),
@@ -70,16 +72,13 @@ _NO_WAY = (
 )
 
 # The first that matches counts: to pip, a failed network looks like an index without packages.
+# Foreign code writes the text, so no pattern may look beyond its line: many lines that begin a
+# match would each be followed to the end of the text, for minutes, and the event loop waits.
 _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
     (
         InstallFailure.TOO_LARGE,
         "it is larger than an installation may be",
         ("No space left on device", "Disk quota exceeded", r"Errno 28\b"),
-    ),
-    (
-        InstallFailure.BUILD,
-        "it cannot be built: its set-up code needs something from the network",
-        (rf"{_BUILDING}[^\n]* did not run successfully[\s\S]*(?:{'|'.join(_NO_WAY)})",),
     ),
     (
         InstallFailure.NO_NETWORK,
@@ -140,6 +139,7 @@ _SIGNS: tuple[tuple[InstallFailure, str, Sequence[str]], ...] = (
         ),
     ),
 )
+_NEEDS_NETWORK = "it cannot be built: its set-up code needs something from the network"
 _KILLED = 128 + 9
 _MISSING = (
     re.compile(r"No matching distribution found for ([^\n]+)"),
@@ -170,7 +170,15 @@ def classify(
         return InstallFailure.DENIED, f"{found[1]} is denied on this server"
     for failure, sentence, patterns in _SIGNS:
         if re.search("|".join(patterns), text):
+            if failure is InstallFailure.NO_NETWORK and _builds_without_network(text):
+                return InstallFailure.BUILD, _NEEDS_NETWORK
             return failure, sentence
     if status in (_KILLED, -9):
         return InstallFailure.TOO_LARGE, "it took more memory than an installation may"
     return InstallFailure.OTHER, "the installer failed"
+
+
+def _builds_without_network(text: str) -> bool:
+    """Return True if a build failed, and a connection after that: pip prints the build's output."""
+    build = _NOT_BUILT.search(text)
+    return build is not None and re.search("|".join(_NO_WAY), text[build.end() :]) is not None

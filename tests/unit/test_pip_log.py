@@ -153,3 +153,19 @@ async def test_a_reader_of_output_without_end_is_slowed_down(size: int) -> None:
     quiet = loop.time()
     await throttle.take(1 << 20)
     assert loop.time() == quiet
+
+
+def test_lines_that_each_begin_a_sign_are_read_once() -> None:
+    """Set-up code may print them; to look for each one's end took eight minutes of the loop."""
+    log = "\n".join(["building did not run successfully " * 11] * 2000)
+    failure, sentence = classify(f"{log}\nsubprocess-exited-with-error", 1)
+    assert (failure, sentence) == (InstallFailure.BUILD, "it cannot be built")
+
+
+def test_a_full_disk_is_said_before_a_network_that_the_build_misses() -> None:
+    build = "Preparing metadata did not run successfully\nNetwork is unreachable\n"
+    assert classify(build, 1)[1].endswith("needs something from the network")
+    assert classify(f"Network is unreachable\n{build.splitlines()[0]}", 1)[0] is (
+        InstallFailure.NO_NETWORK
+    )
+    assert classify(f"{build}No space left on device", 1)[0] is InstallFailure.TOO_LARGE
