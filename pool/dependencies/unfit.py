@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from math import prod
 from typing import TYPE_CHECKING
 
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
-from packaging.version import InvalidVersion
+from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -24,6 +19,10 @@ _LIBCS = {
     "musl": ("manylinux", "glibc", "python:slim"),
     "glibc": ("musllinux", "musl", "python:alpine"),
 }
+MAX_BUILDS = 500
+"""As many as `look` tells at the most."""
+_MAX_TAGS = 64
+"""Of one file. A name stands for the product of its parts: 200 characters can stand for 35,937."""
 _LINUX = ("any", "linux", "manylinux", "musllinux")
 
 
@@ -36,8 +35,8 @@ def unfit_builds(wanted: Requirement, answer: bytes) -> str | None:
     try:
         told = json.loads(answer)
         python, libc, machine = str(told["python"]), str(told["libc"]), str(told["machine"])
-        builds = [(str(file), str(reason)) for file, reason in told["builds"]]
-    except (ValueError, KeyError, TypeError):
+        builds = [(str(file), str(reason)) for file, reason in told["builds"][:MAX_BUILDS]]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not re.fullmatch(r"\d\.\d+", python) or libc not in _LIBCS or not machine.isidentifier():
         return None
@@ -85,8 +84,10 @@ def _parsed(file: str) -> tuple[Version, frozenset[Tag]] | None:
     """Return the version and the tags of a build; a source has no tags."""
     try:
         if file.endswith(".whl"):
+            if prod(part.count(".") + 1 for part in file[:-4].split("-")[-3:]) > _MAX_TAGS:
+                return None
             _, version, _, tags = parse_wheel_filename(file)
             return version, tags
         return parse_sdist_filename(file)[1], frozenset()
-    except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
+    except ValueError:  # what packaging raises, and int() for too many digits
         return None

@@ -7,7 +7,7 @@ import json
 import pytest
 from packaging.requirements import Requirement
 
-from pool.dependencies.unfit import unfit_builds
+from pool.dependencies.unfit import MAX_BUILDS, unfit_builds
 
 GLIBC = "x-2.0-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
 
@@ -64,3 +64,25 @@ def test_an_answer_of_another_form_does_not_count() -> None:
     assert said(GLIBC, builds=1) is None
     for answer in (b"[]", b"{}", b"Traceback"):
         assert unfit_builds(Requirement("x"), answer) is None
+
+
+def test_file_names_with_tags_without_end_are_not_expanded() -> None:
+    """A name stands for each interpreter with each ABI on each platform: here for 125 million."""
+    tags = "-".join(".".join(f"{kind}{one}" for one in range(500)) for kind in "abp")
+    assert said(f"x-2.0-{tags}.whl") is None
+
+
+def test_builds_without_end_are_read_up_to_a_bound() -> None:
+    sentence = said(*[f"x-{version}.0.tar.gz" for version in range(MAX_BUILDS + 1)]) or ""
+    assert f"none of its {MAX_BUILDS} builds" in sentence
+
+
+@pytest.mark.parametrize(
+    "answer", [b"[" * 100_000, b'{"builds": ' * 20_000, b'{"python": ' + b"9" * 5000 + b"}"]
+)
+def test_an_answer_that_foreign_code_wrote_is_no_answer(answer: bytes) -> None:
+    assert unfit_builds(Requirement("x"), answer) is None
+
+
+def test_a_version_with_more_digits_than_a_number_may_have_is_no_version() -> None:
+    assert said(f"x-{'9' * 5000}.tar.gz", f"x-{'9' * 5000}-py3-none-any.whl") is None
