@@ -52,6 +52,7 @@ from pgexec.http.sessions import PATHS as SESSION_PATHS
 from pgexec.http.sessions import add_sessions, describe_sessions
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.http.status import render_status
+from pgexec.http.turns import turn
 from pgexec.server_state import ServerStatus
 from pgexec.telemetry.exposition import CONTENT_TYPE
 
@@ -195,6 +196,7 @@ async def openapi_json(request: web.Request) -> web.Response:
 async def metrics_text(request: web.Request, _tenant: str = "") -> web.Response:
     """Expose every series in Prometheus' text format."""
     headers = {**JSON_HEADERS, "Content-Type": CONTENT_TYPE}
+    await turn()  # else each round makes one for every connection that asks
     return web.Response(body=request.app[CONTEXT].metrics.render(), headers=headers)
 
 

@@ -21,7 +21,7 @@ from pgexec.http.turns import Rounds, turn
 from pool.inside.protocol import Ending, Exit, Kind
 from pool.output import Output
 from tests.sse import ASK
-from tests.unit.http.rig import make_result
+from tests.unit.http.rig import make_result, read_answer
 
 if TYPE_CHECKING:
     from pool.job import Result
@@ -220,3 +220,32 @@ async def test_a_connection_goes_on_after_a_long_answer(server: Running) -> None
 
 def test_a_piece_is_small() -> None:
     assert 6 * PIECE_BYTES < 2 * CHUNK_BYTES
+
+
+async def test_one_of_many_scrapes_is_made_in_each_round(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scrape takes some milliseconds, and whoever may scrape may ask on many connections."""
+    server = await serve()
+    rounds, made = 0, list[int]()
+    render = server.metrics.render
+
+    def counted() -> bytes:
+        made.append(rounds)
+        return render()
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(server.metrics, "render", counted)
+    connections = [await server.connect() for _ in range(20)]
+    counting = asyncio.create_task(count())
+    for _, writer in connections:
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    answers = await asyncio.gather(*(read_answer(reader) for reader, _ in connections))
+    counting.cancel()
+    assert {answer.status for answer in answers} == {200}
+    assert len(set(made)) == len(made) == 20
