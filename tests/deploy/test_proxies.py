@@ -166,6 +166,26 @@ async def test_what_began_and_was_lost_is_a_502_and_runs_once(
 
 @pytest.mark.deployment
 @pytest.mark.parametrize("servers", [ROOMY], indirect=True)
+async def test_a_server_that_died_costs_no_refusal_though_it_has_the_fewest_runs(
+    servers: Sequence[Server], tmp_path: Path
+) -> None:
+    def seldom_checked(config: str) -> str:
+        return config.replace("interval: 1s", "interval: 60s")
+
+    ports = [server.port for server in servers]
+    async with proxying("envoy", tmp_path / "envoy", ports, change=seldom_checked) as proxy:
+        held = asyncio.create_task(proxy.run(GATE))
+        busy = await leasing(servers)
+        (dead,) = [server for server in servers if server is not busy]
+        dead.process.kill()
+        await dead.ended()
+        answers = [await proxy.run("print(1)") for _ in range(5)]
+        await busy.open_gates()
+        assert [answer.status for answer in (*answers, await held)] == [200] * 6
+
+
+@pytest.mark.deployment
+@pytest.mark.parametrize("servers", [ROOMY], indirect=True)
 async def test_a_server_that_leaves_loses_no_run_and_none_is_refused(
     proxy: Proxy, servers: Sequence[Server]
 ) -> None:
