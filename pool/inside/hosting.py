@@ -101,6 +101,7 @@ class Host:
     def start(self) -> None:
         """Start an interpreter, in place of the one that has ended."""
         runner = self.runner
+        signal.signal(signal.SIGINT, session.ignore_interrupt)  # which the child inherits
         child = SessionChild(self.user)
         if child.fork():
             try:

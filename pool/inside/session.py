@@ -74,7 +74,6 @@ class Interpreter:
         self._has_stdin = False
         self.shown = Shown()
         self.cells = cells.Cells(main, self.shown)
-        signal.signal(signal.SIGINT, _ignore)
 
     def serve(self) -> NoReturn:
         """Take cells until the socket is closed."""
@@ -124,10 +123,10 @@ class Interpreter:
         """Let SIGINT do nothing between the cells."""
         while True:
             try:
-                handler = signal.signal(signal.SIGINT, _ignore)
+                handler = signal.signal(signal.SIGINT, ignore_interrupt)
             except KeyboardInterrupt:
                 continue
-            if handler is not _ignore:
+            if handler is not ignore_interrupt:
                 self._on_interrupt = handler
             return
 
@@ -171,8 +170,12 @@ class Interpreter:
             rest = rest[os.write(self._fd, rest) :]
 
 
-def _ignore(_number: int, _frame: object) -> None:
-    """Do nothing. Unlike SIG_IGN, it is not passed on to programs that a thread starts."""
+def ignore_interrupt(_number: int, _frame: object) -> None:
+    """Do nothing. Unlike SIG_IGN, it is not passed on to programs that a thread starts.
+
+    The interpreter has this handler of SIGINT from its fork on, except in a cell: an interrupt may
+    come before its first one, and the page that it shares with PID 1 tells it of that.
+    """
 
 
 def _surround(strings: bytes, args: int) -> Any:  # noqa: ANN401

@@ -251,11 +251,7 @@ def test_an_interpreter_that_ends_is_replaced(session: Session) -> None:
 
 
 def test_a_server_that_has_nobody_to_tell_interrupts(session: Session) -> None:
-    def later() -> None:
-        time.sleep(1)  # until the cell runs: one that has not begun yet is killed
-        session.interrupt()
-
-    ran = session.cell("import time; time.sleep(60)", meanwhile=later)
+    ran = session.cell("import time; time.sleep(60)", meanwhile=session.interrupt)
     assert ran.how == (Ending.EXITED, 1)
     session.interrupt()  # too late, and so of no effect
     assert session.cell("import time; time.sleep(0.01); 1").shown == Showing("1")
