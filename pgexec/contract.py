@@ -64,7 +64,7 @@ class GivenFile(BaseModel):
 class RunRequest(BaseModel):
     """The body of `POST /run`; `parse_run` also holds it against the server's limits."""
 
-    # Pydantic would make a deep copy of any other default of a list than one of a factory.
+    # Lists have factories: pydantic makes a deep copy of any other default, for each request.
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 

@@ -93,10 +93,6 @@ class Queue:
             open_ones = (lease for lease, grant in own.items() if not grant.done())
             return islice(open_ones, rooms.get(tenant))
 
-        if not groups and len(self._waiting) == 1:  # the most common case, and a hot one
-            [group] = self._waiting.values()
-            if len(group) == 1:
-                return of_one(*next(iter(group.items())))
         return _in_turns(
             islice(_in_turns(of_one(name, own) for name, own in group.items()), groups.get(top))
             for top, group in self._waiting.items()
@@ -220,11 +216,13 @@ class Queue:
 def _in_turns(rows: Iterable[Iterator[Lease]]) -> Iterator[Lease]:
     """Yield one lease of each row, again and again."""
     turns = deque(rows)
-    while turns:
+    while len(turns) > 1:
         row = turns.popleft()
         if (lease := next(row, None)) is not None:
             turns.append(row)
             yield lease
+    if turns:
+        yield from turns[0]
 
 
 def _size(group: dict[str, dict[Lease, Grant]]) -> int:

@@ -41,8 +41,8 @@ aiohttp's own 32, with bodies of many tiny chunks, would take 7 MB of each conne
 web_protocol.MAX_MSG_QUEUE_SIZE = MAX_PIPELINED
 WRITE_BUFFER_BYTES = 32 << 10
 """A handler waits while more bytes than this are unsent to its client."""
-LONG_BYTES = 16 << 10
-"""What has come at once, if it is more than this, was a turn of all large work."""
+LARGE_READ_BYTES = 16 << 10
+"""A connection of which more than this came at once is read again only when its turn comes."""
 LINGER_S = 2.0
 """A refused body is still read for so many seconds, so that its client sees the answer."""
 
@@ -180,7 +180,7 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and limit the time and size of a head that comes in pieces."""
-        if len(data) > LONG_BYTES:
+        if len(data) > LARGE_READ_BYTES:
             self._get_in_line()
         seen, content = self._request_count, self._last_content
         in_head, before = content.is_eof(), content.total_bytes

@@ -153,7 +153,7 @@ class _Planner(Generic[W, N]):
         self.idle = list(view.idle)
         self.patient: list[N] = []
         self.coming = view.starting
-        self.returning: dict[str | None, int] = {}
+        self.returning: dict[str | None, int] = {}  # a Counter takes longer than all of this
         for tenant in view.resetting:
             self.returning[tenant] = self.returning.get(tenant, 0) + 1
         self.promised = 0

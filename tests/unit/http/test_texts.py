@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from pgexec.http import delivery, sse, texts, turns
 from pgexec.http.answers import render_long, render_result, size_bytes
 from pgexec.http.delivery import CHUNK_BYTES, cut, held_bytes
-from pgexec.http.server import LONG_BYTES, Connection
+from pgexec.http.server import LARGE_READ_BYTES, Connection
 from pgexec.http.texts import PIECE_BYTES
 from pgexec.http.turns import Rounds, turn
 from pool.inside.protocol import Ending, Exit, Kind
@@ -130,7 +130,8 @@ async def test_one_of_many_that_send_much_is_read_in_each_round(
     received = Connection.data_received
 
     def counted(connection: Connection, data: bytes) -> None:
-        if len(data) > LONG_BYTES and connection._request_count:  # not the first piece of each
+        first = not connection._request_count
+        if len(data) > LARGE_READ_BYTES and not first:
             long_ones[rounds] += 1
         received(connection, data)
 
