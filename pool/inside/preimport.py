@@ -28,16 +28,20 @@ class PreimportError(Exception):
     """A module or layer cannot be shared. The text names it and gives the reason."""
 
 
-def use_layer(directory: str) -> list[str]:
-    """Put a layer on the path; return its distributions as `name==version`.
+def use_layer(directory: str) -> tuple[list[str], dict[str, list[str]]]:
+    """Put a layer on the path; return its distributions as `name==version`, and their extras.
 
-    Raises `PreimportError` if `directory` is not there.
+    Raises `PreimportError` if `directory` is not there, or is removed meanwhile.
     """
+    missing = PreimportError("the layer of dependencies is not there")
     if not os.path.isdir(directory):
-        raise PreimportError("the layer of dependencies is not there")
+        raise missing
     user_site.put_on_path(directory)
     fonts.offer(directory)
-    return user_site.installed()
+    try:
+        return user_site.installed(), user_site.extras()
+    except FileNotFoundError:
+        raise missing from None
 
 
 def are_all_standard(names: Iterable[str]) -> bool:

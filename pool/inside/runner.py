@@ -39,7 +39,6 @@ from pool.inside import (
     preimport,
     reset,
     snippet,
-    user_site,
     users,
 )
 from pool.inside.ahead import Idle
@@ -129,6 +128,7 @@ class Runner:
         self.cpus = config["cpus"]
         limit_processes(config["pids"])
         self.installed: list[str] = []
+        self.extras: dict[str, list[str]] = {}
         job_area = config["job_limit"]
         # Private: a snippet could change a shared mapping, and so the frames that PID 1 sends.
         size = job_area + AREA_BYTES + _WINDOW_BYTES
@@ -179,7 +179,7 @@ class Runner:
             "gvisor": is_gvisor(),
             "guard": guarded,
             "installed": self.installed,
-            "extras": user_site.extras() if self.installed else {},
+            "extras": self.extras,
         }
         self.outbox.send(encode(Kind.READY, json.dumps(ready).encode()))
         while True:
@@ -243,7 +243,7 @@ class Runner:
                     callbacks.settle()
                 if self.preload:
                     layer = os.path.join(self.layers, self.preload)
-                    self.installed = preimport.use_layer(layer)
+                    self.installed, self.extras = preimport.use_layer(layer)
                 preimport.import_all(self.preimport)
             snippet.prepare(_WARM_UPS if self.reused else 1)
         except preimport.PreimportError as error:

@@ -149,6 +149,16 @@ def test_a_preloaded_layer_that_is_not_there_is_told_of(start: Start) -> None:
         assert runner.first == (Kind.REFUSED, b"the layer of dependencies is not there")
 
 
+def test_a_preloaded_layer_may_go_once_it_has_been_imported_from(
+    start: Start, directory: Path
+) -> None:
+    """It has told by then what was in it; a runner that looked again died of a traceback."""
+    for packages in directory.glob("layers/base/lib/*/site-packages"):
+        (packages / "one-1.0.dist-info").mkdir()
+    with start("last", "import os, shutil\nshutil.rmtree(os.path.dirname(__file__))") as runner:
+        assert runner.first[0] is Kind.READY
+
+
 LOAD_OPENMP = "import ctypes; gomp = ctypes.CDLL('libgomp.so.1')\n"
 USE_OPENMP = """
 import ctypes, threading
