@@ -15,8 +15,11 @@ from pgexec.http.compat.call import (
     object_of,
     text_of,
 )
+from pgexec.http.turns import turn
 
 MIB = 1 << 20
+_PIECE_BYTES = 24 << 10
+"""Of a file that becomes base64 at once; three bytes become four characters."""
 _WILD = re.compile(r"[*?\[]")
 """A path that is fetched has no wildcards; a pattern of ours has these."""
 _TIME_LIMITS = frozenset({"timeout", "cpu_time"})
@@ -60,7 +63,7 @@ async def run_code(call: Call) -> object:
         "compile_result": None,
         "run_result": _run_result(result),
         "executor_pod_name": None,
-        "files": {file["name"]: _base64(file) for file in result.get("files", ())},
+        "files": {file["name"]: await _base64(file) for file in result.get("files", ())},
     }
 
 
@@ -98,11 +101,16 @@ def _number(body: Json, name: str, default: float) -> float:
     return value
 
 
-def _base64(file: Json) -> str:
+async def _base64(file: Json) -> str:
     content = str(file.get("content") or "")
     if file.get("encoding") == "base64":
         return content
-    return base64.b64encode(content.encode()).decode()
+    data, parts = content.encode(), list[bytes]()
+    for start in range(0, len(data), _PIECE_BYTES):
+        if start:
+            await turn()
+        parts.append(base64.b64encode(data[start : start + _PIECE_BYTES]))
+    return b"".join(parts).decode()
 
 
 _BODY: Json = {

@@ -15,6 +15,7 @@ from openapi_spec_validator import validate
 from pydantic_core import from_json, to_json
 
 from pgexec.http import excerpt, peers, texts
+from pgexec.http.compat import sandboxfusion
 from pgexec.http.compat.piston import satisfies
 from pgexec.http.delivery import cut
 from pool.errors import PoolSaturated
@@ -262,6 +263,23 @@ async def test_no_step_of_the_loop_translates_more_than_a_piece_of_what_is_large
     assert request.files[0].data == data
     assert sum(sizes) > 2 * len(data)  # the texts were counted
     assert max(sizes) <= 2 * excerpt.PIECE_BYTES
+
+
+async def test_a_long_text_that_a_trainer_fetches_becomes_base64_in_turns(
+    compatible: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 0
+
+    async def counted() -> None:
+        nonlocal turns
+        turns += 1
+
+    monkeypatch.setattr(sandboxfusion, "turn", counted)
+    text = ("0123456789\u20ac" * 20_000).encode()
+    compatible.service.result = make_result(files=[OutputFile("out", len(text), text)])
+    _, document = await post(compatible, "/run_code", {**FUSION, "fetch_files": ["out"]})
+    assert document["files"] == {"out": base64.b64encode(text).decode()}
+    assert turns == len(text) // (24 << 10)
 
 
 TEXTS = st.text(max_size=50).map(lambda text: text * 20)
