@@ -78,7 +78,10 @@ class Attacker:
 
     async def _begin_anew(self) -> None:
         """Have a new interpreter for the next cell, and no files."""
-        await self.cell("import os; os._exit(0)", timeout_s=5)
+        last = await self.cell("import os; os._exit(0)", timeout_s=5)
+        if last.json["status"] == "output_limit":  # of threads that go on: it may not have begun
+            await self.end()
+            return
         tops = ("/home/code", "/tmp", "/dev/shm")
         left = await self.cell(f"import os; sum([os.listdir(top) for top in {tops}], [])")
         assert left.json["restarted"], left.body
