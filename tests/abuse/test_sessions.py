@@ -153,7 +153,8 @@ async def test_more_memory_than_the_limit_is_a_memory_limit(attacker: Attacker, 
 
 @pytest.mark.parametrize("name", FLOODS)
 async def test_a_flood_is_cut_at_exactly_the_output_limit(attacker: Attacker, name: str) -> None:
-    ran = await attacker.attack(FLOODS[name], output_limit_bytes=LIMIT, timeout_s=20)
+    stay = "\nimport time; time.sleep(20)"  # a cell does not wait for its threads, as a script does
+    ran = await attacker.attack(FLOODS[name] + stay, output_limit_bytes=LIMIT, timeout_s=20)
     assert ran["status"] == OTHERWISE.get(name, "output_limit")
     assert len(ran["data"]) == LIMIT or name in OTHERWISE
 
