@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
 from typing import TYPE_CHECKING
@@ -192,14 +193,20 @@ class DockerEngine:
                 config={},  # Podman refuses a request without a body
             )
 
-    async def remove_images(self, label: str, *, keep: str) -> None:
-        """Remove the images with `label` that no container uses, except `keep`."""
+    async def remove_images(self, label: str, *, keep: str, replaced_before: float) -> None:
+        """Remove the images with `label` that no container uses and another replaced long ago.
+
+        The one made next after an image replaces it. If that was made at `replaced_before` or
+        later, by `time.time()`, the image stays, and so does the newest, and `keep`.
+        """
         kept = await self.image_id(keep)
         with self._call(Operation.LIST_IMAGES, "list images"):
             images = await self.docker.images.list(filters={"label": [label]})
-        for image in images:
+        images.sort(key=lambda image: image["Created"])
+        for image, following in itertools.pairwise(images):
             # By its id: Podman lists `docker.io/library/` before a tag that was given without.
-            if image["Id"] != kept and keep not in (image["RepoTags"] or ()):
+            is_kept = image["Id"] == kept or keep in (image["RepoTags"] or ())
+            if following["Created"] < replaced_before and not is_kept:
                 with contextlib.suppress(DockerError):
                     await self.docker.images.delete(image["Id"])
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ LABEL_BASE = "pgexec.base"
 LABEL_PURPOSE = "pgexec.purpose"
 LABEL_BUILD = "pgexec.build"
 PREPARE_TIMEOUT_S = 600.0
+UPDATE_S = 24 * 3600.0
+"""So long may servers of two versions share an engine without removing each other's image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,10 @@ async def prepare(
         )
         return Image(base, prepared=False, base_id=base_id)
     try:
-        await engine.remove_images(f"{LABEL_PURPOSE}={purpose}", keep=name)
+        # A server of the version before may share the engine, without a container at this moment.
+        replaced_before = time.time() - UPDATE_S
+        label = f"{LABEL_PURPOSE}={purpose}"
+        await engine.remove_images(label, keep=name, replaced_before=replaced_before)
     except EngineError as error:  # the old image takes disk space, but does no other harm
         logger.warning("cannot remove what %s replaces: %s", name, error)
     logger.info("prepared %s", name)

@@ -31,7 +31,7 @@ class Podman:
     """Creates containers and images, and refuses what Podman refuses."""
 
     def __init__(self) -> None:
-        self.images = {"sha256:new": "docker.io/library/prepared:new", "sha256:old": "old:1"}
+        self.images = {"sha256:old": "old:1", "sha256:new": "docker.io/library/prepared:new"}
         self.files: dict[str, bytes] = {}
         self.created: list[dict[str, Any]] = []
         self.removed: list[str] = []
@@ -51,7 +51,11 @@ class Podman:
             case "GET", ["version"]:
                 return 200, {"Version": "5.8.6", "Arch": "amd64"}
             case "GET", ["images", "json"]:
-                listed = [{"Id": name, "RepoTags": [tag]} for name, tag in self.images.items()]
+                # In the order of their making, 100 s apart.
+                listed = [
+                    {"Id": name, "RepoTags": [tag], "Created": number * 100}
+                    for number, (name, tag) in enumerate(self.images.items())
+                ]
                 return (500, {"message": "no"}) if self.refuses_lists else (200, listed)
             case "GET", ["images", name, "json"]:
                 found = [key for key, tag in self.images.items() if tag.endswith(f"/{name}")]
@@ -159,12 +163,17 @@ async def test_podman_is_told_of_masks_and_of_places_that_it_would_leave_writabl
     assert host["Tmpfs"]["/tmp"].startswith("rw,")
 
 
-async def test_the_image_that_was_just_made_survives_the_removal_of_those_before_it(
-    served: tuple[Podman, DockerEngine],
+@pytest.mark.parametrize(
+    ("replaced_before", "left"),
+    [(100, "abc"), (101, "bc"), (201, "bc"), (301, "bc")],
+)
+async def test_an_image_goes_some_time_after_another_replaced_it_but_not_the_one_in_use(
+    served: tuple[Podman, DockerEngine], replaced_before: float, left: str
 ) -> None:
     fake, engine = served
-    await engine.remove_images("label", keep="prepared:new")
-    assert list(fake.images) == ["sha256:new"]
+    fake.images = {one: f"docker.io/library/prepared:{one}" for one in "abc"}
+    await engine.remove_images("label", keep="prepared:b", replaced_before=replaced_before)
+    assert "".join(fake.images) == left
 
 
 async def test_a_commit_has_a_body(served: tuple[Podman, DockerEngine]) -> None:
