@@ -46,6 +46,14 @@ FLAGS = (
     "--remote-debugging-port=0",
     f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+SHOWS = """new Promise((found) => {
+  const told = (drawn) => found(JSON.stringify({
+    drawn, visibility: document.visibilityState, focus: document.activeElement?.outerHTML,
+    text: document.body.innerText}));
+  requestAnimationFrame(() => told(true));
+  setTimeout(() => told(false), 3000);
+})"""
+"""What a page that does not come to what is waited for shows, and if it is drawn at all."""
 
 
 class Browser:
@@ -135,8 +143,15 @@ class Page:
         return said["result"].get("value")
 
     async def until(self, script: str) -> Any:
-        """Wait until an expression is true, and return it."""
-        return await until(lambda: self.evaluate(script), script)
+        """Wait until an expression is true, and return it.
+
+        Raises AssertionError with what the page shows if that does not come.
+        """
+        try:
+            return await until(lambda: self.evaluate(script), script)
+        except AssertionError as missed:
+            shown = await self.evaluate(SHOWS)
+            raise AssertionError(f"{missed}; {shown}; {self.complaints}") from None
 
     async def text(self, selector: str) -> str:
         return str(await self.evaluate(f"document.querySelector({selector!r}).textContent"))
