@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -17,6 +16,7 @@ from pgexec.settings import Settings
 from tests.conftest import ROOT, available_images
 from tests.counted import CountedLoad, RunCounter
 from tests.deploy import images
+from tests.deploy.guide import block
 from tests.fleet import HUB, Fleet, Node, give_socket, join, swarm
 from tests.integration.server import until
 from tests.prepared import prepared
@@ -38,9 +38,7 @@ STACK = "pgexec"
 
 def commands() -> list[str]:
     """Return the commands of the guide's part about Swarm, each as it stands there."""
-    guide = (ROOT / "deploy/README.md").read_text()
-    (block,) = re.findall(r"## Several servers: Docker Swarm.*?```sh\n(.*?)```", guide, re.DOTALL)
-    return str(block).splitlines()
+    return block("Several servers: Docker Swarm").lines
 
 
 def rendered(**environment: str) -> subprocess.CompletedProcess[str]:
