@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from typing import NamedTuple
+import shlex
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 GUIDE = ROOT / "deploy/README.md"
 _PART = re.compile(r"^## (.*)$|^```sh\n((?:.*\n)*?)```$", re.MULTILINE)
@@ -35,3 +43,48 @@ def blocks() -> list[Block]:
 def block(heading: str, number: int = 0) -> Block:
     """Return one block under a heading."""
     return [one for one in blocks() if one.heading == heading][number]
+
+
+def stand_in(directory: Path, name: str, command: Sequence[str]) -> None:
+    """Have a program of a name: a command that the rest of the line is added to."""
+    directory.mkdir(exist_ok=True)
+    script = directory / name
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    script.chmod(0o755)
+
+
+@contextlib.contextmanager
+def going_on(line: str, cwd: Path, programs: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a line that goes on until it is stopped, with these programs before all others."""
+    with (cwd / "log").open("ab") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", line],
+            cwd=cwd,
+            env=_with(programs),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def told(line: str, cwd: Path, programs: Path) -> str:
+    """Return what a line prints, with these programs before all others."""
+    command = ["bash", "-c", line]
+    done = subprocess.run(
+        command, cwd=cwd, env=_with(programs), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _with(programs: Path) -> dict[str, str]:
+    return {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}

@@ -30,6 +30,7 @@ CONFIGS = {
     "envoy": ROOT / "deploy/envoy/envoy.yaml",
     "haproxy": ROOT / "deploy/haproxy/haproxy.cfg",
 }
+FILE = {"envoy": "-c", "haproxy": "-f"}
 LISTENS, ADMIN = "8000", "9901"
 SERVERS = ("8081", "8082")
 MORE = re.compile(r" +- endpoint: .* 8082}}}\n.*server: two.*\n")
@@ -113,31 +114,40 @@ def start(
     name: str, directory: Path, ports: Sequence[int], listens: str, admin: str, change: Change
 ) -> subprocess.Popen[bytes]:
     """Start a proxy with the repository's configuration, but for addresses."""
-    command = program(name)
     directory.mkdir()
-    text = with_more(change(CONFIGS[name].read_text()), ports[len(SERVERS) :])
-    places = {**dict(zip(SERVERS, map(str, ports), strict=False)), LISTENS: listens}
-    if name == "envoy":
-        places[ADMIN] = admin
-        options = ["--base-id", admin, "--concurrency", "1", "--log-level", "warning", "-c"]
-    else:
-        options = ["-db", "-f"]
-    for shipped, own in places.items():
-        assert shipped in text, shipped
-        text = re.sub(rf"\b{shipped}\b", own, text)
-    text = text.replace("0.0.0.0", "127.0.0.1").replace("bind :", "bind 127.0.0.1:")
-    text = text.replace("global\n", f"global\n    stats socket ipv4@127.0.0.1:{admin}\n")
     config = directory / CONFIGS[name].name
-    config.write_text(text)
+    config.write_text(configured(name, ports, listens, admin, change))
     with (directory / "log").open("wb") as log:
         return subprocess.Popen(
-            [*command, *options, str(config)],
+            [*program(name), *options(name, admin), FILE[name], str(config)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=directory,
             env={"PATH": os.environ["PATH"]},
         )
+
+
+def options(name: str, admin: str) -> list[str]:
+    """Return what lets a proxy run beside others of its kind, and stay in the foreground."""
+    if name == "envoy":
+        return ["--base-id", admin, "--concurrency", "1", "--log-level", "warning"]
+    return ["-db"]
+
+
+def configured(
+    name: str, ports: Sequence[int], listens: str, admin: str, change: Change = str
+) -> str:
+    """Return the repository's configuration of a proxy, but for addresses."""
+    text = with_more(change(CONFIGS[name].read_text()), ports[len(SERVERS) :])
+    places = {**dict(zip(SERVERS, map(str, ports), strict=False)), LISTENS: listens}
+    if name == "envoy":
+        places[ADMIN] = admin
+    for shipped, own in places.items():
+        assert shipped in text, shipped
+        text = re.sub(rf"\b{shipped}\b", own, text)
+    text = text.replace("0.0.0.0", "127.0.0.1").replace("bind :", "bind 127.0.0.1:")
+    return text.replace("global\n", f"global\n    stats socket ipv4@127.0.0.1:{admin}\n")
 
 
 def with_more(text: str, ports: Sequence[int]) -> str:

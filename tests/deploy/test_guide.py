@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.conftest import available_images
-from tests.deploy.guide import block
+from tests.conftest import ROOT, available_images
+from tests.deploy.guide import block, going_on, stand_in, told
 from tests.deploy.machine import Machine, Unit
-from tests.deploy.proxies import free_ports
+from tests.deploy.proxies import CONFIGS, Proxy, configured, free_ports, options, program, ready
+from tests.integration.server import until
+from tests.integration.test_monitoring import Prometheus
+from tests.prometheus import tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.integration.server import StartServer
 
 WITHIN_S = 120
 
@@ -80,3 +88,55 @@ def test_units_of_a_machine_serve_after_the_commands_of_the_guide(machine: Machi
             until_ready(port)
             assert ask(port, "/run", language="python", code="print(6 * 7)")["data"] == "42\n"
         assert [unit.stop() for unit in units] == [0, 0, 0]
+
+
+@pytest.mark.deployment
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+async def test_a_proxy_of_the_guide_sends_runs_to_two_servers(
+    name: str, start: StartServer, tmp_path: Path
+) -> None:
+    lines = {line.split()[0]: line for line in block("Several servers: a proxy").lines}
+    assert set(lines) == set(CONFIGS)
+    few = {"POOL_MIN_IDLE": 1, "POOL_MAX_CONTAINERS": 1}
+    ports = [(await start(SERVER_NAME=one, **few)).port for one in ("one", "two")]
+    listens, admin = free_ports(2)
+    config = tmp_path / CONFIGS[name].relative_to(ROOT)
+    config.parent.mkdir(parents=True)
+    config.write_text(configured(name, ports, listens, admin))
+    programs = tmp_path / "bin"
+    stand_in(programs, name, [*program(name), *options(name, admin)])
+    with going_on(lines[name], tmp_path, programs):
+
+        async def both() -> bool:
+            with contextlib.suppress(OSError):
+                return await ready(name, int(admin)) == len(ports)
+            return False
+
+        await until(both, "it finds both servers ready")
+        answers = [await Proxy(name, int(listens)).run("print(1)") for _ in range(4)]
+    assert [answer.status for answer in answers] == [200] * 4
+    assert {answer.headers["X-Pgexec-Server"] for answer in answers} == {"one", "two"}
+
+
+@pytest.mark.deployment
+async def test_prometheus_and_the_advice_of_the_guide_are_of_a_fleet(
+    start: StartServer, tmp_path: Path
+) -> None:
+    few = {"POOL_MIN_IDLE": 1, "POOL_MAX_CONTAINERS": 1}
+    servers = [await start(SERVER_NAME=name, **few) for name in ("one", "two", "three")]
+    await servers[0].works()
+    prometheus = Prometheus(tmp_path / "deploy/prometheus", *(server.port for server in servers))
+    prometheus.configure()
+    programs = tmp_path / "bin"
+    address = f"--web.listen-address=127.0.0.1:{prometheus.port}"
+    stand_in(programs, "prometheus", [tool("prometheus"), address])
+    stand_in(programs, "pgexec", [sys.executable, "-m", "pgexec"])
+    serve, advise = block("A fleet: one Prometheus").lines
+    from_prometheus, from_servers = re.findall(r"pgexec advise [^#]*", advise)
+    from_prometheus = from_prometheus.replace("9090", str(prometheus.port))
+    targets = f"{{{','.join(prometheus.targets)}}}"
+    from_servers = from_servers.replace("{one,two,three}:8080", targets)
+    with going_on(serve, tmp_path, programs) as prometheus.process:
+        await prometheus.scrapes()
+        for line in (from_prometheus, from_servers):
+            assert "leases" in await asyncio.to_thread(told, line, tmp_path, programs)

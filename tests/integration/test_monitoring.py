@@ -50,12 +50,17 @@ class Prometheus:
             self.port = int(listener.getsockname()[1])
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        program = tool("prometheus")
+    def configure(self) -> Path:
+        """Write the configuration, and return its path."""
         shutil.copytree(RULES, self.directory)
         config = self.directory / "prometheus.yml"
         text = config.read_text().replace("localhost:8080", '", "'.join(self.targets))
         config.write_text(text.replace("_interval: 15s", "_interval: 1s"))
+        return config
+
+    def start(self) -> None:
+        program = tool("prometheus")
+        config = self.configure()
         with (self.directory / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [
