@@ -6,6 +6,7 @@ import ctypes
 import ipaddress
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from pool.container import Container
 from pool.engine.gvisor import guard_capabilities, is_gvisor
 from pool.engine.spec import ContainerSpec, Limits, create_document, volume_document
 from pool.errors import ContainerLost
-from pool.inside import cgroup, guard, packet_filter, traces
+from pool.inside import cgroup, guard, packet_filter, reset, traces
 from pool.inside.child import Child
 from pool.job import Job, Status
 from tests.unit.fake_engine import FakeEngine
@@ -253,3 +254,24 @@ def test_pipes_whose_mode_is_fixed_belong_to_the_snippet_s_user(
         os.close(fd)
     child.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_a_run_made_of_the_priority_and_the_processors_of_process_1_is_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In gVisor any user may set both; here the lower number would need a capability."""
+    priorities = {0: 0}
+    monkeypatch.setattr(os, "getpriority", lambda _, who: priorities[who])
+    monkeypatch.setattr(os, "setpriority", lambda _, who, value: priorities.update({who: value}))
+    monkeypatch.setattr(reset, "is_gvisor", lambda: True)
+    monkeypatch.setattr(reset, "reap_all", lambda _: True)
+    processors = os.sched_getaffinity(0)
+    baseline = reset.Baseline([])
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
+        os.sched_setaffinity(0, {min(processors)})
+        assert baseline.restore(time.monotonic() + 1) == ""
+        assert priorities == {0: 0}
+        assert os.sched_getaffinity(0) == processors
+    finally:
+        os.sched_setaffinity(0, processors)
