@@ -129,10 +129,18 @@ class PoolManager:
         )
 
     def keep(self, lease: Lease) -> Container:
-        """Make a lease a session, and return its container; see `Fleet.keep`."""
+        """Make a lease a session, and return its container.
+
+        A start in its place would delay the answer: call `settle_soon` once the session is open.
+        """
         container = self._fleet.keep(lease)
-        self._settle()
+        self._cancel_soon()
         return container
+
+    def settle_soon(self) -> None:
+        """Settle after the caller has written its job or answer, so that planning delays none."""
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_soon(self._settle)
 
     def snapshot(self) -> Snapshot:
         """Count the containers by state, and tell if a run would be served now."""
@@ -215,7 +223,7 @@ class PoolManager:
             if index is not None:
                 container = fleet.idle[index]
                 fleet.hold(container, lease.tenant)
-                self._settle_soon(self._loop)
+                self.settle_soon()
                 self._observer.leased(Source.IDLE, 0.0)
                 return container, Source.IDLE
         asked_at = self._now()
@@ -332,8 +340,7 @@ class PoolManager:
         """Plan, and carry out the plan.
 
         Call this only when the books are right: a container on two lists would count twice, and
-        the slot of one on no list would be given away. If the alarm rings, `alarm_at` is the time
-        for which it was set.
+        the slot of one on no list would be given away. `alarm_at` is the time of an alarm's ring.
         """
         fleet, loop = self._fleet, self._loop
         if fleet.closing and not fleet.in_use:
@@ -361,11 +368,6 @@ class PoolManager:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
-
-    def _settle_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Settle after the job has been written, so that planning delays no run."""
-        if self._soon is None:
-            self._soon = loop.call_soon(self._settle)
 
     def _view(self, now: float) -> planning.View[Container, Lease]:
         demand = self._demand(now)

@@ -65,6 +65,7 @@ class Sessions:
                 session.end(SessionEnd.DRAINED)
             try:
                 await session.open(job)
+                self._pool.settle_soon()
                 yield session
             finally:
                 session.end(SessionEnd.LOST)  # counts only if there is no other reason

@@ -1,5 +1,7 @@
 """Begin a session: answer the server first, and then import what keeps one.
 
+The runner imports this module at its own start, so that no import delays the answer.
+
 Runs inside the container, in PID 1: standard library only, any CPython since 3.8.
 """
 

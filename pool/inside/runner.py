@@ -34,6 +34,7 @@ from pool.inside import (
     environment,
     fast_exit,
     guard,
+    opening,
     openings,
     prefork,
     preimport,
@@ -287,7 +288,7 @@ class Runner:
         if len(self.surplus) > header.files_size:
             os._exit(72)
         if header.step:
-            importlib.import_module("pool.inside.opening").begin(self, header)
+            opening.begin(self, header)
         return header
 
     def hand_over_files(self, size: int) -> bool:

@@ -81,6 +81,33 @@ async def test_a_session_runs_cell_after_cell_in_a_container_that_is_never_used_
             await session.run(Job(b"ok"))
 
 
+async def test_no_container_starts_before_a_session_is_open() -> None:
+    async with clients() as them:
+        engine = them.rig.engine
+        engine.write_gate = asyncio.Event()
+        opening = them.rig.spawn(them.open())
+        await quiet()
+        assert (them.rig.now.session, them.rig.now.starting, engine.started) == (1, 0, 1)
+        engine.write_gate.set()
+        await opening
+        await quiet()
+        assert (them.rig.now.idle, engine.started) == (1, 2)
+
+
+async def test_a_session_that_cannot_be_opened_is_replaced_all_the_same() -> None:
+    async with clients() as them:
+        engine = them.rig.engine
+        engine.write_gate = asyncio.Event()
+        opening = them.rig.spawn(them.open())
+        await quiet()
+        them.rig.container().vanish()
+        engine.write_gate.set()
+        with pytest.raises(ContainerLost):
+            await opening
+        await quiet()
+        assert (them.rig.now.session, them.rig.now.idle, engine.started) == (0, 1, 2)
+
+
 async def test_a_session_ends_once_it_has_been_idle_and_once_it_is_old() -> None:
     async with clients(session_max_age_s=100) as them:
         idle, used = await them.open(idle_s=30), await them.open(idle_s=30)
