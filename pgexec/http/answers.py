@@ -137,7 +137,12 @@ def describe(result: Result, limits: RunLimits) -> str | None:
             sentence = f"processor time over the limit of {limits.cpu_time_s:g} s{killed}"
         case Status.KILLED:
             hint = ""
-            if result.signal == signal.SIGBUS:
+            if result.shown is not None and result.signal == signal.SIGKILL:
+                hint = (
+                    ": the cell has killed its interpreter, or closed the descriptors by which "
+                    "this is reached"
+                )
+            elif result.signal == signal.SIGBUS:
                 size = format_size(limits.disk_limit_bytes)
                 hint = (
                     f": a mapped file was cut, or its directory is full ({size} each, /dev/shm too)"

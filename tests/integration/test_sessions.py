@@ -57,6 +57,9 @@ async def test_a_session_outlives_its_limits_and_tells_when_it_began_anew(server
     assert hog["status"] == "memory_limit"
     anew = (await cell(server, name, "import os; os.listdir()")).json
     assert (anew["value"], anew["restarted"]) == ("['kept']", True)
+    cut = (await cell(server, name, "import os; os.closerange(0, 1024)")).json
+    assert (cut["status"], cut["signal"]) == ("killed", 9)
+    assert "closed the descriptors" in cut["error"]
     await server.request("DELETE", f"/sessions/{name}")
     await nothing_is_left(server)
 

@@ -11,6 +11,7 @@ from pgexec.http.answers import describe
 from pgexec.http.limits import RequestLimits
 from pgexec.settings import Settings
 from pool.job import Status
+from pool.shown import Showing
 from tests.unit.http.rig import make_result
 
 TRACE = b'Traceback (most recent call last):\n  File "/home/code/Main.py", line 1, in <module>\n'
@@ -75,4 +76,13 @@ def test_a_bus_error_has_a_hint() -> None:
     assert said(status=Status.KILLED, exit_code=None, signal=7) == (
         "killed by signal 7 (SIGBUS): a mapped file was cut, or its directory is full "
         "(64 MiB each, /dev/shm too)"
+    )
+
+
+def test_a_cell_that_has_cut_off_its_interpreter_is_told_so() -> None:
+    killed = {"status": Status.KILLED, "exit_code": None, "signal": 9}
+    assert said(**killed) == "killed by signal 9 (SIGKILL)"
+    assert said(**killed, shown=Showing()) == (
+        "killed by signal 9 (SIGKILL): the cell has killed its interpreter, or closed the "
+        "descriptors by which this is reached"
     )
