@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgexec.doctor import trials
 from pgexec.doctor.check import Check
+from pgexec.doctor.sessions import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,4 +23,5 @@ OF_A_CONTAINER: Sequence[Check[Sandbox]] = (
 OF_MORE_CONTAINERS: Sequence[Check[Laboratory]] = (
     Check("memory limit", trials.memory, starts=True),
     Check("pids limit", trials.pids, starts=True),
+    Check("sessions", sessions, starts=True),
 )

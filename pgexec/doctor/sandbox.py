@@ -55,11 +55,15 @@ class Sandbox:
 
 
 async def run(container: Container, function: Callable[..., None], *arguments: object) -> Result:
-    """Run a snippet: the text of the function's module, and a call of the function."""
+    """Run the snippet that `source_of` returns."""
+    source = await source_of(function, *arguments)
+    return await container.run(Job(source.encode(), b"", RUN_TIMEOUT_S, OUTPUT_BYTES))
+
+
+async def source_of(function: Callable[..., None], *arguments: object) -> str:
+    """Return a snippet: the text of the function's module, and a call of the function."""
     source = await asyncio.to_thread(inspect.getsource, sys.modules[function.__module__])
-    call = f"{function.__name__}({', '.join(map(repr, arguments))})"
-    job = Job(f"{source}\n\n{call}\n".encode(), b"", RUN_TIMEOUT_S, OUTPUT_BYTES)
-    return await container.run(job)
+    return f"{source}\n\n{function.__name__}({', '.join(map(repr, arguments))})\n"
 
 
 async def ask(

@@ -71,7 +71,14 @@ async def test_nothing_fails_here(base_image: str, tmp_path: Path) -> None:
     for one in findings.values():
         assert set(one) == {"check", "status", "finding", "remedy"}
     assert all(bool(one["remedy"]) == (one["status"] == "warn") for one in findings.values())
-    for tried in ("memory limit", "pids limit", "network guard", "read-only root", "recycling"):
+    for tried in (
+        "memory limit",
+        "pids limit",
+        "network guard",
+        "read-only root",
+        "recycling",
+        "sessions",
+    ):
         assert findings[tried]["status"] == "ok", findings[tried]
     assert findings["network guard"]["finding"].startswith(("policies: ", "routes: "))
 
