@@ -30,6 +30,8 @@ KEY = "KEY"
 """As the guide's command has it."""
 NODES = 3
 CLIENTS = 4
+PAUSE = "time.sleep(0.1)"
+"""In each run, for all nodes are one machine: its processors are for servers that start, too."""
 START_S = 400.0
 GONE_S = 60.0
 """Until Swarm gives a node up, and until what ran there is told to be lost."""
@@ -165,7 +167,7 @@ class Swarm:
     def load(self) -> CountedLoad:
         url = f"http://{self.manager.address}:8000"
         headers = {"Authorization": f"Bearer {KEY}"}
-        return CountedLoad(self.session, url, self.counter, CLIENTS, headers)
+        return CountedLoad(self.session, url, self.counter, CLIENTS, headers, pause=PAUSE)
 
     async def serves(self, load: CountedLoad, *nodes: Node) -> None:
         """Wait until each of these nodes, and no other, serves runs from now on."""
