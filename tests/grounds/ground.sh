@@ -4,16 +4,24 @@
 # minute more the first time. It touches nothing of the machine's own engine or network: the engine has mount,
 # network, process and IPC namespaces of its own, and all of it ends with this script.
 #   GROUND        docker, docker-containerd, docker-crun, docker-rootless or podman, of Debian's next release;
-#                 docker-26, podman-5.4 or gvisor (under Docker), of the present one; or here, the engine
-#                 that runs already
+#                 docker-26, podman-5.4 or gvisor (under Docker), of the present one; all of these; here,
+#                 the engine that runs already; or vm-NAME, an engine in a virtual machine with systemd, cgroup v2 and
+#                 AppArmor: vm-docker, vm-crun, vm-rootless (Docker's), vm-podman, vm-podman-rootless
 #   CHECK         doctor, battery, leftovers, limits, escape, latency; all of them if none is named
 #   GROUND_DIR    where roots, data and what was found are kept (default /var/tmp/pgexec-ground)
 #   GROUND_ROOT   a root that has the packages already
+#   KEEP_MACHINE  1 leaves the virtual machine running, for the next of its engines: its boot takes minutes
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 ground=${1-} suite=forky engine_options='' left_out=''
 case $ground in
+  all)
+    status=0
+    for one in docker docker-26 docker-containerd docker-crun docker-rootless podman podman-5.4 gvisor; do
+      "tests/grounds/${0##*/}" "$one" "${@:2}" || status=1
+    done
+    exit $status ;;
   docker | here) ;;
   docker-26) suite=trixie ;;
   docker-containerd) engine_options='--feature containerd-snapshotter=true' ;;
@@ -24,8 +32,10 @@ case $ground in
   # Its tmpfs has no limit on inodes: filling them ends as memory_limit, and the container is replaced.
   podman) left_out='inode' ;;
   podman-5.4) suite=trixie left_out='inode' ;;
-  *) sed -nE 's/^# ?//p' "$0" | head -n 12 >&2; exit 2 ;;
+  vm-docker | vm-crun | vm-rootless | vm-podman | vm-podman-rootless) suite=trixie ;;
+  *) sed -nE 's/^# ?//p' "$0" | head -n 14 >&2; exit 2 ;;
 esac
+case $ground in vm-podman*) left_out='inode' ;; esac
 checks=("${@:2}")
 ((${#checks[@]})) || checks=(doctor battery leftovers limits escape latency)
 work=${GROUND_DIR:-/var/tmp/pgexec-ground}
@@ -34,7 +44,28 @@ run=$work/run/$ground data=$work/data/$ground sockets=/run/pgexec-ground/$ground
 socket=$sockets/engine.sock
 packages=docker.io,containerd,runc,crun,podman,netavark,aardvark-dns,conmon,catatonit,iptables,nftables,iproute2,ca-certificates,runsc,rootlesskit,slirp4netns,uidmap
 export PGEXEC_GENERATE_LOG_FILE=false
+machine=$work/machine-$suite
+case $ground in
+  here) ;;
+  vm-docker | vm-crun) socket=/run/docker.sock ;;
+  vm-rootless) socket=/run/user/1000/docker.sock ;;
+  vm-podman) socket=/run/podman/podman.sock ;;
+  vm-podman-rootless) socket=/run/user/1000/podman/podman.sock ;;
+esac
 [[ $ground == here ]] || export PGEXEC_DOCKER_HOST=unix://$socket DOCKER_HOST=unix://$socket
+# An emulated machine is slow, and has one processor.
+[[ $ground != vm-* ]] || export PGEXEC_START_TIMEOUT_S=300 PGEXEC_LEASE_TIMEOUT_S=300 PGEXEC_POOL_MIN_IDLE=1 \
+  PGEXEC_POOL_MAX_CONTAINERS=2
+
+# Run a command where the ground is.
+on_ground() {
+  case $ground in
+    vm-*) tests/grounds/machine.sh here "$machine" "$@" ;;
+    *) "$@" ;;
+  esac
+}
+
+mirror() { sed -nE 's/^URIs: //p' /etc/apt/sources.list.d/debian.sources | head -n 1; }
 
 # A mirror's Release of a suite may be past its date, which nothing here depends on; its signature counts.
 make_root() {
@@ -42,7 +73,7 @@ make_root() {
   [[ ! -x $root/usr/bin/podman || $ground == gvisor ]] || return 0  # made before there was gVisor here
   [[ ! -e $root ]] || { echo "remove $root: it has no runsc" >&2; return 1; }
   local mirror
-  mirror=$(sed -nE 's/^URIs: //p' /etc/apt/sources.list.d/debian.sources | head -n 1)
+  mirror=$(mirror)
   mmdebstrap --mode=root --variant=minbase --aptopt='APT::Install-Recommends "false"' \
     --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --include=$packages "$suite" "$root" "deb ${mirror:?apt names no Debian mirror here} $suite main"
@@ -126,7 +157,8 @@ inside() {
 
 stop() {
   local pid
-  for pid in "${server-}" "${engine-}" "${slirp-}"; do
+  [[ $ground != vm-* || -n ${KEEP_MACHINE-} ]] || tests/grounds/machine.sh stop "$machine"
+  for pid in "${engine-}" "${slirp-}"; do
     [[ -z $pid ]] || kill "$pid" 2>/dev/null || continue
     for _ in {1..60}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.5; done
   done
@@ -152,33 +184,55 @@ start_engine() {
   return 1
 }
 
-try_doctor() { .venv/bin/pgexec doctor || true; }
-
-try_battery() {
-  local port
-  port=$(.venv/bin/python -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
-  PGEXEC_HOST=127.0.0.1 PGEXEC_PORT=$port .venv/bin/pgexec serve >"$run/server.log" 2>&1 </dev/null &
-  server=$!
-  .venv/bin/python -m tests.grounds.battery "http://127.0.0.1:$port" || true
-  kill "$server" && wait "$server" || true
-  server=''
+# The engine of a virtual machine: as Debian starts it, or as its own page on rootless set-ups says.
+start_machine() {
+  [[ -e $machine/disk ]] || tests/grounds/machine.sh make "$machine" "$suite" "$(mirror)"
+  tests/grounds/machine.sh start "$machine"
+  local start='systemctl start docker' user='setpriv --reuid=1000 --regid=1000 --init-groups env HOME=/home/rootless
+    XDG_RUNTIME_DIR=/run/user/1000 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus'
+  case $ground in
+    vm-crun) start="echo '{\"default-runtime\": \"crun\", \"runtimes\": {\"crun\": {\"path\": \"/usr/bin/crun\"}}}' \
+      >/etc/docker/daemon.json; $start" ;;
+    vm-rootless) start="$user systemd-run --user --unit=docker --property=Delegate=yes --setenv=PATH=/usr/sbin:/usr/bin \
+      /usr/share/docker.io/contrib/dockerd-rootless.sh" ;;
+    vm-podman) start='systemctl start podman.socket' ;;
+    vm-podman-rootless) start="$user systemctl --user start podman.socket" ;;
+  esac
+  tests/grounds/machine.sh do "$machine" "mkdir -p /etc/docker; ${start//$'\n'/ }
+    for _ in {1..300}; do [ ! -S $socket ] || exit 0; sleep 1; done; journalctl -n 20 >&2; exit 1"
+  # Made here, by the engine that runs already: there it would take ten minutes.
+  env -u DOCKER_HOST -u PGEXEC_DOCKER_HOST deploy/setup/image.sh
+  env -u DOCKER_HOST -u PGEXEC_DOCKER_HOST .venv/bin/python -m tests.grounds.carry >"$run/images.tar"
+  on_ground curl -sSf --unix-socket "$socket" -X POST -H Content-Type:application/x-tar -T - \
+    http://engine/images/load <"$run/images.tar" >&2
 }
+
+try_doctor() { on_ground .venv/bin/pgexec doctor || true; }
+
+try_battery() { on_ground .venv/bin/python -m tests.grounds.battery || true; }
 
 # From the network of the engine's bridges, where its gateways are.
 try_abuse() {
   local among=${engine-}
   [[ $ground != docker-rootless ]] || among=$(pgrep --ns "$engine" --nslist pid -x dockerd | head -n 1)
-  ${among:+nsenter -t "$among" --net --} .venv/bin/pytest -q -rfE -o console_output_style=classic \
-    "tests/abuse/test_$1.py" -k "${left_out:+not $left_out}" 2>&1 || true
+  [[ $ground != vm-rootless ]] || among=$(tests/grounds/machine.sh do "$machine" pgrep -x dockerd | head -n 1)
+  # shellcheck disable=SC2086  # several words, or none
+  on_ground ${among:+nsenter -t $among --net --} .venv/bin/pytest -q -rfE -o console_output_style=classic \
+    "tests/abuse/test_$1.py" ${left_out:+-k "not $left_out"} 2>&1 || true
 }
 
-try_latency() { .venv/bin/python -m bench latency 2>&1 || true; }
+try_latency() { on_ground .venv/bin/python -m bench latency 2>&1 || true; }
 
 trap stop EXIT
 mkdir -p "$run"
-[[ $ground == here ]] || { make_root; start_engine; }
-deploy/setup/image.sh
+case $ground in
+  here) ;;
+  vm-*) start_machine ;;
+  *) make_root; start_engine ;;
+esac
+[[ $ground == vm-* ]] || on_ground deploy/setup/image.sh
 [[ -n ${*:2} ]] || rm -f "$run"/*.found
+on_ground .venv/bin/python -m tests.grounds.table >"$run/engine.found"
 for check in "${checks[@]}"; do
   case $check in
     doctor | battery | latency) "try_$check" >"$run/$check.found" ;;

@@ -1,8 +1,9 @@
 """Write what the checks of a ground have found into docs/engines.md.
 
-`python -m tests.grounds.table GROUND FOLDER [LEFT_OUT]` reads the checks' output from
-`FOLDER/CHECK.found` and asks the engine of DOCKER_HOST for its versions. It replaces the ground's
-row of the table, and the ground's item of the list of what does not hold.
+`python -m tests.grounds.table` asks the engine of DOCKER_HOST for its versions, and prints them;
+`python -m tests.grounds.table GROUND FOLDER [LEFT_OUT]` reads them from `FOLDER/engine.found`, and
+the checks' output from `FOLDER/CHECK.found`. It renews those cells of the ground's row, and what
+did not hold in those checks; what other checks have found before stays.
 """
 
 from __future__ import annotations
@@ -27,14 +28,31 @@ WIDTH = 116
 
 def main(ground: str, folder: Path, left_out: str = "") -> None:
     """Renew the row and the item of one ground, and leave those of others."""
-    cells, fails = {}, {}
+    document = DOCUMENT.read_text(encoding="utf-8")
+    cells, fails = known(document, ground)
     for check in CHECKS:
         file = folder / f"{check}.found"
-        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-        cells[check], fails[check] = read(check, text)
-    row = [ground, engine(ask("/version"), ask("/info")), *cells.values(), time.strftime("%F")]
-    renewed = renew(DOCUMENT.read_text(encoding="utf-8"), ground, row, item(fails, left_out))
+        if file.exists():
+            text = file.read_text(encoding="utf-8", errors="replace")
+            cells[check], fails[check] = read(check, text)
+    versions = (folder / "engine.found").read_text(encoding="utf-8").strip()
+    row = [ground, versions, *cells.values(), time.strftime("%F")]
+    renewed = renew(document, ground, row, item(fails, left_out))
     DOCUMENT.write_text(renewed, encoding="utf-8")
+
+
+def known(document: str, ground: str) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return the ground's cells by check, and what failed in each, as the document has them."""
+    cells = dict.fromkeys(CHECKS, "not tried")
+    if row := re.search(rf"^\| {re.escape(ground)} \|(.*)\|$", document, re.MULTILINE):
+        cells.update(zip(CHECKS, (one.strip() for one in row[1].split("|")[1:-1]), strict=True))
+    listed = re.search(rf"^- \*\*{re.escape(ground)}\*\*: (.*(?:\n  .*)*)$", document, re.MULTILINE)
+    text = " ".join(listed[1].split()) if listed else ""
+    fails = {}
+    for check in CHECKS:
+        part = re.search(rf"(?:^|; ){check}: ((?:`[^`]*`(?:, )?)+)", text)
+        fails[check] = re.findall(r"`([^`]*)`", part[1]) if part else []
+    return cells, fails
 
 
 def ask(path: str) -> Any:
@@ -53,12 +71,15 @@ def engine(version: dict[str, Any], info: dict[str, Any]) -> str:
     runtime = str(chosen or info.get("DefaultRuntime") or info.get("OCIRuntime") or "")
     of_runtime = re.search(r"\d+\.[\d.]+", str(parts.get(f"OCI Runtime ({runtime})") or ""))
     number = of_runtime[0] if of_runtime else parts.get(runtime, "")
+    security = str(info.get("SecurityOptions"))
+    modules = [one for one in ("AppArmor", "SELinux") if f"name={one.lower()}" in security]
     return ", ".join(
         (
             f"{name} {podman or version.get('Version')}".partition("+")[0],
             f"{runtime} {number}".partition("+")[0].strip(),
             str(info.get("Driver")),
             f"cgroup v{info.get('CgroupVersion', 1)}",
+            *modules,
         )
     )
 
@@ -128,4 +149,7 @@ def renew(document: str, ground: str, row: list[str], fails: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
+    if sys.argv[1:]:
+        main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
+    else:
+        print(engine(ask("/version"), ask("/info")))  # noqa: T201

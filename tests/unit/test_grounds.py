@@ -48,6 +48,9 @@ def test_what_was_not_run_or_came_to_nothing_does_not_look_right() -> None:
 
 def test_an_engine_is_named_with_what_starts_its_containers() -> None:
     assert table.engine(DOCKER, INFO) == "Docker 28.5.2, crun 1.28, overlay2, cgroup v1"
+    confined = INFO | {"CgroupVersion": "2", "SecurityOptions": ["name=apparmor", "name=seccomp"]}
+    named = "Docker 28.5.2, crun 1.28, overlay2, cgroup v2, AppArmor"
+    assert table.engine(DOCKER, confined) == named
     assert table.engine(PODMAN, INFO) == "Podman 5.8.6, crun 1.28, overlay2, cgroup v1"
 
 
@@ -65,3 +68,14 @@ def test_a_ground_renews_its_own_row_and_item_alone() -> None:
     )
     assert max(map(len, both.splitlines())) <= table.WIDTH
     assert table.renew(both, "podman", ["podman", "Podman 5"], "doctor: `masks`") == both
+
+
+def test_a_part_of_the_checks_leaves_what_the_others_have_found() -> None:
+    document = f"before\n{table.BEGIN}{table.END}after\n"
+    fails = {"battery": ["memory"], "limits": ["test_a[x - y]", "test_b"]}
+    row = ["gvisor", "Docker 26", "27 ok", "24 of 26", *["not tried"] * 4, "2026-11-28"]
+    document = table.renew(document, "gvisor", row, table.item(fails, "of tests, some"))
+    cells, found = table.known(document, "gvisor")
+    assert list(cells.values()) == row[2:-1]
+    assert {check: names for check, names in found.items() if names} == fails
+    assert set(table.known(document, "podman")[0].values()) == {"not tried"}
