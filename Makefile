@@ -44,7 +44,8 @@ pythons: setup ## the tests that the interpreter's version matters to, on every 
 	@deploy/setup/image.sh --newest
 	@images=$$(deploy/setup/image.sh --each) && \
 	  PGEXEC_TEST_EVERY_PYTHON=1 PGEXEC_TEST_IMAGES=$$images exec $(BIN)/pytest \
-	  tests/unit/test_runner_versions.py tests/unit/test_preimport.py tests/differential
+	  tests/unit/test_runner_versions.py tests/unit/test_session_versions.py tests/unit/test_preimport.py \
+	  tests/differential
 
 chaos: setup ## break engine and server in every way we know; PGEXEC_CHAOS_SOAK_MINUTES=30 for longer
 	@exec $(BIN)/pytest tests/chaos
