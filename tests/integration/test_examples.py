@@ -229,3 +229,18 @@ async def test_an_agent_goes_on_in_the_session_that_it_began(
         "rows: 2",
         "total: 42",
     ]
+
+
+async def test_a_session_keeps_state_through_streams_limits_and_a_new_interpreter(
+    server: Server, examples: Path
+) -> None:
+    status, stdout, stderr = await command(server, examples, sys.executable, "session.py")
+    assert (status, stderr) == (0, "")
+    assert stdout.splitlines() == [
+        "value: 42",
+        *(f"it prints {n}" for n in range(3)),
+        "awaited: 84",
+        "shown: text/html <ol><li>20</li><li>22</li></ol>",
+        "late: timeout - but there is still [20, 22]",
+        "restarted: True (['sales.txt'], False)",
+    ]
