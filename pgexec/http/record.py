@@ -46,6 +46,7 @@ class Sender:
 
 
 SENDER = web.AppKey("sender", Sender)
+LEAVING = "the server is about to stop"
 
 
 @dataclass(slots=True)

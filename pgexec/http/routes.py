@@ -46,7 +46,7 @@ from pgexec.http.page import EDITOR_PATH, Page, make_page
 from pgexec.http.parsing import parse_run
 from pgexec.http.peers import add_peers, describe_peers
 from pgexec.http.recent import Recent
-from pgexec.http.record import RECORD, SENDER, Record, Sender, request_id
+from pgexec.http.record import LEAVING, RECORD, SENDER, Record, Sender, request_id
 from pgexec.http.reporter import Reporter
 from pgexec.http.sessions import PATHS as SESSION_PATHS
 from pgexec.http.sessions import add_sessions, describe_sessions
@@ -69,7 +69,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PONG = b'{"message": "pong"}'
 HEALTHY = b'{"status": "ok"}'
 READY = b'{"status": "ready"}'
-LEAVING = "the server is about to stop"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,10 @@ from pgexec.http.openapi import (
 )
 from pgexec.http.output_files import list_files, render_files
 from pgexec.http.parsing import OPENING, cell_of, parse_run
-from pgexec.http.record import RECORD
+from pgexec.http.record import LEAVING, RECORD, SENDER
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.service import Timings
-from pool.errors import SessionEnd
+from pool.errors import PoolClosed, SessionEnd
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -79,6 +79,9 @@ async def open_session(request: web.Request, tenant: str = "") -> web.StreamResp
     if idle_s is not None:
         check_seconds("idle_timeout_s", idle_s, settings.session_idle_s)
     record.language, record.timings = wanted.language, Timings()
+    if request.app[SENDER].leaving:
+        # A run may end in the time that is left; a session would be lost. Another server keeps it.
+        raise PoolClosed(LEAVING)
     entry = await api.service.open(
         wanted, idle_s or settings.session_idle_s, record.holder, record.timings
     )

@@ -12,12 +12,12 @@ import pytest
 from aiohttp import ClientSession
 
 from pgexec import app as application
-from pgexec.http.routes import LEAVING
+from pgexec.http.record import LEAVING
 from tests.unit.http.rig import read_answer
 from tests.unit.http.test_app import App, FakeBackend, free_port, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from tests.unit.http.rig import Answer
 
@@ -25,9 +25,13 @@ GET = "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def run(code: str, *headers: str) -> str:
-    body = json.dumps({"language": "python", "code": code})
+    return post("/run", {"language": "python", "code": code}, *headers)
+
+
+def post(path: str, fields: Mapping[str, str], *headers: str) -> str:
+    body = json.dumps(fields)
     lines = (
-        *("POST /run HTTP/1.1", "Host: x", "Content-Type: application/json"),
+        *(f"POST {path} HTTP/1.1", "Host: x", "Content-Type: application/json"),
         *(f"Content-Length: {len(body)}", *headers),
     )
     return "\r\n".join((*lines, "", body))
@@ -161,6 +165,21 @@ async def test_a_stream_ends_its_connection_though_its_head_went_before_the_sign
     for client in (streaming, later):
         assert b"event: result" in await client.reader.read()
         client.writer.close()
+
+
+async def test_no_session_begins_on_a_server_that_is_about_to_end_it(
+    app: App, delay: Delay
+) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await delay.began.wait()
+    clients = [await Client.of(app) for _ in range(2)]
+    answer = await clients[0].ask(post("/sessions", {"language": "python"}))
+    # Nothing ran, so a proxy may ask another server.
+    assert (answer.status, answer.json["code"], answer.json["error"]) == (503, "draining", LEAVING)
+    assert answer.headers["Retry-After"] == "1"
+    answer = await clients[1].ask(post("/sessions", {"language": "cobol"}))
+    assert answer.status == 400
+    assert [await client.ends() for client in clients] == [True, True]
 
 
 @pytest.mark.clock
