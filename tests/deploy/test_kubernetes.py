@@ -5,6 +5,7 @@ No cluster takes part: `kubectl` renders them, and `kubernetes-validate` brings 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -19,9 +20,12 @@ from pgexec.settings import Settings
 from pgexec.telemetry.metrics import Metrics
 from pool.engine.egress import NOT_PUBLIC
 from tests.conftest import ROOT
+from tests.deploy.cluster import Cluster
+from tests.deploy.guide import block, stand_in, told
 from tests.prometheus import names_in, promtool, sample_names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.deployment
@@ -242,6 +246,48 @@ def test_the_load_of_a_pod_is_what_runs_and_waits_in_all_its_pools(tmp_path: Pat
     }
     (tmp_path / "tests.yml").write_text(json.dumps({"tests": [test]}))
     assert "SUCCESS" in promtool("test", "rules", tmp_path / "tests.yml")
+
+
+# --- the guide's commands -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlay", KINDS)
+async def test_kubectl_creates_all_by_the_commands_of_the_guide(
+    overlay: str, tmp_path: Path
+) -> None:
+    """No cluster runs it; but kubectl finds nothing to object to, and sends what was rendered."""
+    text = block("Several servers: Kubernetes").text
+    assert text.count("overlays/sidecar") == 2
+    script = text.replace("overlays/sidecar", f"overlays/{overlay}")
+    rendered = Rendered(overlay)
+    kubectl = [str(TOOLS / "bin/kubectl"), "--cache-dir", str(tmp_path)]
+    stand_in(tmp_path / "bin", "kubectl", kubectl)
+    cluster = Cluster()
+    (tmp_path / "config").write_text(await cluster.start())
+    try:
+        lines = f"export KUBECONFIG={tmp_path}/config\nset -e\n{script}"
+        await asyncio.to_thread(told, lines, ROOT, tmp_path / "bin")
+    finally:
+        await cluster.stop()
+    namespace = cluster.created.pop("/api/v1/namespaces/pgexec")
+    labels = namespace["metadata"]["labels"]
+    assert labels == {"pod-security.kubernetes.io/enforce": "privileged"}
+    assert "NAME:KEY" in cluster.created.pop("/api/v1/namespaces/pgexec/secrets/pgexec")["sent"]
+    assert all("/namespaces/pgexec/" in path for path in cluster.created)
+    for made in cluster.created.values():
+        del made["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"]
+        del made["metadata"]["namespace"]
+    created = [without_empty(one) for one in cluster.created.values()]
+    assert by_name(created) == by_name([without_empty(one) for one in rendered.all])
+
+
+def by_name(documents: Sequence[Any]) -> dict[tuple[str, str], Any]:
+    return {(one["kind"], one["metadata"]["name"]): one for one in documents}
+
+
+def without_empty(document: Any) -> Any:
+    metadata = {name: value for name, value in document["metadata"].items() if value}
+    return {**document, "metadata": metadata}
 
 
 def adapter_rule() -> Any:
