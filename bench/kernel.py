@@ -1,7 +1,7 @@
 """A local Jupyter kernel, driven by lines on stdin: `start`, `run CODE`, `pid`, `stop`.
 
 Runs in an environment of its own, with jupyter_client and ipykernel. Prints one JSON value a line:
-the seconds of a start or of a run, from the request to the kernel's being idle again.
+the seconds of a start, until the kernel's first reply, or of a run, until it is idle again.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ def main() -> None:
             manager.start_kernel()
             client = manager.client()
             client.start_channels()
-            client.wait_for_ready(timeout=60)
+            client.kernel_info()
+            client.get_shell_msg(timeout=60)
             answer = time.perf_counter() - began
+            client.wait_for_ready(timeout=60)  # which also waits 0.2 s for output that never comes
         elif command == "run":
             reply = client.execute_interactive(
                 json.loads(rest), timeout=30, output_hook=lambda _: None

@@ -66,11 +66,11 @@ class Server:
         return states
 
     async def settled(self, timeout_s: float = 30.0) -> dict[str, int]:
-        """Wait until every container is idle; return the counts by state."""
+        """Wait until every container is idle or a session's; return the counts by state."""
         async with asyncio.timeout(timeout_s):
             while True:
                 states = await self.containers()
-                if states["idle"] and states["idle"] == sum(states.values()):
+                if states["idle"] and states["idle"] + states["session"] == sum(states.values()):
                     return states
                 await asyncio.sleep(0.05)
 

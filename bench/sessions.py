@@ -95,6 +95,7 @@ async def _measure_idle(bed: Bed, section: Section) -> None:
         for _ in range(IDLE):
             name = (await _ask(connection, "POST", "/sessions", {}, 201))["id"]
             await _ask(connection, "POST", f"/sessions/{name}/run", {"code": "x = 1"}, 200)
+        await server.settled()  # else a container that starts would count
         containers = await bed.pooled_by(server.pid)
         await asyncio.sleep(1)
         before = cpu.spent(containers, server.pid)
