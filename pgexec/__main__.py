@@ -223,7 +223,8 @@ def advise_command(sources: Sequence[str], window: str, key: str, *, as_json: bo
 
     try:
         settings, _ = load_settings()
-        advice = advise(together([evidence_of(one, window, settings, key) for one in sources]))
+        once = dict.fromkeys(sources)
+        advice = advise(together([evidence_of(one, window, settings, key) for one in once]))
     except SettingsError as error:
         return _fail(EXIT_MISCONFIGURED, str(error))
     except (SourceError, DifferentError) as error:

@@ -366,3 +366,15 @@ def test_the_command_prints_advice_and_fails_in_one_sentence(
     assert json.loads(capsys.readouterr().out)["leases"] == 200
     assert main(["advise", str(tmp_path / "none")]) == 1
     assert capsys.readouterr().err.startswith("pgexec: ")
+
+
+def test_a_source_that_is_named_twice_counts_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("at_s,held_s\n" + "".join(f"{second},0.5\n" for second in range(100)))
+    told = []
+    for sources in ([str(trace)], [str(trace)] * 2):
+        assert main(["advise", "--json", *sources]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert [one["leases"] for one in told] == [100, 100]
