@@ -115,9 +115,9 @@ class CountedLoad:
             while self.statuses[200] < target:
                 await asyncio.sleep(0.02)
 
-    async def until_all(self, runs: int) -> None:
-        """Wait until so many requests were answered since the beginning."""
-        while len(self.told) < runs:
+    async def until_all(self, runs: int, *, since: float = 0.0) -> None:
+        """Wait until so many requests were answered since a time (monotonic, s)."""
+        while len(self.since(since)) < runs:
             await asyncio.sleep(0.02)
 
     @property
