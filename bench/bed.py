@@ -120,7 +120,7 @@ async def test_bed() -> AsyncIterator[Bed]:
         finally:
             await sample.destroy()
         config = {**about["Config"], "HostConfig": about["HostConfig"]}
-        flows = EngineFlows(engine.docker, url)
+        flows = EngineFlows(engine.docker, url, settings.runtime)
         image = str(config["Image"])
         # A container keeps its image from being removed, should another server renew it.
         async with flows.warm(image):

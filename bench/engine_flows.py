@@ -48,10 +48,14 @@ sys.stdin.read()
 
 
 class EngineFlows:
-    """Flows without pgexec; `docker` is an aiodocker client, `url` its engine's address."""
+    """Flows without pgexec; `docker` is an aiodocker client, `url` its engine's address.
 
-    def __init__(self, docker: Docker, url: str) -> None:
+    `runtime` starts their containers, as it does the pool's; if empty, the engine's own default.
+    """
+
+    def __init__(self, docker: Docker, url: str, runtime: str = "") -> None:
         self.docker = docker
+        self._runtime = runtime
         self.cli = shutil.which("docker")
         self._environment = {**os.environ, "DOCKER_HOST": url}
 
@@ -63,7 +67,7 @@ class EngineFlows:
             "Entrypoint": [],
             "Cmd": SLEEP,
             "Labels": {LABEL: ""},
-            "HostConfig": {"AutoRemove": True, "NetworkMode": "none"},
+            "HostConfig": {"AutoRemove": True, "NetworkMode": "none", "Runtime": self._runtime},
         }
         container = await self.docker.containers.create(config=config)
         try:
@@ -99,7 +103,11 @@ class EngineFlows:
             "Labels": {LABEL: ""},
             "OpenStdin": True,
             "StdinOnce": True,
-            "HostConfig": {"NetworkMode": "none", "LogConfig": {"Type": "none"}},
+            "HostConfig": {
+                "NetworkMode": "none",
+                "LogConfig": {"Type": "none"},
+                "Runtime": self._runtime,
+            },
         }
         container = await self.docker.containers.create(config=config)
         try:
@@ -135,8 +143,10 @@ class EngineFlows:
     async def _classic_by_cli(self, image: str, clock: list[float]) -> None:
         name = f"pgexec-bench-{uuid.uuid4().hex[:12]}"
         write = f"echo '{SNIPPET}' > /home/code/Main.py"
+        run = ("run", "-itd", "--label", LABEL, "--name", name)
+        runtime = (f"--runtime={self._runtime}",) if self._runtime else ()
         try:
-            await self._docker("run", "-itd", "--label", LABEL, "--name", name, image)
+            await self._docker(*run, *runtime, image)
             await self._docker("exec", name, "mkdir", "-p", "/home/code")
             await self._docker("exec", name, "sh", "-c", write)
             output = await self._docker("exec", name, "python3", "/home/code/Main.py")
@@ -153,7 +163,7 @@ class EngineFlows:
             "Tty": True,
             "OpenStdin": True,
             "Labels": {LABEL: ""},
-            "HostConfig": {"AutoRemove": False},
+            "HostConfig": {"AutoRemove": False, "Runtime": self._runtime},
         }
         container = await self.docker.containers.create(config=config)
         try:

@@ -31,7 +31,8 @@ async def facts(bed: Bed) -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "load average": f"{load_average()}; {busy(1.0):.0%} busy before the start",
         "engine": f"{engine.get('Version')}, API {engine.get('ApiVersion')}, {bed.engine.url}",
-        "runtime": f"{info.get('DefaultRuntime')}, cgroup v{info.get('CgroupVersion', '?')}"
+        "runtime": f"{bed.settings.runtime or info.get('DefaultRuntime')},"
+        f" cgroup v{info.get('CgroupVersion', '?')}"
         f" ({info.get('CgroupDriver')}), storage {info.get('Driver')}",
         "image": f"{bed.stock} -> {bed.prepared} ({prepared['Id'][:19]}), {python}",
         "network": bed.settings.network,

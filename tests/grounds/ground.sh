@@ -188,7 +188,7 @@ start_engine() {
 start_machine() {
   [[ -e $machine/disk ]] || tests/grounds/machine.sh make "$machine" "$suite" "$(mirror)"
   tests/grounds/machine.sh start "$machine"
-  local start='systemctl start docker' user='setpriv --reuid=1000 --regid=1000 --init-groups env HOME=/home/rootless
+  local start='systemctl restart docker' user='setpriv --reuid=1000 --regid=1000 --init-groups env HOME=/home/rootless
     XDG_RUNTIME_DIR=/run/user/1000 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus'
   case $ground in
     vm-crun) start="echo '{\"default-runtime\": \"crun\", \"runtimes\": {\"crun\": {\"path\": \"/usr/bin/crun\"}}}' \
@@ -198,7 +198,7 @@ start_machine() {
     vm-podman) start='systemctl start podman.socket' ;;
     vm-podman-rootless) start="$user systemctl --user start podman.socket" ;;
   esac
-  tests/grounds/machine.sh do "$machine" "mkdir -p /etc/docker; ${start//$'\n'/ }
+  tests/grounds/machine.sh do "$machine" "mkdir -p /etc/docker; rm -f /etc/docker/daemon.json; ${start//$'\n'/ }
     for _ in {1..300}; do [ ! -S $socket ] || exit 0; sleep 1; done; journalctl -n 20 >&2; exit 1"
   # Made here, by the engine that runs already: there it would take ten minutes.
   env -u DOCKER_HOST -u PGEXEC_DOCKER_HOST deploy/setup/image.sh

@@ -79,7 +79,7 @@ start() {
 run() {
   local dir=$1
   shift
-  ssh -q -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=60 \
+  ssh -F none -o LogLevel=ERROR -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=120 -o ConnectionAttempts=3 \
     -o ServerAliveInterval=15 -i "$dir/key" -p "$(<"$dir/port")" root@127.0.0.1 "$@"
 }
 
