@@ -312,3 +312,67 @@ async def test_the_document_describes_all_of_it() -> None:
         run = document["paths"]["/sessions/{id}/run"]["post"]["responses"]
         assert {"200", "404", "409", "410"} <= set(run)
         assert "201" in document["paths"]["/sessions"]["post"]["responses"]
+
+
+async def test_a_busy_session_tells_strangers_no_more_than_one_that_is_not_there() -> None:
+    alice, bob = {"Authorization": "Bearer one"}, {"Authorization": "Bearer two"}
+    async with site(api_keys="alice:one,bob:two") as this:
+        where = f"/sessions/{await this.open(None, **alice)}"
+        cell = asyncio.create_task(this.ask("POST", f"{where}/run", {"code": "hang"}, **alice))
+        while (await this.ask("GET", where, **alice)).json["state"] != "busy":
+            await asyncio.sleep(0.01)
+        for body in ({"code": "ok"}, {"cod": "ok"}, []):
+            assert (await this.ask("POST", f"{where}/run", body, **bob)).status == 404
+        assert (await this.ask("DELETE", where, **bob)).status == 404
+        assert (await this.ask("GET", where, **alice)).json["state"] == "busy"
+        assert (await this.ask("POST", f"{where}/run", {"cod": 1}, **alice)).status == 400
+        gone = await asyncio.gather(*(this.ask("DELETE", where, **alice) for _ in range(3)))
+        assert sorted(one.status for one in gone) == [204, 410, 410]
+        lost = await cell
+        assert (lost.status, lost.json["reason"]) == (410, "deleted")
+
+
+async def test_a_client_that_leaves_while_its_session_opens_leaves_none() -> None:
+    async with site() as this:
+        this.engine.write_gate = asyncio.Event()
+        opening = asyncio.create_task(this.ask("POST", "/sessions", {}))
+        while not this.pool.snapshot().session:
+            await asyncio.sleep(0.01)
+        opening.cancel()
+        while this.pool.snapshot().session:
+            await asyncio.sleep(0.01)
+        this.engine.write_gate.set()
+        assert (await this.ask("GET", "/sessions")).json == {"sessions": []}
+        name = await this.open()
+        assert (await this.run(name, "ok")).json["value"] == "42"
+
+
+async def test_a_drain_while_a_session_opens_gives_it_to_nobody() -> None:
+    async with site() as this:
+        this.engine.write_gate = asyncio.Event()
+        opening = asyncio.create_task(this.ask("POST", "/sessions", {}))
+        while not this.pool.snapshot().session:
+            await asyncio.sleep(0.01)
+        this.sessions.drain()
+        this.engine.write_gate.set()
+        opened = await opening
+        if opened.status == 201:
+            ended = await this.run(opened.json["id"], "ok")
+            assert (ended.status, ended.json["reason"]) == (410, "drained")
+        else:
+            assert opened.status == 503, opened.body
+        refused = await this.ask("POST", "/sessions", {})
+        assert (refused.status, "Retry-After" in refused.headers) == (503, True)
+
+
+async def test_a_tenant_s_sessions_and_runs_count_together() -> None:
+    key = {"Authorization": "Bearer one"}
+    async with site(api_keys="alice:one", tenant_max_running=1) as this:
+        where = f"/sessions/{await this.open(None, **key)}"
+        body = {"language": "python", "code": "ok"}
+        full = await this.ask("POST", "/run", body, **key)
+        assert (full.status, "Retry-After" in full.headers) == (429, True)
+        assert (await this.ask("POST", f"{where}/run", {"code": "ok"}, **key)).status == 200
+        assert (await this.ask("DELETE", where, **key)).status == 204
+        while (await this.ask("POST", "/run", body, **key)).status != 200:
+            await asyncio.sleep(0.01)
