@@ -244,3 +244,15 @@ async def test_a_session_keeps_state_through_streams_limits_and_a_new_interprete
         "late: timeout - but there is still [20, 22]",
         "restarted: True (['sales.txt'], False)",
     ]
+
+
+async def test_plots_of_a_session_come_back_as_pictures(plotting: Server, examples: Path) -> None:
+    status, stdout, stderr = await command(plotting, examples, sys.executable, "session_plot.py")
+    assert (status, stderr) == (0, "")
+    assert stdout.splitlines() == [
+        "table: ['text/html']",
+        "drawn: image/png plot-0.png",
+        "drawn: image/png plot-1.png",
+    ]
+    for number in range(2):
+        assert (examples / f"plot-{number}.png").read_bytes().startswith(PNG)
