@@ -80,7 +80,7 @@ run() {
   local dir=$1
   shift
   ssh -F none -o LogLevel=ERROR -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=120 -o ConnectionAttempts=3 \
-    -o ServerAliveInterval=15 -i "$dir/key" -p "$(<"$dir/port")" root@127.0.0.1 "$@"
+    -o ServerAliveInterval=30 -o ServerAliveCountMax=20 -i "$dir/key" -p "$(<"$dir/port")" root@127.0.0.1 "$@"
 }
 
 here() {
