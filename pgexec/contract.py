@@ -320,7 +320,6 @@ class OpenRequest(RunRequest):
         Field(
             description="After how many seconds without a cell the session ends; the server's "
             "limit by default.",
-            json_schema_extra={"exclusiveMinimum": 0},
         ),
     ] = None
 

@@ -47,6 +47,7 @@ class RequestLimits:
     files_limit_bytes: int = 16 << 20
     plain_body_bytes: int = 16 << 20
     script: str = "Main.py"
+    session_idle_s: float = 300
     users: bool = False
     """True if some key may name the end user of a request."""
 
@@ -69,6 +70,7 @@ class RequestLimits:
             files_limit_bytes=settings.files_limit,
             plain_body_bytes=settings.plain_body_limit,
             script=f"{settings.code_file_name}{PYTHON.extension}",
+            session_idle_s=settings.session_idle_s,
         )
 
     def check(self, request: RunRequest) -> None:

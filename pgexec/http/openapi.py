@@ -214,6 +214,8 @@ def _schemas(limits: RequestLimits) -> Json:
     for model, kept in (("OpenRequest", SESSION_FIELDS), ("CellRequest", CELL_FIELDS)):
         fields = schemas[model]["properties"]
         schemas[model]["properties"] = {name: fields[name] for name in fields if name in kept}
+    number, _ = schemas["OpenRequest"]["properties"]["idle_timeout_s"]["anyOf"]
+    number |= {"minimum": MIN_TIMEOUT_S, "maximum": limits.session_idle_s}
     schemas["GivenFile"]["properties"]["name"] |= {"minLength": 1, "pattern": _NO_NUL}
     return schemas
 

@@ -303,6 +303,8 @@ async def test_the_document_describes_all_of_it() -> None:
         document = (await this.ask("GET", "/openapi.json")).json
         OpenAPIV31SpecValidator(document).validate()
         schemas = document["components"]["schemas"]
+        idle, _ = schemas["OpenRequest"]["properties"]["idle_timeout_s"]["anyOf"]
+        assert (idle["minimum"], idle["maximum"]) == (0.001, 300)
         assert set(schemas["OpenRequest"]["properties"]) == {
             *("language", "dependencies", "files", "env", "idle_timeout_s"),
         }
@@ -321,7 +323,8 @@ async def test_a_busy_session_tells_strangers_no_more_than_one_that_is_not_there
         cell = asyncio.create_task(this.ask("POST", f"{where}/run", {"code": "hang"}, **alice))
         while (await this.ask("GET", where, **alice)).json["state"] != "busy":
             await asyncio.sleep(0.01)
-        for body in ({"code": "ok"}, {"cod": "ok"}, []):
+        bodies: tuple[Any, ...] = ({"code": "ok"}, {"cod": "ok"}, [])
+        for body in bodies:
             assert (await this.ask("POST", f"{where}/run", body, **bob)).status == 404
         assert (await this.ask("DELETE", where, **bob)).status == 404
         assert (await this.ask("GET", where, **alice)).json["state"] == "busy"
