@@ -90,8 +90,11 @@ class Service(Protocol):
         """Return the most runs of a tenant that may have a container of a language at once."""
         ...
 
-    def unready(self) -> str | None:
-        """Return the reason why a run would not be served now, or `None` if it would."""
+    def unready(self, *, though_full: bool = False) -> str | None:
+        """Return the reason why a run would not be served now, or `None` if it would.
+
+        If `though_full`, that too many wait is no reason.
+        """
         ...
 
     def pools(self) -> Mapping[str, Snapshot]:
@@ -243,9 +246,12 @@ class PoolService:
         """Return the tenant's bound in the pool of the language."""
         return self._pools[language].config.at_once(tenant)
 
-    def unready(self) -> str | None:
+    def unready(self, *, though_full: bool = False) -> str | None:
         """Return the pools' own reasons, each with its language if there are several pools."""
-        found = {name: pool.snapshot().unready for name, pool in self._pools.items()}
+        seen = {name: pool.snapshot() for name, pool in self._pools.items()}
+        found = {
+            name: None if though_full and one.full else one.unready for name, one in seen.items()
+        }
         reasons = [(name, reason) for name, reason in found.items() if reason is not None]
         if len(self._pools) > 1:
             return "; ".join(f"{name}: {reason}" for name, reason in reasons) or None

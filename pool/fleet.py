@@ -87,8 +87,8 @@ class Fleet:
         """True if a lease has a container."""
         return bool(self.leased)
 
-    def snapshot(self, *, waiting: int, unready: str | None) -> Snapshot:
-        """Count the containers by state. The caller gives the two fields that it knows."""
+    def snapshot(self, *, waiting: int, unready: str | None, full: bool) -> Snapshot:
+        """Count the containers by state. The caller gives the three fields that it knows."""
         return Snapshot(
             starting=len(self.starts),
             idle=len(self.idle),
@@ -99,6 +99,7 @@ class Fleet:
             waiting=waiting,
             start_failure=self.start_failure,
             unready=unready,
+            full=full,
         )
 
     def retry(self) -> None:

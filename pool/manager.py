@@ -146,7 +146,9 @@ class PoolManager:
         """Count the containers by state, and tell if a run would be served now."""
         closed = self._loop is None or self._fleet.closing
         unready = NO_LEASES if closed else self._readiness.unready(self._now())
-        return self._fleet.snapshot(waiting=len(self._waiting), unready=unready)
+        full = None if unready else self._readiness.full(self._now())
+        waiting = len(self._waiting)
+        return self._fleet.snapshot(waiting=waiting, unready=unready or full, full=bool(full))
 
     def demand(self) -> DemandReport:
         """Report the demand, and the number of idle containers that it calls for."""

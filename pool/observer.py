@@ -90,7 +90,7 @@ class Snapshot:
 
     `start_failure` is the reason why containers fail to start. `unready` is the reason why a run
     would not be served now, such as "warming up: 1 of 4 containers are ready". Both are `None` if
-    all is well.
+    all is well. `full` is true if the pool is unready only because too many wait.
     """
 
     starting: int
@@ -102,6 +102,7 @@ class Snapshot:
     start_failure: str | None
     unready: str | None
     session: int = 0
+    full: bool = False
 
     @property
     def ready(self) -> bool:

@@ -47,7 +47,10 @@ class Readiness:
         return None if failure is None else f"containers fail to start: {failure}"
 
     def unready(self, now: float) -> str | None:
-        """Return the reason why a run would not be served at `now`, or `None` if it would."""
+        """Return the reason why no run would be served at `now`, or `None` if one would.
+
+        A queue that is full is none: it may have room at the next moment.
+        """
         fleet, config = self._fleet, self._config
         reason = self.start_failure()
         # A pool that has been warm serves with its containers, even if no more can be started.
@@ -59,5 +62,9 @@ class Readiness:
             return f"warming up: {fleet.usable} of {config.min_idle} containers are ready"
         if now - self._empty_since > EMPTY_S and config.min_idle:
             return f"no container is ready; {len(fleet.starts)} are starting"
+        return None
+
+    def full(self, now: float) -> str | None:
+        """Return the reason why a run would not get its turn, or `None` if it would."""
         # Readiness has no tenant: a tenant without any runs stands for all.
-        return self._forecast.refusal("", config.lease_timeout_s, now)
+        return self._forecast.refusal("", self._config.lease_timeout_s, now)

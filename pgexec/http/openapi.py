@@ -344,6 +344,12 @@ def path_parameter(name: str, description: str) -> Json:
     }
 
 
+def query_parameter(name: str, value: str, description: str) -> Json:
+    """Return a parameter behind the path that may have one value, or be left out."""
+    schema = {"type": "string", "enum": [value]}
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
 def no_content(description: str) -> Json:
     """Return an answer without a body."""
     response = _response(description, {})

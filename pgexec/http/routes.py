@@ -39,6 +39,7 @@ from pgexec.http.openapi import (
     constant,
     describe_api,
     json_answer,
+    query_parameter,
     reference,
     text_answer,
 )
@@ -173,18 +174,23 @@ async def healthz(_request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Answer if a run would be served now, and if not, the reason."""
-    if (reason := unready(request)) is not None:
+    """Answer if a run would be served now, and if not, the reason.
+
+    `?full=ok` is for balancers that try a 503 elsewhere: a full queue may have room long before
+    they ask again.
+    """
+    though_full = request.query.get("full") == "ok"
+    if (reason := unready(request, though_full=though_full)) is not None:
         unavailable = HTTPStatus.SERVICE_UNAVAILABLE
         raise RequestError(unavailable, "not_ready", reason, Retry_After="1")
     return web.Response(body=READY, headers=JSON_HEADERS)
 
 
-def unready(request: web.Request) -> str | None:
+def unready(request: web.Request, *, though_full: bool = False) -> str | None:
     """Return the reason why a balancer should send no runs here now, or `None`."""
     if request.app[SENDER].leaving:
         return LEAVING
-    return request.app[CONTEXT].service.unready()
+    return request.app[CONTEXT].service.unready(though_full=though_full)
 
 
 async def openapi_json(request: web.Request) -> web.Response:
@@ -279,7 +285,10 @@ ROUTES = (
         "/readyz",
         readyz,
         RouteDescription(
-            "Ready", json_answer("A run would be served.", constant(status="ready")), (421, 503)
+            "Ready",
+            json_answer("A run would be served.", constant(status="ready")),
+            (421, 503),
+            parameters=(query_parameter("full", "ok", "Ready also while too many runs wait."),),
         ),
         polled=True,
         own_name=True,

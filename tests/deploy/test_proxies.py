@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.integration.server import Server, StartServer
 
 ASKED = "pgexec_requests_total{path=/run,status="
+CHECKED = "pgexec_requests_total{path=/readyz,"
 LEASED = "pgexec_containers{state=leased}"
 SMALL = {"POOL_MIN_IDLE": 1, "POOL_MAX_CONTAINERS": 1, "POOL_MAX_WAITING": 1, "LEASE_TIMEOUT_S": 50}
 ROOMY = {"POOL_MIN_IDLE": 2, "POOL_MAX_CONTAINERS": 2, "DRAIN_DELAY_S": 4}
@@ -132,6 +133,34 @@ async def leasing(servers: Sequence[Server]) -> Server:
 
     (one,) = await until(leased, "a run has begun")
     return one  # type: ignore[no-any-return]
+
+
+@pytest.mark.deployment
+async def test_a_full_server_is_asked_all_the_same_since_it_may_have_room_by_then(
+    proxy: Proxy, servers: Sequence[Server]
+) -> None:
+    """A check comes once a second: all that comes until the next one would be refused."""
+    held = [asyncio.create_task(one.run(GATE)) for one in servers for _ in range(2)]
+    for server in servers:
+        await server.sees("pgexec_waiters", 1)
+    before = [await checks(server) for server in servers]
+
+    async def checked() -> bool:
+        return all([await checks(one) > n + 1 for one, n in zip(servers, before, strict=True)])
+
+    await until(checked, "the proxy has looked at full servers")
+    answer = await proxy.run("print(1)")
+    # The servers' own word, not the proxy's `no_server`.
+    assert (answer.status, answer.code) == (503, "saturated"), answer.body
+    for server in servers:
+        await server.open_gates()
+    await asyncio.gather(*held)
+
+
+async def checks(server: Server) -> float:
+    """Return how often a server was asked if it is ready."""
+    found = await server.metrics()
+    return sum(n for name, n in found.items() if name.startswith(CHECKED))
 
 
 @pytest.mark.deployment

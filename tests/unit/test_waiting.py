@@ -237,9 +237,10 @@ async def test_a_queue_that_one_tenant_has_filled_leaves_the_pool_ready_for_othe
         await pool.client(b"hang", tenant="a")
         for _ in range(2):
             await pool.client(tenant="a")
-        assert pool.now.ready
+        assert (pool.now.ready, pool.now.full) == (True, False)
         await pool.client(tenant="b")
         assert pool.now.unready == "2 runs are already waiting for a container"
+        assert pool.now.full
 
 
 @pytest.mark.clock

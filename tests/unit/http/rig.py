@@ -61,6 +61,7 @@ class FakeService:
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.reason: str | None = None
+        self.full = False
         self.most = 4
         self.start_s: float | None = None
         self.install_s: float | None = None
@@ -99,8 +100,8 @@ class FakeService:
     def at_once(self, language: str, tenant: str) -> int:
         return self.most
 
-    def unready(self) -> str | None:
-        return self.reason
+    def unready(self, *, though_full: bool = False) -> str | None:
+        return None if though_full and self.full else self.reason
 
     def pools(self) -> dict[str, Snapshot]:
         return {"python": make_snapshot(unready=self.reason)}
