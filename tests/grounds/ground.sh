@@ -10,7 +10,8 @@
 #   CHECK         doctor, battery, leftovers, limits, escape, latency; all of them if none is named
 #   GROUND_DIR    where roots, data and what was found are kept (default /var/tmp/pgexec-ground)
 #   GROUND_ROOT   a root that has the packages already
-#   KEEP_MACHINE  1 leaves the virtual machine running, for the next of its engines: its boot takes minutes
+#   KEEP_MACHINE  1 leaves the virtual machine running, for the next of its engines: its boot takes minutes.
+#                 It does not see later changes of files here that it has read
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -33,7 +34,7 @@ case $ground in
   podman) left_out='inode' ;;
   podman-5.4) suite=trixie left_out='inode' ;;
   vm-docker | vm-crun | vm-rootless | vm-podman | vm-podman-rootless) suite=trixie ;;
-  *) sed -nE 's/^# ?//p' "$0" | head -n 14 >&2; exit 2 ;;
+  *) sed -nE 's/^# ?//p' "$0" | head -n 15 >&2; exit 2 ;;
 esac
 case $ground in vm-podman*) left_out='inode' ;; esac
 checks=("${@:2}")
