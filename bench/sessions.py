@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,12 +20,16 @@ from bench.server import ROOT, serving
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from bench.bed import Bed
 
 PACKAGES = ("jupyter_client==8.6.3", "ipykernel==6.29.5")
-ENVIRONMENT = ROOT / ".tools" / "bench-kernel"
+PEER = "llm-sandbox[docker]==0.3.46"
+PEER_IMAGE = "BENCH_INTERACTIVE_IMAGE"
+"""The variable that names an image for llm-sandbox, as `bench/interactive.py` says."""
+PEER_ROUNDS, PEER_CELLS = 2, 5
+TOOLS = ROOT / ".tools"
 ROUNDS, CELLS, RUNS = 8, 20, 20
 IDLE, IDLE_S = 50, 5.0
 SECOND = "x += 1; x"
@@ -37,7 +42,10 @@ async def measure(bed: Bed) -> Section:
         name: [] for name in ("run", "open", "cell", "start", "kernel cell")
     }
     sizes: dict[str, list[float]] = {"session": [], "kernel": []}
-    async with serving(pool_min_idle=4, pool_max_containers=12) as server, _kernel() as kernel:
+    async with (
+        serving(pool_min_idle=4, pool_max_containers=12) as server,
+        _driver("kernel", PACKAGES) as kernel,
+    ):
         connection = await ClientConnection.open(server.port)
         for _ in range(RUNS):
             await ask_to_print(connection)
@@ -83,8 +91,26 @@ async def measure(bed: Bed) -> Section:
     section.want_at_most(
         "memory / kernel's", median(sizes["session"]) / median(sizes["kernel"]), 1 / 3
     )
+    await _measure_peer(section)
     await _measure_idle(bed, section)
     return section
+
+
+async def _measure_peer(section: Section) -> None:
+    """Add an interactive session of llm-sandbox, where there is an image for it."""
+    image = os.environ.get(PEER_IMAGE)
+    if not image:
+        section.note(f"llm-sandbox's interactive session: only with {PEER_IMAGE}")
+        return
+    starts, cells = [], []
+    async with _driver("interactive", (PEER,), image) as peer:
+        for _ in range(PEER_ROUNDS):
+            starts.append(await peer("start"))
+            await peer("run " + json.dumps("x = 0"))
+            cells += [await peer("run " + json.dumps(SECOND)) for _ in range(PEER_CELLS)]
+            await peer("stop")
+    section.row("llm-sandbox 0.3.46, interactive session: start", **milliseconds(starts))
+    section.row(f"  a cell, {SECOND}", **milliseconds(cells))
 
 
 async def _measure_idle(bed: Bed, section: Section) -> None:
@@ -140,15 +166,16 @@ async def _ask(
 
 
 @contextlib.asynccontextmanager
-async def _kernel() -> AsyncIterator[_Driver]:
-    """Start the driver of the kernel in its environment, which is made if it is not there."""
-    python = ENVIRONMENT / "bin" / "python"
-    if not (ENVIRONMENT / "made").exists():
-        await _call(sys.executable, "-m", "venv", str(ENVIRONMENT))
-        await _call(str(python), "-m", "pip", "install", "-q", *PACKAGES)
-        (ENVIRONMENT / "made").touch()
+async def _driver(name: str, packages: Sequence[str], *options: str) -> AsyncIterator[_Driver]:
+    """Start `bench/NAME.py` in its environment, which is made if it is not there."""
+    environment = TOOLS / f"bench-{name}"
+    python = environment / "bin" / "python"
+    if not (environment / "made").exists():
+        await _call(sys.executable, "-m", "venv", str(environment))
+        await _call(str(python), "-m", "pip", "install", "-q", *packages)
+        (environment / "made").touch()
     process = await asyncio.create_subprocess_exec(
-        *(str(python), str(ROOT / "bench" / "kernel.py")),
+        *(str(python), str(ROOT / "bench" / f"{name}.py"), *options),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -161,7 +188,7 @@ async def _kernel() -> AsyncIterator[_Driver]:
 
 
 class _Driver:
-    """Sends a command to `bench/kernel.py`, and returns its number."""
+    """Sends a command to a program beside this one, and returns its number."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -172,7 +199,7 @@ class _Driver:
         self._process.stdin.write(command.encode() + b"\n")
         answer = json.loads(await self._process.stdout.readline() or "null")
         if answer is None:
-            raise AnswerError(f"the kernel did not do {command!r}")
+            raise AnswerError(f"the peer did not do {command!r}")
         return float(answer)
 
 
