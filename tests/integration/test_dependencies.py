@@ -186,3 +186,22 @@ async def test_without_a_network_dependencies_are_a_422_that_says_so(start: Star
     assert answer.error.startswith("dependencies need a network, and PGEXEC_NETWORK is none;")
     await server.works()
     await server.at_rest()
+
+
+async def test_a_session_has_its_dependencies_and_files_in_every_cell(installing: Server) -> None:
+    body = {"dependencies": ["six==1.16.0"], "files": [{"name": "a.txt", "content": "1"}]}
+    opened = await installing.request("POST", "/sessions", json=body)
+    assert opened.status == 201, opened.body
+    assert "install;dur=" in opened.headers["Server-Timing"]
+    path = f"{opened.headers['Location']}/run"
+    for code, value in (
+        ("import six; six.__version__, open('a.txt').read()", "('1.16.0', '1')"),
+        ("import os; os._exit(0)", None),
+        ("import six; six.__version__", "'1.16.0'"),  # in the interpreter that follows, too
+    ):
+        ran = await installing.request("POST", path, json={"code": code})
+        assert ran.json["value"] == value, ran.body
+    assert (await installing.request("DELETE", opened.headers["Location"])).status == 204
+    body = {"dependencies": ["pgexec-no-such-package-9f27"]}
+    refused = await installing.request("POST", "/sessions", json=body)
+    assert (refused.status, refused.code) == (422, "install_failed")
