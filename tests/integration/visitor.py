@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from tests.integration.server import Server
 
 WATCH = "window.alert = () => { window.hacked = true; }"
-ENDED = "document.querySelector('#stop').disabled && !document.querySelector('#run').disabled"
 CODE = "$editor.readCode()"
 OUTPUT = "document.querySelector('#output').textContent"
 VERDICT = "document.querySelector('#verdict').textContent"
+ENDED = f"{VERDICT} && document.querySelector('#stop').disabled"
+"""True if a run has ended; not yet after a click that has not begun one."""
 SHOWN = "!document.querySelector('#content').hidden"
 PASTE = """((text) => {
   const clipboardData = new DataTransfer();
@@ -57,6 +58,7 @@ async def write_code(page: Page, code: str) -> None:
 
 async def run(page: Page, code: str) -> None:
     await write_code(page, code)
+    await page.evaluate(f"{VERDICT} = ''")
     await page.click("#run")
 
 
