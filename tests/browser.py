@@ -54,6 +54,18 @@ SHOWS = """new Promise((found) => {
   setTimeout(() => told(false), 3000);
 })"""
 """What a page that does not come to what is waited for shows, and if it is drawn at all."""
+PLACE = """(async () => {
+  const it = document.querySelector(%r);
+  const frame = () => new Promise(requestAnimationFrame);
+  it.scrollIntoView({block: 'center'});
+  await frame();  // in which an editor scrolls to what was pasted into it
+  const before = it.getBoundingClientRect();
+  await frame();
+  const box = it.getBoundingClientRect();
+  return box.width && box.x === before.x && box.y === before.y
+    && [box.x + box.width / 2, box.y + box.height / 2];
+})()"""
+"""Where the middle of an element is, if that was the same for two frames."""
 
 
 class Browser:
@@ -157,12 +169,8 @@ class Page:
         return str(await self.evaluate(f"document.querySelector({selector!r}).textContent"))
 
     async def click(self, selector: str) -> None:
-        """Click where the element is as soon as it is visible, as a mouse would."""
-        x, y = await self.until(
-            f"(() => {{ const it = document.querySelector({selector!r});"
-            "it.scrollIntoView({block: 'center'}); const box = it.getBoundingClientRect();"
-            "return box.width && [box.x + box.width / 2, box.y + box.height / 2]; })()"
-        )
+        """Click where the element is as soon as it is visible and stays there, as a mouse would."""
+        x, y = await self.until(PLACE % selector)
         for kind in ("mousePressed", "mouseReleased"):
             await self.call(
                 "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
