@@ -52,7 +52,7 @@ class AtOnce:
         """Return how many containers there are."""
         return 4
 
-    def unready(self) -> None:
+    def unready(self, *, though_full: bool = False) -> None:
         """Return that it is ready."""
 
     def pools(self) -> dict[str, Snapshot]:
