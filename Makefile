@@ -82,9 +82,9 @@ page: ## bundle the page's editor again after a change in editor/ (with npm)
 
 bench: setup ## measure against a running engine; `make bench files` measures one section
 	@$(if $(filter machines,$(MAKECMDGOALS)),deploy/setup/proxies.sh,:)
-	@exec $(BIN)/python -m bench $(filter files latency machines,$(MAKECMDGOALS))
+	@exec $(BIN)/python -m bench $(filter files latency machines peers,$(MAKECMDGOALS))
 
-files latency machines: # sections of bench
+files latency machines peers: # sections of bench
 	@:
 
 # A group of its own: 40 MB, and only for Linux on x86-64.

@@ -4,8 +4,8 @@ Sections: latency, files, throughput, fresh, breakdown, dependencies, imports, p
 readers, sessions, soak; all of them by default. `tuner`, alone, replays traces against the policy
 without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what
 docs/tuning.md shows; `machines`, alone, as root, does so with several servers behind Envoy, for
-docs/scaling.md. What is compared is measured in turns within one run: ratios hold where absolute
-figures do not.
+docs/scaling.md; `peers` is measured only where it is named, for docs/comparison.md. What is
+compared is measured in turns within one run: ratios hold where absolute figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
 """
@@ -34,6 +34,7 @@ from bench import (
     latency,
     machines,
     overload,
+    peers,
     profiles,
     readers,
     sessions,
@@ -67,6 +68,7 @@ SECTIONS = (
     "sessions",
     "soak",
 )
+NAMED = ("peers",)
 MEASURES = {
     "latency": latency.measure,
     "files": files.measure,
@@ -78,6 +80,7 @@ MEASURES = {
     "overload": overload.measure,
     "readers": readers.measure,
     "sessions": sessions.measure,
+    "peers": peers.measure,
 }
 ALONE = {"curves": curves.main, "machines": machines.main}
 SOAK_RUNS = 1000
@@ -88,7 +91,7 @@ FAILURES = (BenchError, SettingsError, PoolError)
 def main() -> int:
     """Measure and print; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("section", nargs="*", help=f"some of: {', '.join(SECTIONS)}")
+    parser.add_argument("section", nargs="*", help=f"some of: {', '.join((*SECTIONS, *NAMED))}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     parser.add_argument(
         "--runs",
@@ -106,8 +109,9 @@ def main() -> int:
     if options.section == ["tuner"]:
         return tuner.main(options.trace, options.seed or 1)
     alone = ALONE.get(" ".join(options.section))
-    if alone is None and (unknown := set(options.section) - set(SECTIONS)):
-        parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    if alone is None and (unknown := set(options.section) - {*SECTIONS, *NAMED}):
+        there = ", ".join((*SECTIONS, *NAMED))
+        parser.error(f"no such section: {', '.join(unknown)}; there are {there}")
     if options.seed is None and alone is None:
         options.seed = random.randrange(10_000)
     work = partial(measure, options)
@@ -148,7 +152,7 @@ async def measure(options: argparse.Namespace) -> int:
         about = await facts(bed)
         for name, fact in about.items():
             print(f"{name + ':':14} {fact}", flush=True)
-        for name in SECTIONS:
+        for name in (*SECTIONS, *NAMED):
             if name not in chosen:
                 continue
             try:

@@ -76,15 +76,18 @@ class EngineFlows:
         finally:
             await _remove(container)
 
-    async def execute(self, container: DockerContainer, *command: str) -> None:
-        """Run a snippet (or another command) by `docker exec`, up to its exit code."""
+    async def execute(self, container: DockerContainer, *command: str, fails: bool = False) -> None:
+        """Run a snippet (or another command) by `docker exec`, up to its exit code.
+
+        Raises FlowError unless that is 0, or another one where the command `fails`.
+        """
         execution = await container.exec(command or ("python3", "-c", SNIPPET))
         output = b""
         async with execution.start(detach=False) as stream:
             while message := await stream.read_out():
                 output += message.data
         about = await execution.inspect()
-        if about["ExitCode"] != 0 or (not command and output.strip() != EXPECTED):
+        if (about["ExitCode"] != 0) is not fails or (not command and output.strip() != EXPECTED):
             raise FlowError(f"exec: {output!r}, exit code {about['ExitCode']}")
 
     async def copy(self, source: str, target: str) -> None:

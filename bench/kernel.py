@@ -1,4 +1,4 @@
-"""A local Jupyter kernel, driven by lines on stdin: `start`, `run CODE`, `pid`, `stop`.
+"""A local Jupyter kernel, driven by lines: `start`, `run CODE`, `raise CODE`, `pid`, `stop`.
 
 Runs in an environment of its own, with jupyter_client and ipykernel. Prints one JSON value a line:
 the seconds of a start, until the kernel's first reply, or of a run, until it is idle again.
@@ -12,6 +12,8 @@ import time
 from typing import Any
 
 from jupyter_client.manager import KernelManager  # type: ignore[import-not-found]
+
+STATUS = {"run": "ok", "raise": "error"}
 
 
 def main() -> None:
@@ -31,11 +33,12 @@ def main() -> None:
             client.get_shell_msg(timeout=60)
             answer = time.perf_counter() - began
             client.wait_for_ready(timeout=60)  # which also waits 0.2 s for output that never comes
-        elif command == "run":
+        elif command in STATUS:
             reply = client.execute_interactive(
                 json.loads(rest), timeout=30, output_hook=lambda _: None
             )
-            answer = time.perf_counter() - began if reply["content"]["status"] == "ok" else None
+            took = time.perf_counter() - began
+            answer = took if reply["content"]["status"] == STATUS[command] else None
         elif command == "pid":
             answer = manager.provisioner.pid
         elif command == "stop":

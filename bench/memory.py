@@ -54,6 +54,11 @@ def of_container(container_id: str) -> Memory:
         raise BenchError(f"the memory of {container_id[:12]} cannot be read: {error}") from error
 
 
+def of_process(pid: int) -> float:
+    """Return a process's PSS in MiB."""
+    return _sizes(pid)[1]
+
+
 def _charged(container_id: str) -> tuple[tuple[float, float, float], Path]:
     for pattern in _V2:
         cgroup = _ROOT / pattern.format(container_id)

@@ -6,30 +6,25 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import cpu, memory
 from bench.client import ClientConnection
+from bench.driver import driving
 from bench.errors import AnswerError, BenchError
 from bench.load import ask_to_print
 from bench.report import Section, median, milliseconds
-from bench.server import ROOT, serving
+from bench.server import serving
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator, Sequence
-
     from bench.bed import Bed
 
-PACKAGES = ("jupyter_client==8.6.3", "ipykernel==6.29.5")
-PEER = "llm-sandbox[docker]==0.3.46"
+KERNEL = ("jupyter_client==8.6.3", "ipykernel==6.29.5")
+LLM_SANDBOX = "llm-sandbox[docker]==0.3.46"
 PEER_IMAGE = "BENCH_INTERACTIVE_IMAGE"
 """The variable that names an image for llm-sandbox, as `bench/interactive.py` says."""
 PEER_ROUNDS, PEER_CELLS = 2, 5
-TOOLS = ROOT / ".tools"
 ROUNDS, CELLS, RUNS = 8, 20, 20
 IDLE, IDLE_S = 50, 5.0
 SECOND = "x += 1; x"
@@ -44,7 +39,7 @@ async def measure(bed: Bed) -> Section:
     sizes: dict[str, list[float]] = {"session": [], "kernel": []}
     async with (
         serving(pool_min_idle=4, pool_max_containers=12) as server,
-        _driver("kernel", PACKAGES) as kernel,
+        driving("kernel", *KERNEL) as kernel,
     ):
         connection = await ClientConnection.open(server.port)
         for _ in range(RUNS):
@@ -67,7 +62,7 @@ async def measure(bed: Bed) -> Section:
             took["start"].append(await kernel("start"))
             await kernel("run " + json.dumps("x = 0"))
             took["kernel cell"] += [await kernel("run " + json.dumps(SECOND)) for _ in range(CELLS)]
-            sizes["kernel"].append(_of_process(int(await kernel("pid"))))
+            sizes["kernel"].append(memory.of_process(int(await kernel("pid"))))
             await kernel("stop")
         connection.close()
     names = {
@@ -103,7 +98,7 @@ async def _measure_peer(section: Section) -> None:
         section.note(f"llm-sandbox's interactive session: only with {PEER_IMAGE}")
         return
     starts, cells = [], []
-    async with _driver("interactive", (PEER,), image) as peer:
+    async with driving("interactive", LLM_SANDBOX, arguments=(image,)) as peer:
         for _ in range(PEER_ROUNDS):
             starts.append(await peer("start"))
             await peer("run " + json.dumps("x = 0"))
@@ -139,12 +134,6 @@ def _proportional(container_id: str) -> float:
     return 0.0
 
 
-def _of_process(pid: int) -> float:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    (kib,) = (line.split()[1] for line in text.splitlines() if line.startswith("Pss:"))
-    return int(kib) / 1024
-
-
 async def _timed(work: object) -> float:
     began = time.perf_counter()
     await work  # type: ignore[misc]
@@ -163,47 +152,3 @@ async def _ask(
     if got != status:
         raise AnswerError(f"{method} {path}: {got} {answer[:200]!r}")
     return dict(json.loads(answer)) if answer else {}
-
-
-@contextlib.asynccontextmanager
-async def _driver(name: str, packages: Sequence[str], *options: str) -> AsyncIterator[_Driver]:
-    """Start `bench/NAME.py` in its environment, which is made if it is not there."""
-    environment = TOOLS / f"bench-{name}"
-    python = environment / "bin" / "python"
-    if not (environment / "made").exists():
-        await _call(sys.executable, "-m", "venv", str(environment))
-        await _call(str(python), "-m", "pip", "install", "-q", *packages)
-        (environment / "made").touch()
-    process = await asyncio.create_subprocess_exec(
-        *(str(python), str(ROOT / "bench" / f"{name}.py"), *options),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield _Driver(process)
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
-
-
-class _Driver:
-    """Sends a command to a program beside this one, and returns its number."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    async def __call__(self, command: str) -> float:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(command.encode() + b"\n")
-        answer = json.loads(await self._process.stdout.readline() or "null")
-        if answer is None:
-            raise AnswerError(f"the peer did not do {command!r}")
-        return float(answer)
-
-
-async def _call(*command: str) -> None:
-    process = await asyncio.create_subprocess_exec(*command)
-    if await process.wait():
-        raise BenchError(f"{' '.join(command)} failed")
