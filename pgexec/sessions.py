@@ -245,6 +245,8 @@ class SessionService:
             timings.container_id = session.container.id
             timings.source = lease.source
             timings.start_s = lease.start_s or None
+            timings.lease_at = lease.entered_at
+            timings.lease_s = time.perf_counter() - lease.entered_at  # until it is open
             entry = HeldSession(self._new_id(tenant), request.language, session)
             if opened.cancelled():
                 return True
