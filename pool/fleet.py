@@ -82,12 +82,7 @@ class Fleet:
         """The number of containers that are leased for a run, not for a session."""
         return len(self.leased) - len(self.sessions)
 
-    @property
-    def in_use(self) -> bool:
-        """True if a lease has a container."""
-        return bool(self.leased)
-
-    def snapshot(self, *, waiting: int, unready: str | None, full: bool) -> Snapshot:
+    def snapshot(self, waiting: int, unready: str | None, *, full: bool) -> Snapshot:
         """Count the containers by state. The caller gives the three fields that it knows."""
         return Snapshot(
             starting=len(self.starts),

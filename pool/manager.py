@@ -129,10 +129,7 @@ class PoolManager:
         )
 
     def keep(self, lease: Lease) -> Container:
-        """Make a lease a session, and return its container.
-
-        A start in its place would delay the answer: call `settle_soon` once the session is open.
-        """
+        """Make a lease a session. Once it is open, call `settle_soon`: a start would delay it."""
         container = self._fleet.keep(lease)
         self._cancel_soon()
         return container
@@ -147,8 +144,7 @@ class PoolManager:
         closed = self._loop is None or self._fleet.closing
         unready = NO_LEASES if closed else self._readiness.unready(self._now())
         full = None if unready else self._readiness.full(self._now())
-        waiting = len(self._waiting)
-        return self._fleet.snapshot(waiting=waiting, unready=unready or full, full=bool(full))
+        return self._fleet.snapshot(len(self._waiting), unready or full, full=bool(full))
 
     def demand(self) -> DemandReport:
         """Report the demand, and the number of idle containers that it calls for."""
@@ -345,7 +341,7 @@ class PoolManager:
         the slot of one on no list would be given away. `alarm_at` is the time of an alarm's ring.
         """
         fleet, loop = self._fleet, self._loop
-        if fleet.closing and not fleet.in_use:
+        if fleet.closing and not fleet.leased:
             self._unused.set()
         if fleet.closing or loop is None:
             return
