@@ -41,10 +41,14 @@ async def deliver(request: web.Request, document: Document, budget: Budget) -> w
         held.resize(held_bytes(document))
         try:
             await response.prepare(request)
-            for chunk in cut(document):
-                await response.write(chunk)
+            pieces = cut(document)
+            last = next(pieces, b"")
+            for piece in pieces:
+                await response.write(last)
                 await turn()
-            await response.write_eof()
+                last = piece
+            # Whoever has the last piece may leave: a wait after it would take that for hanging up.
+            await response.write_eof(last)
         except ConnectionError:
             record.code, record.status = "client_gone", GONE
     return response

@@ -195,12 +195,13 @@ class EventStream:
             self._request[RECORD].sign(response, self._request.app[SENDER])
             await response.prepare(self._request)
             data = self._take() or _BEGIN
-            while data:
+            while not self._unsent.ended:
                 async with asyncio.timeout(STALL_S):
                     await response.write(data)
                 data = await self._next()
+            # Whoever has the last event may leave, so the end of the stream goes with it.
             async with asyncio.timeout(STALL_S):
-                await response.write_eof()
+                await response.write_eof(data)
         except Exception:
             # A client with half a stream must see that it broke. This also ends the run.
             abort(self._request)

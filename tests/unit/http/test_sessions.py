@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,25 @@ async def test_a_session_is_opened_used_and_deleted() -> None:
             assert (answer.status, answer.json["code"]) == (410, "session_ended")
             assert answer.json["reason"] == "deleted"
         assert (await this.ask("GET", "/sessions")).json == {"sessions": []}
+
+
+async def test_a_client_that_leaves_with_its_whole_answer_is_not_gone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is slow to go on after a piece would notice any client that leaves."""
+    caplog.set_level(logging.INFO, "pgexec.request")
+    monkeypatch.setattr("pgexec.http.delivery.turn", lambda: asyncio.sleep(0.1))
+    async with site() as this:
+        name = await this.open()
+        answer = await this.ask(
+            "POST", f"/sessions/{name}/run", {"code": "ok"}, Connection="close"
+        )
+        assert answer.status == 200
+        await asyncio.sleep(0.3)
+    (run,) = [
+        one for one in caplog.records if vars(one)["fields"]["path"] == "/sessions/{id}/run"
+    ]
+    assert (vars(run)["fields"]["status"], vars(run)["fields"].get("code")) == (200, None)
 
 
 async def test_what_there_never_was_is_unknown() -> None:

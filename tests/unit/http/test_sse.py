@@ -296,6 +296,24 @@ async def test_hanging_up_ends_the_run(server: Running, caplog: pytest.LogCaptur
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "write events"]
 
 
+async def test_a_client_that_leaves_with_the_last_event_is_not_gone(
+    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server is slow between its pieces, so that it would notice any client that leaves."""
+    caplog.set_level(logging.INFO, "pgexec.request")
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(max(seconds, 0.1)))
+    reader, writer = await server.connect()
+    writer.write(REQUEST)
+    async with asyncio.timeout(20):
+        await reader.readuntil(b"event: result\ndata: ")
+        await reader.readuntil(b"\n\n")
+        writer.close()
+    await sleep(0.3)
+    (run,) = [one for one in caplog.records if vars(one)["fields"]["path"] == "/run"]
+    assert (vars(run)["fields"]["status"], vars(run)["fields"].get("code")) == (200, None)
+
+
 async def test_a_client_that_takes_nothing_does_not_hold_up_the_run_and_is_cut_off(
     server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
