@@ -74,9 +74,8 @@ class Cells:
         except SystemExit as error:
             return _status_of(error), b""
         except BaseException as error:  # noqa: BLE001 - the cell's own
-            kind = type(error)
-            self._report(kind, error, error.__traceback__)
-            return 1, _name_of(kind)
+            self._report(error)
+            return 1, _name_of(type(error))
         return 0, b""
 
     # --- the code -----------------------------------------------------------------------------
@@ -148,7 +147,7 @@ class Cells:
             except KeyboardInterrupt:
                 continue
             except BaseException as error:  # noqa: BLE001 - of a task: SystemExit ends the loop
-                self._report(type(error), error, error.__traceback__)
+                self._report(error)
                 continue
             return
 
@@ -162,20 +161,28 @@ class Cells:
         try:
             figures.show_open(self._shown)
         except Exception as error:  # noqa: BLE001 - a figure that cannot be drawn is no fault of the code
-            self._report(type(error), error, error.__traceback__)
+            self._report(error)
 
     def _show_forms(self, value: Any) -> bool:  # noqa: ANN401
         """Show the rich forms of an object; return False if it has none."""
         found = False
         try:
             data = figures.png_of(value)
-            forms = [("image/png", data)] if data is not None else rich_forms(value)
+            forms = rich_forms(value, self._report) if data is None else [("image/png", data)]
             for mime, content in forms:
-                self._shown.add(mime, content)
-                found = True
+                found |= self._show_form(mime, content)
         except Exception as error:  # noqa: BLE001 - its `repr` is there: as in a notebook, it counts
-            self._report(type(error), error, error.__traceback__)
+            self._report(error)
         return found
+
+    def _show_form(self, mime: str, content: object) -> bool:
+        """Show one form; return False, and print the error, if its content cannot be sent."""
+        try:
+            self._shown.add(mime, content)
+        except Exception as error:  # noqa: BLE001 - what JSON does not have: the other forms count
+            self._report(error)
+            return False
+        return True
 
     def _display(self, *things: Any, **_options: object) -> None:  # noqa: ANN401
         """Show objects at once, by their rich forms or else by their `repr`."""
@@ -185,11 +192,9 @@ class Cells:
 
     # --- tracebacks ---------------------------------------------------------------------------
 
-    def _report(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
+    def _report(self, error: BaseException) -> None:
         """Print an exception as the interpreter would, from the cell's own frame on."""
-        trace = self._from_the_cell(trace)
+        kind, trace = type(error), self._from_the_cell(error.__traceback__)
         sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
         if sys.version_info >= (3, 12):
             sys.last_exc = error

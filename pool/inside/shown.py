@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import binascii
 import builtins
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from pool.inside.protocol import SHOWN, ShownForm
 
@@ -81,11 +81,17 @@ class Shown:
             self._forms.append(whole)
 
 
-def rich_forms(thing: Any) -> Iterator[tuple[str, object]]:  # noqa: ANN401
-    """Yield the rich forms of an object, as IPython asks for them; raise what it raises."""
+def rich_forms(
+    thing: Any,  # noqa: ANN401
+    tell: Callable[[Exception], None],
+) -> Iterator[tuple[str, object]]:
+    """Yield the rich forms of an object, as IPython asks for them.
+
+    `tell` gets the error of a form that cannot be had; the others come all the same.
+    """
     if isinstance(thing, type) or getattr(thing, _CANARY, None) is not None:
         return  # a class has no form of its own, and one that has every attribute has none
-    given = _ask(thing, "_repr_mimebundle_", include=None, exclude=None)
+    given = _ask(thing, "_repr_mimebundle_", tell, include=None, exclude=None)
     bundle = given[0] if isinstance(given, tuple) and given else given
     had = set()
     if isinstance(bundle, dict):
@@ -96,13 +102,22 @@ def rich_forms(thing: Any) -> Iterator[tuple[str, object]]:  # noqa: ANN401
     for mime, method in _METHODS:
         if mime in had:
             continue
-        content = _ask(thing, method)
+        content = _ask(thing, method, tell)
         if isinstance(content, tuple) and content:
             content = content[0]  # the second is metadata
         if content is not None:
             yield mime, content
 
 
-def _ask(thing: Any, method: str, **options: object) -> Any:  # noqa: ANN401
-    found = getattr(thing, method, None)
-    return found(**options) if callable(found) else None
+def _ask(
+    thing: Any,  # noqa: ANN401
+    method: str,
+    tell: Callable[[Exception], None],
+    **options: object,
+) -> Any:  # noqa: ANN401
+    try:
+        found = getattr(thing, method, None)
+        return found(**options) if callable(found) else None
+    except Exception as error:  # noqa: BLE001 - of the cell's own object
+        tell(error)
+        return None

@@ -323,6 +323,18 @@ def test_rich_forms_come_with_the_value(session: Session) -> None:
     assert (broken.value, broken.exit.exception) == (None, b"ZeroDivisionError")
 
 
+def test_a_rich_form_that_breaks_leaves_the_others(session: Session) -> None:
+    code = "class Some:\n    def _repr_html_(self): return 1 / 0\n"
+    code += "    def _repr_mimebundle_(self, **options):\n"
+    code += "        return {'application/json': {1}, 'a/b': 'c'}\n"
+    code += "    def _repr_png_(self): return b'png'\nSome()"
+    ran = session.cell(code)
+    assert ran.how == (Ending.EXITED, 0)
+    assert [one.mime for one in ran.shown.displays] == ["a/b", "image/png"]
+    assert "return 1 / 0" in ran.stderr
+    assert "TypeError: Object of type set is not JSON serializable" in ran.stderr
+
+
 def test_futures_stay_and_hooks_are_heard(session: Session) -> None:
     session.cell("from __future__ import annotations")
     assert (
