@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from pool.inside import figures
 from pool.inside.shown import Shown, rich_forms
@@ -69,8 +69,7 @@ class Cells:
         lines = _lines(source)
         self._sources[name] = linecache.cache[name] = (len(source), None, lines, name)
         try:
-            value = self._execute(source, name)
-            self._show(value)
+            self._execute_and_show(source, name)
         except SystemExit as error:
             return _status_of(error), b""
         except BaseException as error:  # noqa: BLE001 - the cell's own
@@ -79,6 +78,18 @@ class Cells:
         return 0, b""
 
     # --- the code -----------------------------------------------------------------------------
+
+    def _execute_and_show(self, source: str, name: str) -> None:
+        """Run the code, and show its value and the figures that are open when it ends or fails."""
+        try:
+            self._show(self._execute(source, name))
+        except KeyboardInterrupt:
+            # The interpreter is killed soon, and all of its state lost, if drawing takes long. Open
+            # figures would come with the next cell.
+            self._end_figures(figures.close_open)
+            raise
+        finally:
+            self._end_figures(lambda: figures.show_open(self._shown))
 
     def _execute(self, source: str, name: str) -> Any:  # noqa: ANN401
         """Run the code; return the value of the last expression if a notebook would show it."""
@@ -158,8 +169,10 @@ class Cells:
             builtins._ = value  # type: ignore[attr-defined]
             self._shown.value(repr(value))
             self._show_forms(value)
+
+    def _end_figures(self, end: Callable[[], None]) -> None:
         try:
-            figures.show_open(self._shown)
+            end()
         except Exception as error:  # noqa: BLE001 - a figure that cannot be drawn is no fault of the code
             self._report(error)
 

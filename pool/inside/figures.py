@@ -37,8 +37,14 @@ def offer(shown: Shown) -> None:
 
 def show_open(shown: Shown) -> None:
     """Show the figures that the cell has left open, and close them."""
-    if BACKEND in sys.modules and "matplotlib.pyplot" in sys.modules and _chosen():
+    if _in_use():
         _show(shown)
+
+
+def close_open() -> None:
+    """Close the figures that the cell has left open, without drawing them."""
+    if _in_use():
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def png_of(thing: Any) -> bytes | None:  # noqa: ANN401
@@ -52,6 +58,10 @@ def png_of(thing: Any) -> bytes | None:  # noqa: ANN401
         if any(one is thing for one in open_ones):
             return None  # it is shown at the end of the cell
     return _png(thing)
+
+
+def _in_use() -> bool:
+    return BACKEND in sys.modules and "matplotlib.pyplot" in sys.modules and _chosen()
 
 
 def _chosen() -> bool:

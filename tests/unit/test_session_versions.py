@@ -29,6 +29,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MINUTE_MS = 60_000
+PLOTS = """
+import sys, time, types
+
+class Figure:
+    axes = [1]
+    def print_png(self): pass
+    def savefig(self, file, **options): file.write(b"png")
+
+def plot():
+    figure = Figure()
+    figure.canvas = Figure()
+    figure.canvas.figure = figure
+    open_ones.append(types.SimpleNamespace(canvas=figure.canvas))
+
+open_ones = []
+gcf = types.SimpleNamespace(get_all_fig_managers=lambda: open_ones)
+parts = {
+    "matplotlib": {"rcParams": {"backend": "module://pgexec_figures"}},
+    "matplotlib.figure": {"Figure": Figure},
+    "matplotlib.pyplot": {"close": lambda what: open_ones.clear()},
+    "matplotlib._pylab_helpers": {"Gcf": gcf},
+    "pgexec_figures": {},
+}
+for name in parts:
+    sys.modules[name] = types.SimpleNamespace(**parts[name])
+"""
+"""What our backend needs of matplotlib."""
 pytestmark = [needs_namespaces, pytest.mark.slow]
 
 
@@ -350,3 +377,17 @@ def test_our_own_names_are_not_there(session: Session) -> None:
     names = session.cell("sorted(n for n in globals() if n.startswith('__'))").value
     assert names == session.cell("sorted(n for n in globals() if n.startswith('__'))").value
     assert "pgexec" not in str(names)
+
+
+def test_no_figure_comes_with_a_later_cell(session: Session) -> None:
+    session.cell(PLOTS)
+    for code, displays in (
+        ("plot()", 1),
+        ("plot(); 1 / 0", 1),
+        ("plot(); raise SystemExit", 1),
+        ("plot(); time.sleep(60)", 0),  # a picture might take longer than an interrupted cell has
+    ):
+        ran = session.cell(code, timeout_ms=1000)
+        assert len(ran.shown.displays) == displays, code
+        assert session.cell("2").shown == Showing("2"), code
+    session.cell("for name in parts: del sys.modules[name]")
