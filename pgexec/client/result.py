@@ -105,7 +105,8 @@ class CompletedRun:
     """How a snippet ended and what it wrote; the fields are those of the answer to `POST /run`.
 
     Only a run in a session has `value`, the `repr` of its last expression or `None`, `displays`,
-    and `restarted`, which is true if the state of earlier runs was lost.
+    and `restarted`, which is true if the state of earlier runs was lost. `files_omitted` says why
+    there are more files than those in `files`; `""` if there are not.
     """
 
     data: str
@@ -123,6 +124,7 @@ class CompletedRun:
     value: str | None = None
     displays: tuple[Display, ...] = ()
     restarted: bool = False
+    files_omitted: str = ""
 
     @classmethod
     def of(

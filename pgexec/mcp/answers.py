@@ -83,7 +83,7 @@ def answer_of(result: CompletedRun, session_id: str = "") -> CallToolResult:
         blocks_of_file, omitted = content_of(file, _images(blocks))
         blocks += blocks_of_file
         records.append(FileRecord(name=file.name, size_bytes=file.size_bytes, omitted=omitted))
-    texts = [shorten(result.data, "output"), *_remarks(result, records)]
+    texts = [shorten(result.data, "output"), *_remarks(result, records, session_id)]
     if result.value is not None:
         texts.insert(1, f"value: {shorten(result.value, 'value')}")
     texts += kept_back
@@ -122,7 +122,10 @@ def news_of(result: CompletedRun) -> list[str]:
 def part_of(file: ReturnedFile, offset: int) -> CallToolResult:
     """Return a file of a session: of a text, the part that begins after `offset` characters."""
     if file.content is None:
-        return refusal(f"The file is not given: {file.omitted}.")
+        return refusal(
+            f"The file has {file.size_bytes:,} bytes and is not given: {file.omitted}. "
+            "run_in_session can open it and print a part of it."
+        )
     blocks, omitted = content_of(file, 0, offset)
     if not blocks:
         return refusal(f"The file is not shown: {omitted}.")
@@ -166,12 +169,13 @@ def shorten(text: str, what: str) -> str:
     )
 
 
-def _remarks(result: CompletedRun, files: Iterable[FileRecord]) -> list[str]:
+def _remarks(result: CompletedRun, files: Iterable[FileRecord], session_id: str) -> list[str]:
     remarks = []
     if result.error is not None:
         remarks.append(f"[{result.status}: {result.error}]")
     elif not result.data and result.value is None and not result.displays:
-        remarks.append("[no output: only what the code prints comes back]")
+        what = " and no value" if session_id else ": only what the code prints comes back"
+        remarks.append(f"[no output{what}]")
     if result.restarted:
         remarks.append(_RESTARTED)
     if result.truncated:
@@ -179,6 +183,8 @@ def _remarks(result: CompletedRun, files: Iterable[FileRecord]) -> list[str]:
     for file in files:
         why = f", not shown: {file.omitted}" if file.omitted else ""
         remarks.append(f"[file {file.name}, {file.size_bytes:,} bytes{why}]")
+    if result.files_omitted:
+        remarks.append(f"[not all files came back: {result.files_omitted}]")
     return remarks
 
 
@@ -227,6 +233,8 @@ def content_of(
 
 
 def _part(text: str, offset: int) -> str:
+    if offset and offset >= len(text):
+        return f"[the text ends before offset {offset:,}: it has {len(text):,} characters]"
     end = min(offset + MAX_CHARS, len(text))
     if offset == 0 and end == len(text):
         return text

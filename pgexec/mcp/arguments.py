@@ -143,7 +143,10 @@ class ReadFile(BaseModel):
     session_id: Annotated[str, Field(min_length=1, description="The session that has the file.")]
     name: Annotated[
         str,
-        Field(min_length=1, description="Its path in the working directory, such as out/a.csv."),
+        Field(
+            min_length=1,
+            description="Its path in the directory in which the session began, such as out/a.csv.",
+        ),
     ]
     offset: Annotated[
         int, Field(ge=0, description="Of a text: how many characters to leave out before the part.")
@@ -154,8 +157,8 @@ class ReadFile(BaseModel):
         name = posixpath.normpath(self.name)
         if name.startswith(("/", "../")) or name == "..":
             raise ArgumentError(
-                f"`name` is a path in the session's working directory, such as out/a.csv, not "
-                f"{self.name!r}"
+                "`name` is a path in the directory in which the session began, such as out/a.csv, "
+                f"not {self.name!r}"
             )
         return "".join(f"[{char}]" if char in "*?[" else char for char in name)
 

@@ -33,7 +33,8 @@ an image.
 - Installed: {installed} Name every other package in `dependencies` of the first call; later calls \
 cannot add any.
 - Files: give inputs in `files`. What the code writes stays in the session: read_file reads it, \
-`collect` brings it along with this result.
+`collect` brings it along with this result. Their names count from the directory in which the \
+session began, also after os.chdir().
 - An exception leaves variables as they are: correct the code and call again. A call over its time \
 limit is interrupted and keeps them, too; where the result says `restarted`, they are gone and the \
 files are still there. Top-level await works.
@@ -42,9 +43,9 @@ one then. Places are few: call end_session when you are done.\
 """
 
 READ_FILE = """\
-Read a file of a session's working directory. A text comes in parts of up to 20,000 characters: \
-the result says the `offset` of the next part. An image comes as an image, any other file as a \
-resource for the user.\
+Read a file of a session, below the directory in which it began. A text comes in parts of up to \
+20,000 characters: the result says the `offset` of the next part. An image comes as an image, any \
+other file as a resource for the user. Of a file of many megabytes, print a part in run_in_session.\
 """
 
 END_SESSION = """\

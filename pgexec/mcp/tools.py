@@ -208,12 +208,16 @@ async def _read_file(client: AsyncClient, wanted: ReadFile) -> CallToolResult:
     # The server gives files back after a run only: so this is one that does nothing.
     result = await client.resume(wanted.session_id).run("# read_file", collect=[wanted.pattern()])
     file = next(iter(result.files.values()), None)
-    answer = refusal(
-        f"There is no file {wanted.name!r} in the session's working directory; os.listdir() in "
-        "run_in_session says which there are."
-    )
     if file is not None:
         answer = part_of(file, wanted.offset)
+    elif result.files_omitted:
+        answer = refusal(f"{wanted.name!r} did not come, as not all did: {result.files_omitted}.")
+    else:
+        answer = refusal(
+            f"There is no file {wanted.name!r} in the directory in which the session began, where "
+            "names count from also after os.chdir(); os.getcwd() and os.listdir() in "
+            "run_in_session say where the code is now and what is there."
+        )
     # What the run says is said once, of threads that go on, or of an interpreter that has died.
     answer.content += [TextContent(text=text) for text in news_of(result)]
     return answer

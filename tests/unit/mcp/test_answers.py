@@ -55,6 +55,10 @@ def test_output_and_error_are_text_and_the_code_s_failure_is_no_error_of_the_too
 
 def test_silence_and_a_cut_output_are_said() -> None:
     assert "only what the code prints" in texts(answer_of(run()))[0]
+    assert texts(answer_of(run(), "s")) == ["[no output and no value]\n[session_id: s]"]
+    assert texts(answer_of(run(data="x", files_omitted="9 more matched"))) == [
+        "x\n[not all files came back: 9 more matched]"
+    ]
     assert "the rest is lost" in texts(answer_of(run(data="x", truncated=True)))[0]
 
 

@@ -315,3 +315,29 @@ async def test_a_file_is_read_in_parts_and_news_are_not_lost() -> None:
     answer = await Tools("python").call(client, "read_file", read, Told().progress)  # type: ignore[arg-type]
     assert answer.is_error
     assert "There is no file './a[1].txt'" in text(answer)
+
+
+async def read_a(client: FakeClient, **options: int) -> CallToolResult:
+    read = {"session_id": "s", "name": "a.txt", **options}
+    return await Tools("python").call(client, "read_file", read, Told().progress)  # type: ignore[arg-type]
+
+
+async def test_a_file_that_is_not_read_is_refused_with_the_reason() -> None:
+    client = FakeClient()
+    client.result = dataclasses.replace(RESULT, stdout="", data="")
+    assert "the directory in which the session began" in text(await read_a(client))
+    client.result = dataclasses.replace(client.result, files_omitted="there was no time")
+    assert text(await read_a(client)) == "'a.txt' did not come, as not all did: there was no time."
+    large = ReturnedFile("a.txt", 20_000_000, None, "the files together are over the limit")
+    client.result = dataclasses.replace(RESULT, files={"a.txt": large})
+    answer = await read_a(client)
+    assert answer.is_error
+    assert "has 20,000,000 bytes and is not given: the files together" in text(answer)
+    assert "print a part of it" in text(answer)
+    client.result = dataclasses.replace(RESULT, files={"a.txt": ReturnedFile("a.txt", 2, b"ab")})
+    assert text(await read_a(client, offset=9)).startswith(
+        "[the text ends before offset 9: it has 2"
+    )
+    assert text(await read_a(client, offset=2)).startswith(
+        "[the text ends before offset 2: it has 2"
+    )
