@@ -48,7 +48,7 @@ async def deliver(request: web.Request, document: Document, budget: Budget) -> w
                 await turn()
                 last = piece
             # Whoever has the last piece may leave: a wait after it would take that for hanging up.
-            await response.write_eof(last)
+            await response.write_eof(bytes(last))
         except ConnectionError:
             record.code, record.status = "client_gone", GONE
     return response
