@@ -33,7 +33,7 @@ class PoolSaturated(PoolError):
 
 
 class TenantSaturated(PoolSaturated):
-    """The tenant has as many runs in progress or waiting as `tenant_max_running` allows."""
+    """The tenant has as many runs and sessions as `tenant_max_running` allows."""
 
 
 class SessionsSaturated(PoolSaturated):

@@ -131,6 +131,7 @@ class PoolManager:
     def keep(self, lease: Lease) -> Container:
         """Make a lease a session. Once it is open, call `settle_soon`: a start would delay it."""
         container = self._fleet.keep(lease)
+        self.quota.keep(lease.tenant)
         self._cancel_soon()
         return container
 
@@ -203,19 +204,20 @@ class PoolManager:
     # --- entering a lease ---------------------------------------------------------------------
 
     async def _enter(self, lease: Lease) -> tuple[Container, Source]:
-        fleet = self._fleet
+        fleet, quota = self._fleet, self.quota
+        if quota.make_way is not None and quota.has_only_sessions(lease.tenant):
+            await quota.make_way(lease.tenant)
         if self._loop is None or fleet.closing:
             self._observer.rejected(Rejection.CLOSED)
             raise PoolClosed(NO_LEASES)
-        if not self.quota.take(lease.tenant):
+        if not quota.take(lease.tenant):
             self._observer.rejected(Rejection.TENANT_SATURATED)
-            retry_after_s = self._forecast.tenant_retry_after(self.quota.limit)
-            raise TenantSaturated(self.quota.refusal, retry_after_s=retry_after_s)
+            wait_s = self._forecast.tenant_retry_after(quota.limit)
+            raise TenantSaturated(quota.refusal(lease.tenant), retry_after_s=wait_s)
         busy = fleet.running + len(fleet.resetting) + len(self._waiting)
         self._meter.arrived(self._now(), busy + 1)
-        # The common path awaits nothing: another task between `pick` and `hold` could lease the
-        # same container. Waiting leases come first: else new ones would overtake them for as long
-        # as any come.
+        # Nothing is awaited between `pick` and `hold`: another task could lease the same container.
+        # Waiting leases come first: else new ones would overtake them for as long as any come.
         if not self._waiting and self._waiting.may_lease(lease.tenant):
             index = planning.pick(fleet.idle, lease, keep=self.config.users_share > 0)
             if index is not None:
@@ -230,7 +232,7 @@ class PoolManager:
         except BaseException:
             # `_leave` is not called for a lease that was never entered. Without this, each timeout
             # and each cancellation would cost the tenant one of its runs for ever.
-            self.quota.give_back(lease.tenant)
+            quota.give_back(lease.tenant)
             raise
         source = Source.WAITED if container.uses else Source.STARTED
         self._observer.leased(source, self._now() - asked_at)
@@ -297,7 +299,7 @@ class PoolManager:
     # --- leaving a lease ----------------------------------------------------------------------
 
     def _leave(self, lease: Lease) -> None:
-        self.quota.give_back(lease.tenant)
+        self.quota.give_back(lease.tenant, session=lease.outcome is Outcome.SESSION)
         container = lease.container
         if container.state not in (State.LEASED, State.SESSION):
             return  # destroyed meanwhile by a drain or by `lose`: it is off the books already

@@ -23,7 +23,8 @@ class Sessions:
     """Opens sessions in a pool's containers: at most `sessions_max` of its configuration.
 
     A tenant at its own limit of runs gives up its session that is idle for the longest for a new
-    one. If there are as many sessions as there may be, a tenant with at least two more than the one
+    one, and for a run if sessions have all its places: no end of a run would make one free. If
+    there are as many sessions as there may be, a tenant with at least two more than the one
     that asks gives up such a session. Otherwise nobody's session ends for another's.
     """
 
@@ -32,6 +33,7 @@ class Sessions:
         self._sessions: set[PooledSession] = set()
         self._opening: Counter[str] = Counter()
         self._closed = False
+        pool.quota.make_way = self._make_way
 
     def __len__(self) -> int:
         return len(self._sessions) + self._opening.total()
@@ -93,15 +95,23 @@ class Sessions:
                 victim.end(SessionEnd.QUOTA)
                 return
         wait_s = min((one.expires_in_s for one in living), default=1.0)
-        message = f"there are {len(living)} sessions, as many as PGEXEC_SESSIONS_MAX allows"
+        there = "there is 1 session" if most == 1 else f"there are {most} sessions"
+        message = f"{there}, as many as PGEXEC_SESSIONS_MAX allows"
         raise SessionsSaturated(message, retry_after_s=max(1.0, wait_s))
 
     async def _keep_quota(self, tenant: str) -> None:
         """End an idle session of a tenant that may have no more runs: the new one replaces it."""
-        if not self._pool.quota.is_full(tenant):
-            return
-        own = (one for one in self._sessions if one.tenant == tenant)
-        victim = _longest_idle(one for one in own if one.reason is None)
+        if self._pool.quota.is_full(tenant):
+            own = (one for one in self._sessions if one.tenant == tenant)
+            await self._replace(_longest_idle(one for one in own if one.reason is None))
+
+    async def _make_way(self, tenant: str) -> None:
+        """End an idle session of a tenant for a run, but none beside one that is ending."""
+        own = [one for one in self._sessions if one.tenant == tenant and not one.busy]
+        ending = (one for one in own if one.reason is not None)
+        await self._replace(next(ending, None) or _longest_idle(own))
+
+    async def _replace(self, victim: PooledSession | None) -> None:
         if victim is not None:
             victim.end(SessionEnd.QUOTA)
             with suppress(TimeoutError):

@@ -26,7 +26,7 @@ from pool.tenant import Shares, is_user, owner
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
     from pool.container import Container
     from pool.lease import Lease
@@ -235,11 +235,16 @@ def _place(own: int, others: Iterable[int]) -> int:
 
 
 class Quota:
-    """Counts each tenant's runs, in progress or waiting, up to `limit`; 0 means no limit."""
+    """Counts each tenant's runs, in progress or waiting, and its sessions, up to `limit`.
+
+    A limit of 0 means none. `make_way` ends an idle session of a tenant, if it has one.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._runs: dict[str, int] = {}
+        self.make_way: Callable[[str], Awaitable[None]] | None = None
+        self._runs: dict[str, int] = {}  # with the sessions
+        self._sessions: dict[str, int] = {}
 
     def take(self, tenant: str) -> bool:
         """Count another run of `tenant`. Returns False, and counts nothing, at its limit."""
@@ -250,20 +255,34 @@ class Quota:
             self._runs[tenant] = runs + 1
         return True
 
+    def keep(self, tenant: str) -> None:
+        """Count a run of `tenant` as a session from now on."""
+        if self.limit:
+            self._sessions[tenant] = self._sessions.get(tenant, 0) + 1
+
     def is_full(self, tenant: str) -> bool:
         """Return True if `take` would return False."""
         return bool(self.limit) and self._runs.get(tenant, 0) >= self.limit
 
-    @property
-    def refusal(self) -> str:
-        """The text of the error for a run beyond `limit`."""
-        return (
-            f"this tenant has {self.limit} runs in progress or waiting already, as many as it may"
-        )
+    def has_only_sessions(self, tenant: str) -> bool:
+        """Return True if `take` would return False, and no end of a run would change that."""
+        return bool(self.limit) and self._sessions.get(tenant, 0) >= self.limit
 
-    def give_back(self, tenant: str) -> None:
-        """Count one run of `tenant` fewer."""
+    def refusal(self, tenant: str) -> str:
+        """Return the text of the error for a run of `tenant` beyond `limit`."""
+        sessions = self._sessions.get(tenant, 0)
+        parts = []
+        if runs := self._runs.get(tenant, 0) - sessions:
+            parts.append(f"{runs} run{'s' * (runs != 1)} in progress or waiting")
+        if sessions:
+            parts.append(f"{sessions} session{'s' * (sessions != 1)}")
+        text = f"this tenant has {' and '.join(parts)} already, as many as it may"
+        return f"{text}: end a session, or come back later" if sessions else text
+
+    def give_back(self, tenant: str, *, session: bool = False) -> None:
+        """Count one run of `tenant` fewer, or one session."""
         if self.limit:
-            self._runs[tenant] -= 1
-            if not self._runs[tenant]:
-                del self._runs[tenant]
+            for counts in (self._runs, self._sessions) if session else (self._runs,):
+                counts[tenant] -= 1
+                if not counts[tenant]:
+                    del counts[tenant]

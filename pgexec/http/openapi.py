@@ -105,7 +105,7 @@ _REFUSALS = {
     417: "The only expectation that can be met is 100-continue.",
     421: "The Host is no address, nor a name of the server's; only without API keys.",
     422: "The dependencies cannot be installed; the installer's last lines say why.",
-    429: "The tenant has as many runs in progress or waiting as it may have.",
+    429: "The tenant has as many runs in progress or waiting, and sessions, as it may have.",
     431: "The headers are too large or too many.",
     500: "A bug; the log knows more under the request's id.",
     502: "The snippet had begun, or may have, and was lost: its container, the engine or a drain.",

@@ -200,7 +200,7 @@ async def test_beyond_the_limit_a_tenant_is_told_when_to_come_back() -> None:
     async with clients() as them:
         await them.open("a", idle_s=60)
         await them.open("a")
-        with pytest.raises(SessionsSaturated) as raised:
+        with pytest.raises(SessionsSaturated, match="there are 2 sessions, as many") as raised:
             await them.open("a")
         assert raised.value.retry_after_s == pytest.approx(60)
         assert len(them.sessions) == 2
@@ -227,10 +227,30 @@ async def test_a_tenant_at_its_own_limit_replaces_its_idle_session() -> None:
         await quiet()
         with pytest.raises(TenantSaturated):
             await them.open("a")
-        with pytest.raises(TenantSaturated):
+        with pytest.raises(TenantSaturated, match="this tenant has 1 session already"):
             await them.rig.run(tenant="a")
         cell.cancel()
         await quiet()
+
+
+async def test_a_run_replaces_an_idle_session_only_if_its_tenant_has_nothing_else() -> None:
+    async with clients(tenant_max_running=2, sessions_max=4, max_containers=6) as them:
+        first = await them.open("a")
+        await asyncio.sleep(1)
+        second = await them.open("a")
+        runs = [them.rig.spawn(them.rig.run(b"hang", tenant="a")) for _ in range(2)]
+        await quiet()
+        assert (first.reason, second.reason) == (SessionEnd.QUOTA, None)
+        sentence = "this tenant has 1 run in progress or waiting and 1 session already"
+        with pytest.raises(TenantSaturated, match=sentence):
+            await runs[1]  # the first one has the place, and will give it back
+        runs[0].cancel()
+        await quiet()
+        assert (await them.rig.run(tenant="a"))[1].stdout == b"hello\n"
+        assert second.reason is None
+        second.end(SessionEnd.DELETED)
+        await quiet()
+        assert them.rig.pool.quota._runs == them.rig.pool.quota._sessions == {}
 
 
 async def test_a_drain_ends_idle_sessions_at_once_and_others_after_their_cell() -> None:

@@ -309,7 +309,7 @@ async def test_a_tenant_with_its_share_of_runs_gets_429_and_others_go_on() -> No
             assert int(response.headers["Retry-After"]) >= 1
             assert await response.json() == {
                 "data": None,
-                "error": "this tenant has 1 runs in progress or waiting already, as many as it "
+                "error": "this tenant has 1 run in progress or waiting already, as many as it "
                 "may; PGEXEC_TENANT_MAX_RUNNING says how many",
                 "code": "too_many_runs",
             }

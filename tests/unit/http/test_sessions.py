@@ -131,14 +131,10 @@ async def test_a_client_that_leaves_with_its_whole_answer_is_not_gone(
     monkeypatch.setattr("pgexec.http.delivery.turn", lambda: asyncio.sleep(0.1))
     async with site() as this:
         name = await this.open()
-        answer = await this.ask(
-            "POST", f"/sessions/{name}/run", {"code": "ok"}, Connection="close"
-        )
+        answer = await this.ask("POST", f"/sessions/{name}/run", {"code": "ok"}, Connection="close")
         assert answer.status == 200
         await asyncio.sleep(0.3)
-    (run,) = [
-        one for one in caplog.records if vars(one)["fields"]["path"] == "/sessions/{id}/run"
-    ]
+    (run,) = [one for one in caplog.records if vars(one)["fields"]["path"] == "/sessions/{id}/run"]
     assert (vars(run)["fields"]["status"], vars(run)["fields"].get("code")) == (200, None)
 
 
@@ -394,9 +390,15 @@ async def test_a_tenant_s_sessions_and_runs_count_together() -> None:
     async with site(api_keys="alice:one", tenant_max_running=1) as this:
         where = f"/sessions/{await this.open(None, **key)}"
         body = {"language": "python", "code": "ok"}
+        cell = asyncio.create_task(this.ask("POST", f"{where}/run", {"code": "hang"}, **key))
+        while (await this.ask("GET", where, **key)).json["state"] != "busy":
+            await asyncio.sleep(0.01)
         full = await this.ask("POST", "/run", body, **key)
         assert (full.status, "Retry-After" in full.headers) == (429, True)
-        assert (await this.ask("POST", f"{where}/run", {"code": "ok"}, **key)).status == 200
-        assert (await this.ask("DELETE", where, **key)).status == 204
-        while (await this.ask("POST", "/run", body, **key)).status != 200:
-            await asyncio.sleep(0.01)
+        assert "has 1 session already, as many as it may: end a session" in full.json["error"]
+        (busy,) = [one for one in this.engine.containers.values() if one.busy]
+        busy.finish()
+        assert (await cell).status == 200
+        assert (await this.ask("POST", "/run", body, **key)).status == 200  # in place of the idle
+        ended = await this.ask("GET", where, **key)
+        assert (ended.status, ended.json["reason"]) == (410, "quota")
