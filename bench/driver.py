@@ -25,7 +25,7 @@ _LINE_BYTES = 8 << 20
 async def driving(
     name: str, *packages: str, arguments: tuple[str, ...] = ()
 ) -> AsyncIterator[Driver]:
-    """Start `bench/NAME.py` in an environment with these packages, made where it is not there.
+    """Start the script `name` in an environment with these packages, made where it is not there.
 
     Raises BenchError if the environment cannot be made.
     """

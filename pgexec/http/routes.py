@@ -179,8 +179,10 @@ async def readyz(request: web.Request) -> web.Response:
     `?full=ok` is for balancers that try a 503 elsewhere: a full queue may have room long before
     they ask again.
     """
-    though_full = request.query.get("full") == "ok"
-    if (reason := unready(request, though_full=though_full)) is not None:
+    full = request.query.get("full")
+    if full not in (None, "ok"):
+        raise RequestError(HTTPStatus.BAD_REQUEST, "invalid_field", "full may be ok or left out")
+    if (reason := unready(request, though_full=full == "ok")) is not None:
         unavailable = HTTPStatus.SERVICE_UNAVAILABLE
         raise RequestError(unavailable, "not_ready", reason, Retry_After="1")
     return web.Response(body=READY, headers=JSON_HEADERS)

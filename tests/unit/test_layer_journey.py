@@ -158,12 +158,19 @@ def test_what_a_wheel_holds_is_compiled_while_pip_works_and_used_only_for_the_sa
     with zipfile.ZipFile(unpacked / "x-1-py3-none-any.whl", "w") as wheel:
         for name in ("same", "other", "tests/it"):
             wheel.writestr(f"{name}.py", "x = 1")
+    ahead = "self._ahead[path] = _bytecode(archive.read(member), path)"
+    done = f"{ahead}; os.mkdir(self._ready + os.path.basename(path))"
     text = program("pip_install").replace("bytecode = _bytecode(source, path)", later)
+    assert ahead in text
+    text = text.replace(ahead, done)
     work = {"do": "send", "base": str(base), "limit_bytes": 1 << 30, "ready": str(ready)}
     sender = [sys.executable, "-IS", "-c", text, json.dumps(work)]
     environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
     with subprocess.Popen(sender, stdout=subprocess.PIPE, env=environment) as sending:
-        time.sleep(0.5)
+        until = time.monotonic() + 60
+        while not all((tmp_path / f"tmp/ready{name}.py").exists() for name in ("same", "other")):
+            assert time.monotonic() < until
+            time.sleep(0.01)
         (site / "same.py").write_text("x = 1")
         (site / "other.py").write_text("x = 2")
         ready.touch()

@@ -275,9 +275,9 @@ async def test_readyz_gives_the_reason_why_not(server: Running) -> None:
 async def test_readyz_may_be_asked_for_more_than_a_place_in_the_queue(server: Running) -> None:
     asked = ("/readyz", "/readyz?full=ok", "/readyz?full=")
     server.service.reason = "2 runs are already waiting for a container"
-    assert [(await server.get(one)).status for one in asked] == [503, 503, 503]
+    assert [(await server.get(one)).status for one in asked] == [503, 503, 400]
     server.service.full = True
-    assert [(await server.get(one)).status for one in asked] == [503, 200, 503]
+    assert [(await server.get(one)).status for one in asked] == [503, 200, 400]
 
 
 async def test_a_request_id_is_taken_over(server: Running) -> None:
