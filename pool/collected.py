@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _OVER_LIMIT = "the files together are over the limit"
 _UNREADABLE = "the run itself may not read it"
+_NO_PROCESS = "they could not be read: the session has too many processes or threads"
 _UNFINISHED = "they could not all be read in time, or in the memory that there was"
 
 
@@ -92,6 +93,8 @@ class Collected:
         omitted = ""
         if self._end is None or self._end[0] is Found.CUT_SHORT:
             omitted = _UNFINISHED
+        elif self._end[0] is Found.NO_PROCESS:
+            omitted = _NO_PROCESS
         elif more := self._end[1]:
             omitted = f"{more} more matched, but at most {self._job.collect_max} are returned"
         return sorted(files, key=lambda file: file.name), omitted

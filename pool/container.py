@@ -352,6 +352,12 @@ def _see_that_it_ran(ending: Exit, job: Job) -> None:
         if not job.files:
             raise RunnerProtocolError("the runner cannot write files that nobody sent")
         raise NotWritten("the files could not be written: the session has something in their place")
+    if ending.ending is Ending.NO_PROCESS:
+        if not job.files:
+            raise RunnerProtocolError("the runner needs no process for files that nobody sent")
+        raise NotWritten(
+            "the files could not be written: the session has too many processes or threads"
+        )
     if ending.ending is Ending.NO_LAYER:
         if not job.layer:
             raise RunnerProtocolError("the runner misses a layer that nobody asked for")

@@ -98,7 +98,10 @@ class NoRoom(PoolError):
 
 
 class NotWritten(PoolError):
-    """The input files of a run cannot be where a session has something else; nothing has run."""
+    """A session has something else where the files of a run go, or no process left to write them.
+
+    Nothing has run.
+    """
 
 
 class SessionEnded(PoolError):

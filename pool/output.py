@@ -134,5 +134,5 @@ def _status(ending: Exit) -> Status:
             return Status.MEMORY_LIMIT
         case Ending.CPU_TIME:
             return Status.CPU_TIME
-        case Ending.NO_LAYER | Ending.NO_ROOM | Ending.NOT_WRITTEN:
+        case Ending.NO_LAYER | Ending.NO_ROOM | Ending.NOT_WRITTEN | Ending.NO_PROCESS:
             raise RuntimeError("nothing ran")

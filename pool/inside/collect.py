@@ -39,12 +39,19 @@ def start(header: JobHeader, request: memoryview, uid: int, script: str, stamp_n
 
     `request` is the last part of a JOB. The process has no descriptor but its end of the pipe, and
     the rights of the run's user: what it reads, the run could have read. PID 1 only passes on what
-    it writes, so that no name or content becomes an object of PID 1.
+    it writes, so that no name or content becomes an object of PID 1. Raises `OSError` if no process
+    more may begin.
     """
     reader, writer = os.pipe()
     with contextlib.suppress(OSError):  # the kernel may not give so much: then it has 64 KiB
         fcntl.fcntl(writer, _SET_PIPE_SIZE, _PIPE_BYTES)
-    if os.fork():
+    try:
+        forked = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
+    if forked:
         os.close(writer)
         return reader
     try:

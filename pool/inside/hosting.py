@@ -8,7 +8,6 @@ Runs inside the container: standard library only, any CPython since 3.8.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -24,11 +23,13 @@ from pool.inside.input_files import replace_all
 from pool.inside.outbox import READ_BYTES
 from pool.inside.protocol import (
     BETWEEN_BYTES,
+    FOUND,
     HEADER,
     INTERRUPT,
     JOB_HEADER_SIZE,
     Ending,
     Exit,
+    Found,
     JobHeader,
     Kind,
     Step,
@@ -303,9 +304,12 @@ class Host:
         """
         runner = self.runner
         request = runner.job[runner.job_end - header.collect_size : runner.job_end]
-        with contextlib.suppress(BlockingIOError):  # no process more may begin: there are no files
+        try:
             source = collect.start(header, request, self.user, runner.script, stamp_ns)
-            collect.pass_on(source, runner.outbox, HOST_IN, 0)  # an INTERRUPT may come
+        except BlockingIOError:
+            runner.outbox.send(encode(Kind.FILES, FOUND.pack(Found.NO_PROCESS, 0, 0)))
+            return
+        collect.pass_on(source, runner.outbox, HOST_IN, 0)  # an INTERRUPT may come
 
     def write_files(self, header: JobHeader, stamp_ns: int) -> Ending:
         """Write the input files as the session's user, by a process that no cell can have changed.
@@ -316,10 +320,13 @@ class Host:
         reader, writer = os.pipe()
         told_r, told_w = os.pipe()
         os.set_blocking(writer, False)
+        unsaid = Ending.NOT_WRITTEN
         try:
             pid = os.fork()
-        except OSError:
+        except OSError as error:
             pid = -1
+            if error.errno == errno.EAGAIN:
+                unsaid = Ending.NO_PROCESS
         if pid == 0:
             self.be_writer(reader, told_w, header.files_size, stamp_ns)
         os.close(reader)
@@ -344,7 +351,7 @@ class Host:
             said = b""
             os.kill(pid, signal.SIGKILL)
         os.close(told_r)
-        return Ending(said[0]) if said else Ending.NOT_WRITTEN
+        return Ending(said[0]) if said else unsaid
 
     def be_writer(self, reader: int, told_w: int, size: int, stamp_ns: int) -> NoReturn:
         """Write the files that come from `reader`, and say how that went."""

@@ -67,6 +67,7 @@ class Ending(IntEnum):
     CPU_TIME = 6
     NO_ROOM = 7
     NOT_WRITTEN = 8
+    NO_PROCESS = 9
 
 
 class Found(IntEnum):
@@ -77,6 +78,7 @@ class Found(IntEnum):
     UNREADABLE = 2
     END = 3
     CUT_SHORT = 4
+    NO_PROCESS = 5
 
 
 class FrameError(ValueError):

@@ -100,6 +100,26 @@ async def test_no_cell_takes_more_than_its_own_interpreter(server: Server, code:
     await server.works()
 
 
+async def test_files_of_a_session_full_of_processes_are_refused_with_the_cause(
+    server: Server,
+) -> None:
+    name = await opened(server)
+    fill = "import subprocess\nopen('a.txt', 'w').close()\nsleepers = []\ntry:\n"
+    fill += "    while True: sleepers.append(subprocess.Popen(['sleep', '99']))\n"
+    assert (await cell(server, name, f"{fill}except OSError: pass")).json["status"] == "ok"
+    cause = "the session has too many processes or threads"
+    asked = await cell(server, name, "7", collect=["a.txt"])
+    assert (asked.json["value"], asked.json["files"]) == ("7", [])
+    assert asked.json["files_omitted"] == f"they could not be read: {cause}"
+    given = {"name": "b.txt", "content": "b"}
+    refused = await cell(server, name, "8", files=[given])
+    assert (refused.status, cause in refused.json["error"]) == (400, True)
+    await cell(server, name, "for one in sleepers: one.kill(); one.wait()")
+    assert (await cell(server, name, "9", files=[given])).json["value"] == "9"
+    await server.request("DELETE", f"/sessions/{name}")
+    await nothing_is_left(server)
+
+
 async def test_a_session_ends_when_it_is_idle_and_with_its_container(start: StartServer) -> None:
     server = await start(**LOCAL)
     idle, lost = await opened(server, idle_timeout_s=1), await opened(server)

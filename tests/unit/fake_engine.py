@@ -47,6 +47,7 @@ _ENDINGS = {
     b"timeout": (Ending.TIMEOUT, -9),
     b"output_limit": (Ending.OUTPUT_LIMIT, -9),
     b"no room": (Ending.NO_ROOM, 0),
+    b"no process": (Ending.NO_PROCESS, 0),
     b"cpu_time": (Ending.CPU_TIME, -9),
     b"memory_limit": (Ending.MEMORY_LIMIT, -9),
 }

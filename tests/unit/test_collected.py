@@ -146,6 +146,12 @@ def test_an_account_without_an_end_is_not_taken_for_a_whole_one(end: bytes) -> N
     assert "could not all be read" in omitted
 
 
+def test_files_that_no_process_could_read_are_omitted_with_the_cause() -> None:
+    files, omitted = told(FOUND.pack(Found.NO_PROCESS, 0, 0))
+    assert files == []
+    assert omitted == "they could not be read: the session has too many processes or threads"
+
+
 @pytest.mark.parametrize(
     "said",
     [

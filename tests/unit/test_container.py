@@ -8,7 +8,14 @@ from collections import deque
 import pytest
 
 from pool.container import PIECE_BYTES, Container, State
-from pool.errors import ContainerLost, EngineError, NoRoom, PoolError, RunnerProtocolError
+from pool.errors import (
+    ContainerLost,
+    EngineError,
+    NoRoom,
+    NotWritten,
+    PoolError,
+    RunnerProtocolError,
+)
 from pool.inside.protocol import FILE, JobHeader, Kind, encode
 from pool.job import InputFile, Job, Status
 from tests.unit.fake_engine import DOCUMENT, FakeContainer, FakeEngine
@@ -186,6 +193,16 @@ async def test_files_without_room_are_an_error_of_their_own() -> None:
     await container.reset(timeout_s=1)
     with pytest.raises(RunnerProtocolError, match="nobody sent"):
         await container.run(Job(b"no room"))
+    await container.destroy()
+
+
+async def test_files_that_no_process_could_write_are_refused_with_the_cause() -> None:
+    container, _, _ = await started()
+    with pytest.raises(NotWritten, match="too many processes or threads"):
+        await container.run(Job(b"no process", files=[InputFile("a", b"x")]))
+    await container.reset(timeout_s=1)
+    with pytest.raises(RunnerProtocolError, match="nobody sent"):
+        await container.run(Job(b"no process"))
     await container.destroy()
 
 
