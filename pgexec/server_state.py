@@ -26,6 +26,14 @@ class PoolStates(_StatusModel):
     waiting: Count
 
 
+class SessionFigures(_StatusModel):
+    """The sessions of all pools: the living by state, and those that have ended since the start."""
+
+    idle: Count
+    busy: Annotated[int, Field(ge=0, description="With a cell that runs.")]
+    ended: Annotated[dict[str, int], Field(description="How many, by reason.")]
+
+
 class Percentiles(_StatusModel):
     """Of the last runs, by nearest rank."""
 
@@ -74,6 +82,7 @@ class ServerStatus(_StatusModel):
     capacity: Annotated[int, Field(ge=0, description="How many runs there may be at once.")]
     in_use: Annotated[int, Field(ge=0, description="Containers with a run, or after it in reset.")]
     waiting: Annotated[int, Field(ge=0, description="Requests that wait for a container.")]
+    sessions: SessionFigures | None
     languages: list[str]
     pools: dict[str, PoolStates]
     ran: Annotated[int | None, Field(ge=0, description="Runs since the start.")] = None

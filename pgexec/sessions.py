@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -85,6 +85,7 @@ class SessionService:
         self._observer = observer
         self._entries: dict[str, HeldSession] = {}
         self._ended: OrderedDict[str, tuple[str, SessionEnded]] = OrderedDict()
+        self._ends: Counter[SessionEnd] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(
@@ -167,6 +168,11 @@ class SessionService:
         for entry in self._entries.values():
             found[entry.language]["busy" if entry.session.busy else "idle"] += 1
         return found
+
+    def figures(self) -> Mapping[str, object]:
+        """Return how many sessions are idle and busy, and how many have ended, by reason."""
+        busy = sum(entry.session.busy for entry in self._entries.values())
+        return {"idle": len(self._entries) - busy, "busy": busy, "ended": self._ends}
 
     def drain(self) -> None:
         """Let all sessions end, each after its cell, and open none any more."""
@@ -261,5 +267,6 @@ class SessionService:
                 self._ended[entry.id] = session.tenant, session.ended(reason)
                 while len(self._ended) > REMEMBERED:
                     self._ended.popitem(last=False)
+                self._ends[reason] += 1
                 self._observer.ended(entry.language, reason, session.runs)
         return True

@@ -49,6 +49,7 @@ from pgexec.http.peers import add_peers, describe_peers
 from pgexec.http.recent import Recent
 from pgexec.http.record import LEAVING, RECORD, SENDER, Record, Sender, request_id
 from pgexec.http.reporter import Reporter
+from pgexec.http.sessions import API as SESSIONS
 from pgexec.http.sessions import PATHS as SESSION_PATHS
 from pgexec.http.sessions import add_sessions, describe_sessions
 from pgexec.http.sse import answer_with_events, wants_events
@@ -228,7 +229,8 @@ async def status(request: web.Request, tenant: str = "") -> web.Response:
         tenant = tenant_of(request, keys)
     shown = settings.page and (tenant or not keys)
     own = context.recent.document(tenant) if shown else {}
-    body = render_status(settings, unready(request), context.service.pools(), own)
+    sessions = request.app[SESSIONS].service.figures() if SESSIONS in request.app else None
+    body = render_status(settings, unready(request), context.service.pools(), sessions, own)
     return web.Response(body=body, headers={**JSON_HEADERS, "Cache-Control": "no-store"})
 
 

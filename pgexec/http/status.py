@@ -19,9 +19,10 @@ def render_status(
     settings: Settings,
     unready: str | None,
     pools: Mapping[str, Snapshot],
+    sessions: Mapping[str, object] | None,
     own: Mapping[str, object],
 ) -> bytes:
-    """Return the JSON document: all pools, and in `own` what the caller alone may see."""
+    """Return the JSON document: all pools and sessions, and what the caller alone may see."""
     states = {
         name: {"capacity": settings.by_language[name].settings.pool_max_containers}
         | {state: getattr(now, state) for state in _STATES}
@@ -35,5 +36,6 @@ def render_status(
             pool["leased"] + pool["session"] + pool["resetting"] for pool in states.values()
         ),
         "waiting": sum(pool["waiting"] for pool in states.values()),
+        "sessions": sessions,
     }
     return to_json({**load, "languages": list(settings.by_language), "pools": states, **own})

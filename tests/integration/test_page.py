@@ -48,6 +48,27 @@ async def test_the_pools_states_are_live(browser: Browser, server: Server) -> No
         assert (await page.text("#latency-run td")).endswith("s")
 
 
+async def test_the_page_shows_sessions_once_there_was_one(
+    browser: Browser, start: StartServer
+) -> None:
+    server = await start()
+    hidden = "document.querySelector('#sessions').hidden"
+    texts = "[...document.querySelectorAll('#%s > div')].map((one) => one.textContent).join()"
+    page = await browser.open(f"http://127.0.0.1:{server.port}/")
+    await page.until(f"{HEALTH} === 'ready'")
+    assert await page.evaluate(hidden)
+    opened = await server.request("POST", "/sessions", json={})
+    await page.until(f"!{hidden} && {texts % 'living'} === 'idle1,busy0'")
+    assert await page.evaluate("document.querySelector('#ended').hidden")
+    path = f"/sessions/{opened.json['id']}"
+    running = asyncio.create_task(server.request("POST", f"{path}/run", json={"code": GATE}))
+    await page.until(f"{texts % 'living'} === 'idle0,busy1'")
+    await server.request("DELETE", path)
+    await running
+    await page.until(f"{texts % 'living'} === 'idle0,busy0' && {texts % 'ended'} === 'deleted1'")
+    assert not await page.evaluate(hidden)
+
+
 async def test_the_page_says_when_nothing_answers_and_comes_back(
     browser: Browser, start: StartServer
 ) -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
+NO_SESSIONS = {"idle": 0, "busy": 0, "ended": {}}
+
+
 @dataclass
 class Site:
     """A server with sessions, and a client of it."""
@@ -136,6 +139,25 @@ async def test_a_client_that_leaves_with_its_whole_answer_is_not_gone(
         await asyncio.sleep(0.3)
     (run,) = [one for one in caplog.records if vars(one)["fields"]["path"] == "/sessions/{id}/run"]
     assert (vars(run)["fields"]["status"], vars(run)["fields"].get("code")) == (200, None)
+
+
+async def test_the_status_has_the_living_by_state_and_the_ends_by_reason() -> None:
+    async with site() as this:
+        assert (await this.ask("GET", "/status")).json["sessions"] == NO_SESSIONS
+        first, second = await this.open(), await this.open()
+        cell = asyncio.create_task(this.run(first, "hang"))
+        while (await this.ask("GET", f"/sessions/{first}")).json["state"] != "busy":
+            await asyncio.sleep(0.01)
+        now = (await this.ask("GET", "/status")).json["sessions"]
+        assert now == {"idle": 1, "busy": 1, "ended": {}}
+        for name in (first, second):
+            await this.ask("DELETE", f"/sessions/{name}")
+        await cell
+        while (now := (await this.ask("GET", "/status")).json["sessions"])["ended"] != {
+            "deleted": 2
+        }:
+            await asyncio.sleep(0.01)
+        assert (now["idle"], now["busy"]) == (0, 0)
 
 
 async def test_what_there_never_was_is_unknown() -> None:

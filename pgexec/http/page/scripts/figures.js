@@ -1,4 +1,4 @@
-// Latencies, refusals, and the last runs.
+// Latencies, refusals, sessions, and the last runs.
 
 import { at, duration, make } from "./dom.js";
 
@@ -15,15 +15,26 @@ export function showLatency(found) {
   }
 }
 
-export function showRefused(found) {
-  const entries = Object.entries(found).map(([reason, count]) => {
+function showCounts(id, found) {
+  const entries = Object.entries(found).map(([name, count]) => {
     const entry = make("div");
-    entry.append(make("dt", reason.replaceAll("_", " ")), make("dd", count));
+    entry.append(make("dt", name.replaceAll("_", " ")), make("dd", count));
     return entry;
   });
-  at("refused").hidden = !entries.length;
-  at("unrefused").hidden = entries.length > 0;
-  at("refused").replaceChildren(...entries);
+  at(id).hidden = !entries.length;
+  at(id).replaceChildren(...entries);
+  return entries.length > 0;
+}
+
+export function showRefused(found) {
+  at("unrefused").hidden = showCounts("refused", found);
+}
+
+export function showSessions({ idle, busy, ended }) {
+  showCounts("living", { idle, busy });
+  const some = showCounts("ended", ended);
+  at("unended").hidden = some;
+  at("sessions").hidden = !some && !idle && !busy;
 }
 
 export function showRecent(found, ran) {

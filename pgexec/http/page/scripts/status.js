@@ -1,7 +1,7 @@
 // Asks for the figures once a second, and shows them.
 
 import { at, make } from "./dom.js";
-import { showLatency, showRecent, showRefused } from "./figures.js";
+import { showLatency, showRecent, showRefused, showSessions } from "./figures.js";
 import { showGone, showPresent } from "./health.js";
 import { askForKey, currentKey, keyed, withKey } from "./key.js";
 import { showPools } from "./pools.js";
@@ -52,6 +52,7 @@ export async function poll() {
 function show(found) {
   showPresent(found.unready);
   showPools(found.pools);
+  showSessions(found.sessions);
   showLatency(found.latency);
   showRefused(found.refused);
   showRecent(found.recent, found.ran);
