@@ -246,6 +246,17 @@ class Cells:
         self._print(args.exc_type, args.exc_value, args.exc_traceback)
 
 
+def has_syntax_error(source: bytes) -> bool:
+    """Return whether a cell cannot be compiled, as far as that is known without running it."""
+    try:
+        compile(source.decode("utf-8", "replace"), "", "exec", _TOP_LEVEL_AWAIT, True)  # noqa: FBT003
+    except (SyntaxError, ValueError):
+        return True
+    except Exception:  # noqa: BLE001 - too deep, or too large, here: the interpreter is to say it
+        return False
+    return False
+
+
 def _is_ours(trace: TracebackType) -> bool:
     return str(trace.tb_frame.f_globals.get("__name__")).startswith("pool.inside.")
 

@@ -12,12 +12,14 @@ import errno
 import os
 import select
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
 from pool.inside import collect, reset, session
 from pool.inside.allowance import Allowance
 from pool.inside.cell_relay import CellRelay
+from pool.inside.cells import has_syntax_error
 from pool.inside.child import unread_bytes
 from pool.inside.input_files import replace_all
 from pool.inside.outbox import READ_BYTES
@@ -328,7 +330,7 @@ class Host:
             if error.errno == errno.EAGAIN:
                 unsaid = Ending.NO_PROCESS
         if pid == 0:
-            self.be_writer(reader, told_w, header.files_size, stamp_ns)
+            self.be_writer(reader, told_w, header, stamp_ns)
         os.close(reader)
         os.close(told_w)
         deadline = time.monotonic() + FILES_S
@@ -353,15 +355,21 @@ class Host:
         os.close(told_r)
         return Ending(said[0]) if said else unsaid
 
-    def be_writer(self, reader: int, told_w: int, size: int, stamp_ns: int) -> NoReturn:
-        """Write the files that come from `reader`, and say how that went."""
+    def be_writer(self, reader: int, told_w: int, header: JobHeader, stamp_ns: int) -> NoReturn:
+        """Write the files that come from `reader`, and say how that went.
+
+        A cell with a syntax error changes nothing: its files are dropped.
+        """
         try:
             os.dup2(reader, 0)
             os.dup2(told_w, 1)
             os.closerange(2, max(told_w, self.runner.child.highest) + 1)
             become_user(self.user)
-            error = replace_all(0, size, stamp_ns)
-            ending = Ending.EXITED
+            sys.stderr = None  # the compiler may warn; the cell's own interpreter does that, too
+            begin = HEADER.size + JOB_HEADER_SIZE + header.layer_size
+            error, ending = None, Ending.EXITED
+            if not has_syntax_error(bytes(self.runner.job[begin : begin + header.code_size])):
+                error = replace_all(0, header.files_size, stamp_ns)
             if error is not None:
                 ending = _ENDINGS.get(error.errno or 0, Ending.NOT_WRITTEN)
             os.write(1, bytes([ending]))

@@ -211,6 +211,20 @@ def test_a_cell_with_a_syntax_error_changes_nothing(session: Session) -> None:
     assert "x = = 3" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert session.cell("x").value == "1"
+    session.cell("open('kept.txt', 'w').write('old')")
+    large = b"new" * 100_000
+    for bad in ("bad(", "return", "'\\q'; x = = 3", "\0"):
+        ran = session.cell(bad, files=file("kept.txt", large) + file("made.txt", b""))
+        assert ran.exit.status == 1, bad
+        kept = session.cell("import os; open('kept.txt').read(), os.path.exists('made.txt')")
+        assert kept.value == "('old', False)", bad
+    for good in ("await asyncio.sleep(0)", "'\\q'", "# nothing"):
+        session.cell("import asyncio, os\nos.path.exists('made.txt') and os.remove('made.txt')")
+        ran = session.cell(good, files=file("made.txt", b"1"))
+        assert (ran.how, session.cell("open('made.txt').read()").value) == (
+            (Ending.EXITED, 0),
+            "'1'",
+        )
 
 
 def test_an_exception_leaves_the_state_and_an_exit_its_status(session: Session) -> None:
