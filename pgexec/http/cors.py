@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SENT = "Authorization, Content-Type, X-Api-Key, X-Request-ID"
 """The headers that a page may send; all others either go without being asked for, or not at all."""
-SHOWN = f"Retry-After, Server-Timing, X-Request-ID, {NAME_HEADER}"
+SHOWN = f"Location, Retry-After, Server-Timing, X-Request-ID, {NAME_HEADER}"
 """The headers of an answer that a page may read."""
 MAX_AGE_S = 7200
 """Chromium keeps a preflight's answer for no longer than this, Firefox for a day."""

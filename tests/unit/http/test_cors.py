@@ -40,6 +40,7 @@ async def test_a_listed_page_may_send_json_and_a_key(shared: Running) -> None:
     ran = await shared.post(CODE, Origin=PAGE, Authorization="Bearer secret")
     assert (ran.status, ran.headers["Access-Control-Allow-Origin"]) == (200, PAGE)
     assert ran.headers["Vary"] == "Origin"
+    assert "Location" in ran.headers["Access-Control-Expose-Headers"].split(", ")  # of a session
 
 
 async def test_a_listed_page_reads_streams_and_refusals(shared: Running) -> None:
