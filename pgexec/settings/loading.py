@@ -68,14 +68,21 @@ def _see_where_the_engine_is() -> None:
 
 def _doubtful(settings: Settings) -> list[str]:
     """Warn of values that are allowed but are probably a mistake."""
+    warnings = []
     drain_s, run_s = settings.drain_timeout_s, settings.run_timeout_s
-    if drain_s >= run_s:
-        return []
-    sentence = (
-        f"PGEXEC_DRAIN_TIMEOUT_S is {drain_s:g}, less than PGEXEC_RUN_TIMEOUT_S, which is "
-        f"{run_s:g}: a stop may cut off runs"
-    )
-    return [sentence]
+    if drain_s < run_s:
+        warnings.append(
+            f"PGEXEC_DRAIN_TIMEOUT_S is {drain_s:g}, less than PGEXEC_RUN_TIMEOUT_S, which is "
+            f"{run_s:g}: a stop may cut off runs"
+        )
+    sessions = settings.sessions_max or 0
+    most = max(one.settings.pool_max_containers for one in settings.by_language.values())
+    if sessions > most:
+        warnings.append(
+            f"PGEXEC_SESSIONS_MAX is {sessions}, but no pool has more than {most} containers: "
+            "there are no more sessions than that"
+        )
+    return warnings
 
 
 def _ignored(named: Iterable[Sequence[str]]) -> list[str]:

@@ -538,3 +538,19 @@ def test_a_trusted_key_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PGEXEC_API_KEYS", "front:one")
     sentence = refusal("PGEXEC_TRUSTED_KEYS", "frnot", monkeypatch)
     assert "'frnot'" in sentence
+
+
+def test_more_sessions_than_the_largest_pool_has_containers_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    profile = {"max_containers": 17}
+    for most, profiles, wanted in (
+        ("16", {}, False),
+        ("17", {}, True),
+        ("17", {"data": profile}, False),
+    ):
+        monkeypatch.setenv("PGEXEC_SESSIONS_MAX", most)
+        monkeypatch.setenv("PGEXEC_PROFILES", json.dumps(profiles))
+        _, warnings = load_settings()
+        sentence = "PGEXEC_SESSIONS_MAX is 17, but no pool has more than 16 containers"
+        assert any(one.startswith(sentence) for one in warnings) is wanted
