@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _ast
 import builtins
+import contextlib
 import linecache
 import os
 import re
@@ -73,8 +74,8 @@ class Cells:
         except SystemExit as error:
             return _status_of(error), b""
         except BaseException as error:  # noqa: BLE001 - the cell's own
-            self._report(error)
-            return 1, _name_of(type(error))
+            self.report(error)
+            return 1, name_of(type(error))
         return 0, b""
 
     # --- the code -----------------------------------------------------------------------------
@@ -155,10 +156,8 @@ class Cells:
                     loop.run_forever()
                 finally:
                     loop.remove_reader(fd)
-            except KeyboardInterrupt:
-                continue
             except BaseException as error:  # noqa: BLE001 - of a task: SystemExit ends the loop
-                self._report(error)
+                self.report(error)
                 continue
             return
 
@@ -174,18 +173,18 @@ class Cells:
         try:
             end()
         except Exception as error:  # noqa: BLE001 - a figure that cannot be drawn is no fault of the code
-            self._report(error)
+            self.report(error)
 
     def _show_forms(self, value: Any) -> bool:  # noqa: ANN401
         """Show the rich forms of an object; return False if it has none."""
         found = False
         try:
             data = figures.png_of(value)
-            forms = rich_forms(value, self._report) if data is None else [("image/png", data)]
+            forms = rich_forms(value, self.report) if data is None else [("image/png", data)]
             for mime, content in forms:
                 found |= self._show_form(mime, content)
         except Exception as error:  # noqa: BLE001 - its `repr` is there: as in a notebook, it counts
-            self._report(error)
+            self.report(error)
         return found
 
     def _show_form(self, mime: str, content: object) -> bool:
@@ -193,7 +192,7 @@ class Cells:
         try:
             self._shown.add(mime, content)
         except Exception as error:  # noqa: BLE001 - what JSON does not have: the other forms count
-            self._report(error)
+            self.report(error)
             return False
         return True
 
@@ -205,7 +204,7 @@ class Cells:
 
     # --- tracebacks ---------------------------------------------------------------------------
 
-    def _report(self, error: BaseException) -> None:
+    def report(self, error: BaseException) -> None:
         """Print an exception as the interpreter would, from the cell's own frame on."""
         kind, trace = type(error), self._from_the_cell(error.__traceback__)
         sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
@@ -223,11 +222,12 @@ class Cells:
     def _print(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        linecache.cache.update(self._sources)  # a cell may have cleared it
         try:
+            linecache.cache.update(self._sources)  # a cell may have cleared it
             traceback.print_exception(kind, error, trace)
         except Exception:  # noqa: BLE001 - the cell has replaced stderr, or closed it
-            os.write(2, f"{_name_of(kind).decode()}\n".encode())
+            with contextlib.suppress(OSError):
+                os.write(2, name_of(kind) + b"\n")
 
     def _from_the_cell(self, trace: TracebackType | None) -> TracebackType | None:
         """Leave out the frames of this module, and of the loop that awaits a cell."""
@@ -286,6 +286,7 @@ def _status_of(error: SystemExit) -> int:
     return 1
 
 
-def _name_of(kind: type) -> bytes:
+def name_of(kind: type) -> bytes:
+    """Return the name of an exception's class as an answer has it."""
     module, name = kind.__module__, kind.__qualname__
     return (name if module in _UNNAMED else f"{module}.{name}").encode("utf-8", "replace")

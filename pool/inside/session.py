@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import fcntl
 import io
 import os
-import signal
 import sys
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Any, NamedTuple, NoReturn
 
 from pool.inside import cells, fast_exit, figures, fonts, snippet, surroundings, user_site
+from pool.inside.handlers import Handlers
 from pool.inside.protocol import MAX_NAME_BYTES
 from pool.inside.session_child import CELL, INTERRUPT, INTERRUPT_AT, REPLY, SessionChild
 from pool.inside.shown import Shown
 
 # A cell may have replaced builtins: so this module uses a copy.
 __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
+
+_STREAMS = (0, 1, 2)
 
 
 class Opening(NamedTuple):
@@ -69,11 +72,13 @@ class Interpreter:
         self._fd = child.job_r
         self._page = child.farewell
         self._pid = os.getpid()
-        self._on_interrupt: Any = signal.default_int_handler
+        # Above the socket: the files of the cells have the numbers that they have in a run.
+        self._kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._fd) for fd in _STREAMS]
         self._stdin: Any = sys.stdin
         self._has_stdin = False
         self.shown = Shown()
         self.cells = cells.Cells(main, self.shown)
+        self._handlers = Handlers(self._report)
 
     def serve(self) -> NoReturn:
         """Take cells until the socket is closed."""
@@ -96,61 +101,79 @@ class Interpreter:
     ) -> tuple[int, bytes]:
         """Run one cell; return its exit status and the name of the exception that ended it."""
         undo = _surround(strings, args) if strings else None
+        self._renew_streams()
         self._renew_stdin(stdin)
-        status, name = 1, b"KeyboardInterrupt"
-        try:
-            self._arm(run)
-            status, name = self.cells.run(source)
-        except KeyboardInterrupt:
-            pass  # it came before the cell or after it
-        finally:
-            self._disarm()
+        ended = self._let_run(run, source)
         if undo is not None:
             undo()
         self._flush()
-        return status, name
+        return ended
 
-    # --- interrupts ---------------------------------------------------------------------------
+    # --- signals ------------------------------------------------------------------------------
 
-    def _arm(self, run: int) -> None:
-        """Let SIGINT raise KeyboardInterrupt, as the cells have it; raise one that came before."""
-        if self._on_interrupt is not None:
-            signal.signal(signal.SIGINT, self._on_interrupt)
-        if INTERRUPT.unpack_from(self._page, INTERRUPT_AT)[0] == run:
-            raise KeyboardInterrupt
+    def _let_run(self, run: int, source: str) -> tuple[int, bytes]:
+        """Let the cell have its handlers while it runs.
 
-    def _disarm(self) -> None:
-        """Let SIGINT do nothing between the cells."""
-        while True:
+        What one of them raises before the cell or after it is the cell's, too.
+        """
+        ended, late, begun, calm = (1, b""), None, False, False
+        while not calm:
             try:
-                handler = signal.signal(signal.SIGINT, ignore_interrupt)
-            except KeyboardInterrupt:
-                continue
-            if handler is not ignore_interrupt:
-                self._on_interrupt = handler
-            return
+                while not calm:
+                    try:
+                        if not begun:
+                            begun = True
+                            self._handlers.give_back()
+                            if INTERRUPT.unpack_from(self._page, INTERRUPT_AT)[0] == run:
+                                raise KeyboardInterrupt  # noqa: TRY301 - its signal came too early
+                            ended = self.cells.run(source)
+                        self._handlers.take()
+                        calm = True
+                    except BaseException as error:  # noqa: BLE001, PERF203 - the cell's
+                        late = error
+            except BaseException as error:  # noqa: BLE001, PERF203 - on the way back from the first
+                late = error
+        if late is not None:
+            self._report(late)
+            ended = 1, cells.name_of(type(late))
+        return ended
 
-    # --- stdin and the socket -----------------------------------------------------------------
+    def _report(self, error: BaseException) -> None:
+        with contextlib.suppress(BaseException):  # of the cells' own hook
+            self.cells.report(error)
+
+    # --- the streams and the socket ---------------------------------------------------------------
+
+    def _renew_streams(self) -> None:
+        """Put the descriptors 0, 1 and 2 in place, whatever the last cell has done to them.
+
+        `open(0).read()` closes its stdin. Descriptor 0 is now one without data.
+        """
+        with contextlib.suppress(OSError):  # the cell has closed ours, too
+            for kept, fd in zip(self._kept, _STREAMS):
+                os.dup2(kept, fd)
+                os.set_blocking(fd, True)
 
     def _renew_stdin(self, data: bytes) -> None:
         """Make descriptor 0 a file with the stdin of this cell, and `sys.stdin` read it."""
+        if data:
+            fd = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            os.write(fd, data)
+            os.lseek(fd, 0, os.SEEK_SET)
+            # A file that a cell has opened as number 0 fails, in place of writing to this one.
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+            os.dup2(fd, 0)
+            os.close(fd)
         untouched = sys.stdin is self._stdin
-        if not (data or self._has_stdin or (untouched and self._stdin.closed)):
-            return
-        self._has_stdin = bool(data)
-        fd = os.memfd_create("stdin")
-        os.write(fd, data)
-        os.lseek(fd, 0, os.SEEK_SET)
-        os.dup2(fd, 0)
-        os.close(fd)
-        if untouched:
+        if untouched and (data or self._has_stdin or not _is_open(self._stdin)):
             raw = io.FileIO(0, closefd=False)
             self._stdin = sys.stdin = io.TextIOWrapper(io.BufferedReader(raw))
             self._stdin.mode = "r"
+        self._has_stdin = bool(data)
 
     def _flush(self) -> None:
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):
                 stream.flush()  # type: ignore[union-attr]
         if fast_exit.fflush is not None:
             fast_exit.fflush(None)
@@ -171,11 +194,18 @@ class Interpreter:
 
 
 def ignore_interrupt(_number: int, _frame: object) -> None:
-    """Do nothing. Unlike SIG_IGN, it is not passed on to programs that a thread starts.
+    """Do nothing. The interpreter has this handler of SIGINT from its fork on.
 
-    The interpreter has this handler of SIGINT from its fork on, except in a cell: an interrupt may
-    come before its first one, and the page that it shares with PID 1 tells it of that.
+    An interrupt may come before the first cell, and the page that the interpreter shares with PID 1
+    tells it of that.
     """
+
+
+def _is_open(stream: Any) -> bool:  # noqa: ANN401
+    try:
+        return not stream.closed
+    except ValueError:  # it is detached
+        return False
 
 
 def _surround(strings: bytes, args: int) -> Any:  # noqa: ANN401

@@ -254,6 +254,82 @@ def test_stdin_arguments_and_variables_are_those_of_the_cell(session: Session) -
     assert session.cell(code).value == "([], 'mine', '1')"
 
 
+def test_each_cell_has_its_streams_whatever_the_last_one_did_to_them(session: Session) -> None:
+    session.cell("import os, sys, io; x = 1")
+    for code in (
+        "d = open(0).read()",
+        "with open(0) as f: f.read()",
+        "os.close(0)",
+        "sys.stdin.close()",
+        "sys.stdin.detach()",
+        "os.set_blocking(0, False)",
+        "os.close(1)",
+        "os.close(2)",
+        "os.closerange(0, 3)",
+        "os.close(2); 1 / 0",
+        "null = os.open(os.devnull, os.O_WRONLY)\nfor fd in range(3): os.dup2(null, fd)",
+        "for fd in 1, 2: os.set_blocking(fd, False)",
+        "os.closerange(0, 3); kept = [open(name, 'w') for name in 'abc']",
+    ):
+        for given, stdin in (b"", b""), (b"", b"ann\n"), (b"bob\n", b""), (b"bob\n", b"ann\n"):
+            case = code, given, stdin
+            session.cell(code, stdin=given)
+            ran = session.cell("(x, open('/dev/stdin').read(), open(0).read())", stdin=stdin)
+            want = stdin.decode()
+            assert ran.shown == Showing(repr((1, want, want))), case
+            session.cell(code, stdin=given)
+            ran = session.cell(f"print(input() if {want!r} else x); 1 / 0", stdin=stdin)
+            assert (ran.stdout, ran.exit.exception) == (want or "1\n", b"ZeroDivisionError"), case
+            assert ran.stderr.endswith("ZeroDivisionError: division by zero\n"), case
+    assert session.cell("os.get_blocking(1), os.get_blocking(2)").value == "(True, True)"
+    session.cell("del f; f = open(0); f.close(); f = open('zz', 'w')", stdin=b"ann\n")
+    for stdin in b"bob\n", b"":
+        ran = session.cell(
+            "f.write('x')\ntry: f.flush()\nexcept OSError: print('refused')", stdin=stdin
+        )
+        assert ran.stdout == "refused\n", stdin
+
+
+def test_what_a_handler_raises_between_cells_comes_with_the_next_one(session: Session) -> None:
+    session.cell("import signal, sys, time; x = 1")
+    handler = "def h(*_):\n    raise {}  # here\nsignal.signal(signal.SIGALRM, h)\n"
+    for awaited in "", "import asyncio; await asyncio.sleep(0)":
+        session.cell(awaited)
+        for error in "TimeoutError('late')", "KeyboardInterrupt", "SystemExit(3)":
+            name = error.partition("(")[0]
+            session.cell(handler.format(error) + "signal.setitimer(signal.ITIMER_REAL, 0.05)")
+            time.sleep(0.2)
+            ran = session.cell("x, signal.getsignal(signal.SIGALRM) is h")
+            assert (ran.shown, ran.how) == (Showing("(1, True)"), (Ending.EXITED, 0)), error
+            assert f"raise {error}  # here\n" in ran.stderr
+            assert "pool" not in ran.stderr
+            assert ran.stderr.splitlines()[-1].startswith(name)
+    again = "def h(*_):\n    signal.signal(signal.SIGALRM, h)\n    raise TimeoutError\n"
+    again += "signal.signal(signal.SIGALRM, h); signal.setitimer(signal.ITIMER_REAL, .05, .02)"
+    session.cell(again)
+    time.sleep(0.2)
+    ran = session.cell("signal.setitimer(signal.ITIMER_REAL, 0); x")
+    assert ran.stderr.count("TimeoutError") > 2
+    assert not ran.shown.restarted
+
+
+def test_a_handler_may_raise_at_any_moment(session: Session) -> None:
+    session.cell("import os, signal, threading; x = 1\ndef h(*_): raise TimeoutError")
+    session.cell(
+        "signal.signal(signal.SIGALRM, h); signal.setitimer(signal.ITIMER_REAL, .01, .003)"
+    )
+    for _ in range(300):
+        assert not session.cell("x").shown.restarted
+    while session.cell("signal.setitimer(signal.ITIMER_REAL, 0)").exit.status:
+        pass
+    assert session.cell("x").value == "1"
+    kill = "threading.Timer(0.02, os.kill, [os.getpid(), signal.SIGINT]).start()"
+    session.cell(kill)
+    time.sleep(0.1)
+    ran = session.cell("x")
+    assert (ran.shown, ran.stderr) == (Showing("1"), "")
+
+
 def test_a_time_out_interrupts_and_keeps_the_state(session: Session) -> None:
     session.cell("import time; x = 1")
     for code in ("time.sleep(60)", "while True: pass", "import asyncio; await asyncio.sleep(60)"):
