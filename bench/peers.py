@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from bench.bed import Bed
 
-ROUNDS = 1
+ROUNDS = 5
 WORKERS = 4
-SLICE_S = 1.0
+SLICE_S = 3.0
 CASES = {
     "print(1)": "print(1)",
     "an exception": "1 / 0",
