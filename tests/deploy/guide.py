@@ -1,4 +1,4 @@
-"""The commands of deploy/README.md, each block of which a test runs."""
+"""The commands of deploy/README.md, block by block, as tests run them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.conftest import ROOT
+from tests.deploy.proxies import end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,12 +69,7 @@ def going_on(line: str, cwd: Path, programs: Path) -> Iterator[subprocess.Popen[
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 60)
 
 
 def told(line: str, cwd: Path, programs: Path) -> str:

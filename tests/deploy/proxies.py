@@ -102,12 +102,17 @@ async def proxying(
         await until(all_ready, "the proxy finds all servers ready")
         yield Proxy(name, int(listens))
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 10)
+
+
+def end(process: subprocess.Popen[bytes], patience_s: float) -> None:
+    """Let a process end by SIGTERM, or else by SIGKILL."""
+    process.terminate()
+    try:
+        process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def start(
