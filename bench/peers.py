@@ -134,6 +134,8 @@ async def _pgexec(bed: Bed) -> AsyncIterator[_Peer]:
             await server.settled()
             return await run(connections[0], code)
 
+        for connection in connections:  # one without a request is closed before a kept-alive one
+            await run(connection, "print(1)")
         work = [partial(run, one, "print(1)") for one in connections]
         idle = [memory.of_container(one).proportional for one in await bed.pooled_by(server.pid)]
         yield _Peer("pgexec", alone, 10, partial(rate, work, SLICE_S), median(idle))

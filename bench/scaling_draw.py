@@ -106,7 +106,7 @@ def _overhead(found: Document) -> str:
     if not one:
         return _MISSING
     return (
-        f"p50 of `print(1)`, in turns: {one['direct_ms']:.2f} ms at a server, "
+        f"p50 of `print(1)`, in turns: {one['direct_ms']:.2f} ms at the servers, "
         f"{one['proxy_ms']:.2f} ms through Envoy: {one['added_ms']:.2f} ms more, "
         f"{one['times']:.2f} times. Measured "
         f"{one['date']} on {one['machine']}; load average {one['load average']} before, "
