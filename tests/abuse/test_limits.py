@@ -158,14 +158,17 @@ except OSError as error:
 async def test_no_more_threads_than_the_limit_exist_at_once(sandbox: Sandbox) -> None:
     outcome = await sandbox.attack("""
 import threading
-count = 0
+count, end = 0, threading.Event()
 try:
     while True:
-        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        threading.Thread(target=end.wait).start()
         count += 1
 except RuntimeError as error:
     print(count, error)
+end.set()
 """)
+    # Each thread ends: CPython 3.13 of Alpine, started by itself, too, ends by SIGSEGV in one of six
+    # runs that leave eight waiting daemon threads behind.
     assert (outcome.status, outcome.text) == (Status.OK, "63 can't start new thread\n")
 
 
