@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 FILES_S = 25.0
 """The input files of a cell may take so many seconds."""
+TIDY_S = 1.0
+"""If they take longer, what is written of them has so many seconds to be removed again."""
 _MAX_PIECES = 1000
 _ENDINGS = {
     errno.ENOSPC: Ending.NO_ROOM,
@@ -345,7 +347,7 @@ class Host:
         os.close(writer)
         waiting = select.poll()
         waiting.register(told_r, select.POLLIN)
-        waiting.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        waiting.poll(max(TIDY_S, deadline - time.monotonic()) * 1000)
         os.set_blocking(told_r, False)
         try:
             said = os.read(told_r, 1)

@@ -6,7 +6,9 @@ Runs inside the container, in the child: standard library only, any CPython sinc
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from typing import Iterator
 
 from pool.inside.protocol import FILE
 
@@ -22,10 +24,14 @@ class _Source:
         self._piece = memoryview(bytearray(_PIECE_BYTES))
 
     def take(self, most: int) -> memoryview:
-        """Return at most `most` of the next bytes; they hold until the next call."""
+        """Return at most `most` of the next bytes; they hold until the next call.
+
+        Raises `OSError` if PID 1 has given up.
+        """
         size = os.readv(self._fd, [self._piece[: min(most, self.left)]])
         if not size:
-            os._exit(71)  # PID 1 has given up
+            self.left = 0
+            raise OSError(errno.ETIMEDOUT, "the files do not come")
         self.left -= size
         return self._piece[:size]
 
@@ -35,6 +41,12 @@ class _Source:
             data += self.take(size - len(data))
         return data
 
+    def drop(self) -> None:
+        """Take the rest, so that PID 1 does not wait."""
+        with contextlib.suppress(OSError):
+            while self.left:
+                self.take(_PIECE_BYTES)
+
 
 def write_all(fd: int, size: int, stamp_ns: int) -> bool:
     """Read `size` bytes of files from PID 1 and write them. Returns False if they do not fit.
@@ -43,36 +55,71 @@ def write_all(fd: int, size: int, stamp_ns: int) -> bool:
     if it still has that after the run, the run has not changed it. No process of the run exists
     yet, so nothing can come between.
     """
-    return _write_each(_Source(fd, size), stamp_ns, replace=False) is None
+    source = _Source(fd, size)
+    try:
+        for number, (name, content_size) in enumerate(_each(source)):
+            if directory := os.path.dirname(name):
+                os.makedirs(directory, exist_ok=True)
+            _write(source, name, content_size, stamp_ns + number)
+    except OSError:
+        source.drop()
+        return False
+    return True
 
 
 def replace_all(fd: int, size: int, stamp_ns: int) -> OSError | None:
-    """Do as `write_all`, where files of these names may be there. Return the error, if any."""
-    return _write_each(_Source(fd, size), stamp_ns, replace=True)
+    """Do as `write_all`, where files of these names may be there. Return the error, if any.
 
-
-def _write_each(source: _Source, stamp_ns: int, *, replace: bool) -> OSError | None:
+    Either all are written or none is. Each is first written beside its place, under a name of its
+    own, so that what is there stays until no error can come any more.
+    """
+    source = _Source(fd, size)
+    written: list[tuple[bytes, bytes]] = []
+    made: list[bytes] = []
     try:
-        number = 0
-        while source.left:
-            name_size, content_size = FILE.unpack(source.exactly(FILE.size))
-            name = source.exactly(name_size)
-            if replace:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name)
-            _write(source, name, content_size, stamp_ns + number)
-            number += 1
+        for number, (name, content_size) in enumerate(_each(source)):
+            directory, _, last = name.rpartition(b"/")
+            _make_directories(directory, made)
+            if os.path.isdir(name) and not os.path.islink(name):
+                raise IsADirectoryError(errno.EISDIR, "a directory has the name of a file")
+            own = b".%d.%d" % (stamp_ns, number)
+            beside = name[: len(name) - len(last)] + own
+            written.append((beside, name))
+            _write(source, beside, content_size, stamp_ns + number)
+        for beside, name in written:
+            os.rename(beside, name)
     except OSError as error:
-        while source.left:
-            source.take(_PIECE_BYTES)
+        source.drop()
+        for beside, _ in written:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+        for directory in reversed(made):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
         return error
     return None
 
 
+def _each(source: _Source) -> Iterator[tuple[bytes, int]]:
+    """Yield the name of each file, and the size of its content, which is to be taken then."""
+    while source.left:
+        name_size, content_size = FILE.unpack(source.exactly(FILE.size))
+        yield source.exactly(name_size), content_size
+
+
+def _make_directories(path: bytes, made: list[bytes]) -> None:
+    """Make the directories of a path that are not there, and note them in `made`."""
+    at = 0
+    while at < len(path):
+        at = path.find(b"/", at + 1) % (len(path) + 1)
+        try:
+            os.mkdir(path[:at])
+        except FileExistsError:
+            continue  # if it is no directory, the next step fails
+        made.append(path[:at])
+
+
 def _write(source: _Source, name: bytes, size: int, time_ns: int) -> None:
-    directory = os.path.dirname(name)
-    if directory:
-        os.makedirs(directory, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     target = os.open(name, flags, 0o644)
     try:

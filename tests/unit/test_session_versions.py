@@ -407,7 +407,30 @@ def test_files_are_written_over_and_collected(session: Session) -> None:
     assert refused.exit.ending is Ending.NOT_WRITTEN
     full = session.cell("1", files=file("large", b"x" * (9 << 20)))
     assert full.exit.ending is Ending.NO_ROOM
-    assert session.cell("os.remove('large'); 1").shown == Showing("1")
+    assert session.cell("1").shown == Showing("1")
+
+
+def test_of_files_that_are_refused_none_is_written(session: Session) -> None:
+    session.cell("import os; os.makedirs('all/dir')\nopen('all/block', 'w').close()")
+    session.cell("open('all/kept', 'w').write('old'); os.symlink('kept', 'all/link')")
+    see = "[(at, sorted(under), sorted(names)) for at, under, names in sorted(os.walk('.'))]"
+    see += ", open('all/kept').read()"
+    before = session.cell(see).value
+    names = "all/kept", "all/link", "all/made", "all/new/b/c", "top"
+    given = b"".join(file(name, b"new") for name in names)
+    for wrong, ending in (
+        (file("all/dir", b"x"), Ending.NOT_WRITTEN),
+        (file("all/block/x", b"x"), Ending.NOT_WRITTEN),
+        (file("large", b"x" * (9 << 20)), Ending.NO_ROOM),
+    ):
+        for files in given + wrong, wrong + given:
+            assert session.cell("1", files=files).exit.ending is ending
+            assert session.cell(see).value == before, ending
+    assert session.cell("1", files=given).how == (Ending.EXITED, 0)
+    assert session.cell(f"[open(name).read() for name in {names}]").value == str(["new"] * 5)
+    assert session.cell("os.path.islink('all/link')").value == "False"
+    hidden = "[name for at in ('.', 'all', 'all/new/b') for name in os.listdir(at) if name < '/']"
+    assert session.cell(hidden).value == "[]"
 
 
 def test_forks_of_a_cell_end_with_it(session: Session) -> None:
