@@ -352,9 +352,18 @@ class CellResult(RunResult):
 
     value: Annotated[
         str | None,
-        Field(description="The repr of the last expression, if a notebook would show it."),
+        Field(
+            description="The repr of the last expression, if a notebook would show it; where it is "
+            "longer than the limit on output, its beginning and an ellipsis, and truncated is true."
+        ),
     ]
-    displays: list[RichForm]
+    displays: Annotated[
+        list[RichForm],
+        Field(
+            description="At most 1000; where there were more, or too many that are omitted, "
+            "truncated is true."
+        ),
+    ]
     restarted: Annotated[
         bool,
         Field(

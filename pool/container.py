@@ -37,7 +37,7 @@ from pool.inside.protocol import (
 )
 from pool.job import ResetReport
 from pool.output import HeardOutput, Output
-from pool.request import encode_request
+from pool.request import encode_request, shown_limit_bytes
 from pool.shown import ShownParts
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Container:
         self._report = loop.create_future()
         self._answer = loop.create_future()
         self._collected = Collected(job) if job.collect else None
-        self._shown = ShownParts(job.shown_limit_bytes) if job.step is Step.CELL else None
+        self._shown = ShownParts(shown_limit_bytes(job)) if job.step is Step.CELL else None
         frame, heads = encode_request(job, self._run)
         wait_s = job.timeout_s + GRACE_S + (FILES_S if job.files or job.collect else 0)
         wait_s += CELL_S if job.step is Step.CELL else 0
@@ -194,7 +194,10 @@ class Container:
         if collected is not None:
             files, omitted = collected.result()
             result = replace(result, files=files, files_omitted=omitted)
-        return result if shown is None else replace(result, shown=shown.result())
+        if shown is None:
+            return result
+        showing = shown.result()
+        return replace(result, shown=showing, truncated=result.truncated or showing.cut)
 
     async def interrupt(self) -> None:
         """Let the cell that runs now end: by KeyboardInterrupt, or by a kill if it ignores that.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pool.inside.protocol import FILE, JobHeader, Step, encode_job
+from pool.inside.protocol import FILE, SHOWN_RESERVE_BYTES, JobHeader, Step, encode_job
 
 if TYPE_CHECKING:
     from pool.job import InputFile, Job
@@ -34,9 +34,14 @@ def encode_request(job: Job, run: int) -> tuple[bytes, list[bytes]]:
         job.collect_limit_bytes,
         job.collect_max,
         job.step,
-        job.shown_limit_bytes if job.step is Step.CELL else 0,
+        shown_limit_bytes(job) if job.step is Step.CELL else 0,
     )
     return encode_job(header, layer, job.code, job.stdin, strings, collect), heads
+
+
+def shown_limit_bytes(job: Job) -> int:
+    """Return how many bytes a cell may show: its value, its rich forms, and heads of both."""
+    return job.shown_limit_bytes + job.output_limit_bytes + SHOWN_RESERVE_BYTES
 
 
 def _strings(job: Job) -> bytes:

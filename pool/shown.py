@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pool.inside.protocol import SHOWN, FrameError, Kind, ShownForm
+from pool.inside.protocol import (
+    MAX_SHOWN_FORMS,
+    SHOWN,
+    FrameError,
+    Kind,
+    ShownForm,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _OMITTED = "the rich forms together are over the limit"
-_MOST_FORMS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +36,14 @@ class RichDisplay:
 class Showing:
     """What a cell shows. `value` is the `repr` of its last expression, or `None`.
 
-    `restarted` is true if the cell ran in a new interpreter, because the last one had ended.
+    `restarted` is true if the cell ran in a new interpreter, because the last one had ended. `cut`
+    is true if `value` is not whole, or if there were more rich forms than `displays` has.
     """
 
     value: str | None = None
     displays: Sequence[RichDisplay] = ()
     restarted: bool = False
+    cut: bool = False
 
 
 class ShownParts:
@@ -60,13 +67,16 @@ class ShownParts:
         """Return what was shown. What makes no sense, or is not complete, is left out."""
         value: str | None = None
         displays: list[RichDisplay] = []
-        at = 0
+        at, cut = 0, False
         data = memoryview(self._data)
-        while at + SHOWN.size <= len(data) and len(displays) < _MOST_FORMS:
+        while at + SHOWN.size <= len(data):
             form, mime_size, size = SHOWN.unpack_from(data, at)
             at += SHOWN.size
             mime = str(data[at : at + mime_size], "ascii", "replace")
             at += mime_size
+            if form == ShownForm.CUT or len(displays) >= MAX_SHOWN_FORMS:
+                cut = True
+                break
             if form == ShownForm.OMITTED:
                 displays.append(RichDisplay(mime, "", size, _OMITTED))
                 continue
@@ -80,4 +90,4 @@ class ShownParts:
                 displays.append(RichDisplay(mime, text, size))
             else:
                 break
-        return Showing(value, tuple(displays), self._restarted)
+        return Showing(value, tuple(displays), self._restarted, cut)

@@ -179,7 +179,7 @@ def _remarks(result: CompletedRun, files: Iterable[FileRecord], session_id: str)
     if result.restarted:
         remarks.append(_RESTARTED)
     if result.truncated:
-        remarks.append("[the output reached the server's limit; the rest is lost]")
+        remarks.append("[output, value or displays reached the server's limit; the rest is lost]")
     for file in files:
         why = f", not shown: {file.omitted}" if file.omitted else ""
         remarks.append(f"[file {file.name}, {file.size_bytes:,} bytes{why}]")

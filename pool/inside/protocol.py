@@ -48,11 +48,15 @@ class Step(IntEnum):
 
 
 class ShownForm(IntEnum):
-    """What SHOWN says next: a `repr`, a rich form, or one that is too large. See `SHOWN`."""
+    """What SHOWN says next: a `repr`, a rich form, or one that is too large. See `SHOWN`.
+
+    At the end, `CUT` says that the `repr` is cut, or that more forms were shown than are here.
+    """
 
     VALUE = 0
     RICH = 1
     OMITTED = 2
+    CUT = 3
 
 
 class Ending(IntEnum):
@@ -97,8 +101,9 @@ class JobHeader(NamedTuple):
     `FILE` with the sizes of its name and its content, then these two. The last part of the frame,
     of `collect_size`, asks for files of the run: patterns with a NUL between them, two NULs, and
     the names of the input files with a NUL between them. At most `collect_max` files are sent,
-    with contents of at most `collect_limit` bytes. Only in a cell, `shown_limit` (bytes) bounds its
-    rich forms, all together.
+    with contents of at most `collect_limit` bytes. Only in a cell, `shown_limit` (bytes) bounds
+    what it shows: `output_limit` of that is for the value, `SHOWN_RESERVE_BYTES` for heads and
+    notes, and the rest for rich forms.
     """
 
     run: int
@@ -151,6 +156,8 @@ MAX_FOUND_NAME_BYTES = 4096
 SHOWN = struct.Struct("!BHI")
 """Which `ShownForm` it is, the sizes of its MIME type and of its content. These follow; content is
 text in UTF-8, base64 for bytes. One that is `OMITTED` has no content, only the size of it."""
+SHOWN_RESERVE_BYTES = 64 << 10
+MAX_SHOWN_FORMS = 1000
 INTERRUPT = struct.Struct("!I")
 BETWEEN_BYTES = 64 << 10
 """A cell's output begins with that of the threads and processes which wrote since the last cell, at

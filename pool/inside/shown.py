@@ -9,13 +9,13 @@ import binascii
 import builtins
 from typing import Any, Callable, Iterator
 
-from pool.inside.protocol import SHOWN, ShownForm
+from pool.inside.protocol import MAX_SHOWN_FORMS, SHOWN, SHOWN_RESERVE_BYTES, ShownForm
 
 # A cell may have replaced builtins: so this module uses a copy.
 __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 
-_VALUE, _RICH, _OMITTED = map(int, (ShownForm.VALUE, ShownForm.RICH, ShownForm.OMITTED))
-_RESERVE_BYTES = 1 << 16
+_VALUE, _RICH, _OMITTED, _CUT = map(int, ShownForm)
+_NOTES_BYTES = SHOWN_RESERVE_BYTES // 4
 _CANARY = "_ipython_canary_method_should_not_exist_"
 _METHODS = (
     ("text/html", "_repr_html_"),
@@ -27,7 +27,6 @@ _METHODS = (
     ("application/json", "_repr_json_"),
     ("application/javascript", "_repr_javascript_"),
 )
-_MOST_FORMS = 1000
 
 
 class Shown:
@@ -35,20 +34,24 @@ class Shown:
 
     def __init__(self) -> None:
         self._forms: list[bytes] = []
-        self._left = self._value_limit = 0
+        self._value = b""
+        self._cut = False
+        self._left = self._notes_left = self._value_limit = 0
 
     def begin(self, limit_bytes: int, value_limit_bytes: int) -> None:
         """Begin a cell. What a thread has shown since the last one stays."""
         self._value_limit = value_limit_bytes
-        self._left = limit_bytes - sum(map(len, self._forms))
+        self._left = limit_bytes - value_limit_bytes - SHOWN_RESERVE_BYTES
+        self._left -= sum(map(len, self._forms))
+        self._notes_left = _NOTES_BYTES
 
     def value(self, text: str) -> None:
         """Show the value's `repr`, cut if it is too long."""
         data = text.encode("utf-8", "backslashreplace")
-        limit = min(self._value_limit, self._left - _RESERVE_BYTES)
-        if len(data) > limit:
-            data = data[: max(0, limit)].decode("utf-8", "ignore").encode() + "…".encode()
-        self._add(_VALUE, b"", data)
+        if len(data) > self._value_limit:
+            data = data[: self._value_limit].decode("utf-8", "ignore").encode() + "…".encode()
+            self._cut = True
+        self._value = _pack(_VALUE, b"", data)
 
     def add(self, mime: str, content: object) -> None:
         """Show one rich form: text, or bytes, which become base64."""
@@ -61,24 +64,29 @@ class Shown:
 
             data = json.dumps(content).encode()
         kind = mime.encode("ascii", "replace")[:255]
-        if len(data) > self._left - _RESERVE_BYTES:
-            if self._left > _RESERVE_BYTES // 2:
-                self._put(SHOWN.pack(_OMITTED, len(kind), len(data)) + kind)
-            return
-        self._add(_RICH, kind, data)
+        whole = _pack(_RICH, kind, data)
+        note = SHOWN.pack(_OMITTED, len(kind), len(data)) + kind
+        if len(self._forms) >= MAX_SHOWN_FORMS:
+            self._cut = True
+        elif len(whole) <= self._left:
+            self._left -= len(whole)
+            self._forms.append(whole)
+        elif len(note) <= self._notes_left:
+            self._notes_left -= len(note)
+            self._forms.append(note)
+        else:
+            self._cut = True
 
     def take(self) -> bytes:
         """Return all that was shown, as SHOWN has it."""
         forms, self._forms = self._forms, []
-        return b"".join(forms)
+        value, self._value = self._value, b""
+        cut, self._cut = self._cut, False
+        return b"".join([value, *forms, _pack(_CUT, b"", b"") if cut else b""])
 
-    def _add(self, form: int, mime: bytes, data: bytes) -> None:
-        self._put(SHOWN.pack(form, len(mime), len(data)) + mime + data)
 
-    def _put(self, whole: bytes) -> None:
-        if len(self._forms) < _MOST_FORMS and len(whole) <= self._left:
-            self._left -= len(whole)
-            self._forms.append(whole)
+def _pack(form: int, mime: bytes, data: bytes) -> bytes:
+    return SHOWN.pack(form, len(mime), len(data)) + mime + data
 
 
 def rich_forms(

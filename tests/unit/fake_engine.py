@@ -167,7 +167,8 @@ class FakeContainer:
                 end = FOUND.pack(Found.END, 0, 0)
                 self.say(encode(Kind.FILES, FOUND.pack(Found.CONTENT, 1, 3) + b"axyz" + end))
             if self.jobs[-1][0].step == Step.CELL:
-                self.say(encode(Kind.SHOWN, SHOWN.pack(ShownForm.VALUE, 0, 2) + b"42"))
+                cut = SHOWN.pack(ShownForm.CUT, 0, 0) if code == b"show more" else b""
+                self.say(encode(Kind.SHOWN, SHOWN.pack(ShownForm.VALUE, 0, 2) + b"42" + cut))
             self._exit(output, *_ENDINGS.get(code, (Ending.EXITED, 0)))
         if code in {b"die", b"die in a frame", b"die in reset"} or (exits and last):
             self.vanish()

@@ -81,6 +81,14 @@ async def test_a_session_runs_cell_after_cell_in_a_container_that_is_never_used_
             await session.run(Job(b"ok"))
 
 
+async def test_a_cell_that_shows_more_than_comes_back_has_a_truncated_result() -> None:
+    async with clients() as them:
+        session = await them.open()
+        for code, truncated in (b"show more", True), (b"ok", False):
+            result = await session.run(Job(code))
+            assert (result.truncated, result.shown and result.shown.value) == (truncated, "42")
+
+
 async def test_no_container_starts_before_a_session_is_open() -> None:
     async with clients() as them:
         engine = them.rig.engine

@@ -11,6 +11,8 @@ from pool.inside.protocol import (
     BETWEEN_BYTES,
     FILE,
     INTERRUPT,
+    MAX_SHOWN_FORMS,
+    SHOWN_RESERVE_BYTES,
     Ending,
     Exit,
     JobHeader,
@@ -134,7 +136,7 @@ class Session(Runner):
             collect_size=len(collect),
             collect_limit=1 << 20,
             collect_max=100,
-            shown_limit=1 << 20,
+            shown_limit=(2 << 20) + SHOWN_RESERVE_BYTES,
         )._replace(**fields)
 
     def _send(self, data: bytes) -> None:
@@ -454,13 +456,31 @@ def test_rich_forms_come_with_the_value(session: Session) -> None:
     forms = [(one.mime, one.content) for one in shown.shown.displays]
     assert forms == [("text/html", "<b>x</b>"), ("image/png", "cG5n")] * 2
     assert session.cell("Rich").shown.displays == ()
-    wide = session.cell("'x' * 3_000_000")
-    assert wide.value is not None
-    assert len(wide.value) < 1 << 20
     large = session.cell("class L:\n    def _repr_html_(self): return 'x' * 3_000_000\nL()")
     assert [one.omitted != "" for one in large.shown.displays] == [True]
+    assert (large.shown.cut, large.value is None) == (False, False)
     broken = session.cell("class B:\n    def __repr__(self): return 1 / 0\nB()")
     assert (broken.value, broken.exit.exception) == (None, b"ZeroDivisionError")
+
+
+def test_what_is_shown_is_bounded_and_says_so(session: Session) -> None:
+    wide = session.cell("'x' * 3_000_000").shown
+    assert wide.value is not None
+    assert (len(wide.value), wide.value[-1], wide.cut) == ((1 << 20) + 1, "…", True)
+    short = session.cell("'ä' * 9", output_limit=8).shown
+    assert (short.value, short.cut) == ("'äää…", True)
+    session.cell("class One:\n    def _repr_html_(self): return 'x'")
+    for count, cut in (MAX_SHOWN_FORMS, False), (MAX_SHOWN_FORMS + 1, True):
+        shown = session.cell(f"for _ in range({count}): display(One())\n7").shown
+        assert (len(shown.displays), shown.value, shown.cut) == (MAX_SHOWN_FORMS, "7", cut)
+    session.cell("class Wide:\n    def _repr_html_(self): return 'x' * 2_000_000")
+    session.cell("Wide._repr_png_ = Wide._repr_latex_ = Wide._repr_html_")
+    shown = session.cell("for _ in range(400): display(Wide())\n7").shown
+    assert (shown.value, shown.cut) == ("7", True)
+    assert {one.omitted != "" for one in shown.displays} == {True}
+    none = session.cell("display(One())\n7", shown_limit=(1 << 20) + SHOWN_RESERVE_BYTES).shown
+    assert (none.value, [one.omitted != "" for one in none.displays]) == ("7", [True])
+    assert session.cell("7").shown == Showing("7")
 
 
 def test_a_rich_form_that_breaks_leaves_the_others(session: Session) -> None:
