@@ -75,6 +75,8 @@ class Interpreter:
         # Above the socket: the files of the cells have the numbers that they have in a run.
         self._kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._fd) for fd in _STREAMS]
         self._stdin: Any = sys.stdin
+        self._written: dict[str, Any] = {"stdout": sys.stdout, "stderr": sys.stderr}
+        self._texts = [(stream.encoding, stream.errors) for stream in self._written.values()]
         self._has_stdin = False
         self.shown = Shown()
         self.cells = cells.Cells(main, self.shown)
@@ -147,12 +149,19 @@ class Interpreter:
     def _renew_streams(self) -> None:
         """Put the descriptors 0, 1 and 2 in place, whatever the last cell has done to them.
 
-        `open(0).read()` closes its stdin. Descriptor 0 is now one without data.
+        `open(0).read()` closes its stdin. Descriptor 0 is now one without data. In place of a
+        stdout or stderr that a cell has closed comes a new one.
         """
         with contextlib.suppress(OSError):  # the cell has closed ours, too
             for kept, fd in zip(self._kept, _STREAMS):
                 os.dup2(kept, fd)
                 os.set_blocking(fd, True)
+        for (name, stream), (encoding, errors) in zip(self._written.items(), self._texts):
+            if not _is_open(stream):
+                self._written[name] = new = snippet.new_stream(name, encoding, errors)
+                for attribute in (name, f"__{name}__"):
+                    if getattr(sys, attribute, None) is stream:
+                        setattr(sys, attribute, new)
 
     def _renew_stdin(self, data: bytes) -> None:
         """Make descriptor 0 a file with the stdin of this cell, and `sys.stdin` read it."""

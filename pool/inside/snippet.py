@@ -136,6 +136,18 @@ def prepare(warm_ups: int) -> None:
             traceback.print_exc(file=io.StringIO())
 
 
+def new_stream(name: str, encoding: str, errors: str) -> io.TextIOWrapper:
+    """Return a stream like the interpreter's own `stdout` or `stderr`, in place of a closed one."""
+    turn = _turns[name == "stderr"]
+    turn.raw = raw = io.FileIO(turn.fd, "w", closefd=False)
+    turn.attributes = raw.__dict__
+    turn.end()
+    buffer = io.BufferedWriter(raw)
+    stream = io.TextIOWrapper(buffer, encoding, errors, newline="\n", line_buffering=True)
+    raw.name, stream.mode = f"<{name}>", "w"  # type: ignore[misc]
+    return stream
+
+
 def _warm_up() -> None:
     exec(compile(WARM_UP, "<warm>", "exec"), {"__name__": "warm"})
     fast_exit.warm_up()

@@ -271,6 +271,11 @@ def test_each_cell_has_its_streams_whatever_the_last_one_did_to_them(session: Se
         "os.close(2); 1 / 0",
         "null = os.open(os.devnull, os.O_WRONLY)\nfor fd in range(3): os.dup2(null, fd)",
         "for fd in 1, 2: os.set_blocking(fd, False)",
+        "sys.stdout.close(); sys.stderr.close()",
+        "sys.stdout.detach(); sys.stderr.detach()",
+        "sys.stdout.buffer.close()",
+        "sys.stderr.buffer.raw.close(); 1 / 0",
+        "sys.__stdout__.close()",
         "os.closerange(0, 3); kept = [open(name, 'w') for name in 'abc']",
     ):
         for given, stdin in (b"", b""), (b"", b"ann\n"), (b"bob\n", b""), (b"bob\n", b"ann\n"):
@@ -284,6 +289,15 @@ def test_each_cell_has_its_streams_whatever_the_last_one_did_to_them(session: Se
             assert (ran.stdout, ran.exit.exception) == (want or "1\n", b"ZeroDivisionError"), case
             assert ran.stderr.endswith("ZeroDivisionError: division by zero\n"), case
     assert session.cell("os.get_blocking(1), os.get_blocking(2)").value == "(True, True)"
+    session.cell("sys.stdout.close(); sys.stderr.close()")
+    ran = session.cell("for n in range(9): print(n, file=sys.stderr if n % 2 else sys.stdout)")
+    assert (ran.stdout, ran.stderr) == ("0\n2\n4\n6\n8\n", "1\n3\n5\n7\n")
+    assert session.cell("sys.__stdout__ is sys.stdout, sys.stdout.encoding").value == (
+        "(True, 'utf-8')"
+    )
+    session.cell("mine = sys.stdout = io.StringIO(); sys.__stdout__.close()")
+    assert session.cell("sys.stdout is mine").value == "True"
+    assert session.cell("sys.stdout = sys.__stdout__; print('ä')").stdout == "ä\n"
     session.cell("del f; f = open(0); f.close(); f = open('zz', 'w')", stdin=b"ann\n")
     for stdin in b"bob\n", b"":
         ran = session.cell(
