@@ -248,13 +248,16 @@ class Cells:
 
 def has_syntax_error(source: bytes) -> bool:
     """Return whether a cell cannot be compiled, as far as that is known without running it."""
-    try:
-        compile(source.decode("utf-8", "replace"), "", "exec", _TOP_LEVEL_AWAIT, True)  # noqa: FBT003
-    except (SyntaxError, ValueError):
-        return True
-    except Exception:  # noqa: BLE001 - too deep, or too large, here: the interpreter is to say it
+    text = source.decode("utf-8", "replace")
+    for futures in (0, _FUTURES):  # of earlier cells
+        try:
+            compile(text, "", "exec", _TOP_LEVEL_AWAIT | futures, True)  # noqa: FBT003
+        except (SyntaxError, ValueError):
+            continue
+        except Exception:  # noqa: BLE001 - too deep, or too large, here: the interpreter is to say it
+            return False
         return False
-    return False
+    return True
 
 
 def _is_ours(trace: TracebackType) -> bool:

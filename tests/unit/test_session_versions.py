@@ -514,6 +514,13 @@ def test_futures_stay_and_hooks_are_heard(session: Session) -> None:
     assert (
         session.cell("def f(a: Undefined): pass\nf.__annotations__").value == "{'a': 'Undefined'}"
     )
+    session.cell("exec('def g(a: Undefined): pass')")
+    assert session.cell("g.__annotations__").value == "{'a': 'Undefined'}"
+    session.cell("from __future__ import barry_as_FLUFL; import os")
+    assert session.cell("1 <> 2", files=file("barry", b"")).value == "True"
+    assert session.cell("os.path.exists('barry')").value == "True"
+    session.cell("os._exit(0)")
+    assert session.cell("1 != 2").shown == Showing("True", restarted=True)
     ran = session.cell("import sys\nsys.excepthook = lambda *_: print('mine')\n1 / 0")
     assert (ran.stdout, ran.stderr) == ("mine\n", "")
     session.cell("sys.excepthook = sys.__excepthook__")
