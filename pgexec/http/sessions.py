@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,7 @@ from pgexec.http.openapi import (
 )
 from pgexec.http.output_files import list_files, render_files
 from pgexec.http.parsing import OPENING, cell_of, parse_run
-from pgexec.http.record import LEAVING, RECORD, SENDER
+from pgexec.http.record import GONE, LEAVING, RECORD, SENDER
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.service import Timings
 from pool.errors import PoolClosed, SessionEnd
@@ -90,6 +91,9 @@ async def open_session(request: web.Request, tenant: str = "") -> web.StreamResp
         "language": entry.language,
         "expires_in_s": _rounded(entry.session.expires_in_s),
     }
+    if _has_left(request):  # nobody would know the id, and the session stay until it is idle
+        entry.session.end(SessionEnd.DELETED)
+        record.code, record.status = "client_gone", GONE
     headers = {**JSON_HEADERS, "Location": f"/sessions/{entry.id}"}
     return web.Response(status=HTTPStatus.CREATED, body=to_json(fields), headers=headers)
 
@@ -130,6 +134,19 @@ async def delete_session(request: web.Request, tenant: str = "") -> web.StreamRe
     request[RECORD].tenant = tenant
     _find(request).session.end(SessionEnd.DELETED)
     return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Server": "pgexec"})
+
+
+def _has_left(request: web.Request) -> bool:
+    """Return True if the client has closed its connection, also where the loop does not know yet.
+
+    The kernel does. Of a client that leaves while the answer is on its way, nobody can know.
+    """
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        return True
+    ends = select.poll()
+    ends.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(ends.poll(0))
 
 
 def _find(request: web.Request) -> HeldSession:
@@ -228,7 +245,7 @@ def _json(fields: object) -> web.Response:
 
 
 _ID = (path_parameter("id", "The session's id."),)
-_GONE = (404, 410)
+_ENDED = (404, 410)
 _ROWS: tuple[tuple[str, str, Handler, RouteDescription], ...] = (
     (
         "POST",
@@ -257,7 +274,7 @@ _ROWS: tuple[tuple[str, str, Handler, RouteDescription], ...] = (
         RouteDescription(
             "Look at a session",
             json_answer("Its state.", reference(SessionState)),
-            (*_GONE, 421),
+            (*_ENDED, 421),
             parameters=_ID,
         ),
     ),
@@ -268,7 +285,7 @@ _ROWS: tuple[tuple[str, str, Handler, RouteDescription], ...] = (
         RouteDescription(
             "End a session",
             no_content("Its container is being destroyed."),
-            (*_GONE, 421),
+            (*_ENDED, 421),
             status=204,
             parameters=_ID,
         ),
@@ -280,7 +297,7 @@ _ROWS: tuple[tuple[str, str, Handler, RouteDescription], ...] = (
         RouteDescription(
             "Run a cell in a session",
             CELL_ANSWER,
-            (403, *_GONE, 409, 413, 415, 421, 502, 503),
+            (403, *_ENDED, 409, 413, 415, 421, 502, 503),
             body_of(CellRequest, {"code": "x = 41\nx + 1"}),
             parameters=_ID,
         ),

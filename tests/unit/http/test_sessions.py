@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from tests.unit.http.rig import Answer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pgexec.sessions import HeldSession
 
 NO_SESSIONS = {"idle": 0, "busy": 0, "ended": {}}
 
@@ -387,6 +389,34 @@ async def test_a_client_that_leaves_while_its_session_opens_leaves_none() -> Non
         assert (await this.ask("GET", "/sessions")).json == {"sessions": []}
         name = await this.open()
         assert (await this.run(name, "ok")).json["value"] == "42"
+
+
+async def test_a_client_that_leaves_just_before_its_answer_leaves_no_session(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pgexec.request")
+    async with site() as this:
+        client = socket.create_connection(("127.0.0.1", int(this.url.rpartition(":")[2])))
+        honest, left = this.sessions.open, asyncio.Event()
+
+        async def leave(*given: Any) -> HeldSession:
+            entry = await honest(*given)
+            client.close()  # the server hears of that only once it has written its answer
+            left.set()
+            return entry
+
+        monkeypatch.setattr(this.sessions, "open", leave)
+        head = b"POST /sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        client.sendall(head + b"Content-Length: 2\r\n\r\n{}")
+        await left.wait()
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        assert this.sessions.figures() == {"idle": 0, "busy": 0, "ended": {"deleted": 1}}
+        monkeypatch.undo()
+        name = await this.open()
+        assert (await this.run(name, "ok")).json["value"] == "42"
+    opening = next(one for one in caplog.records if vars(one)["fields"]["path"] == "/sessions")
+    assert vars(opening)["fields"]["status"] == 499
 
 
 async def test_a_drain_while_a_session_opens_gives_it_to_nobody() -> None:
