@@ -1,12 +1,12 @@
-"""One timer, which the pool sets again and again."""
+"""When the pool plans: at a time, by one timer that is set again and again, or soon."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 
@@ -46,3 +46,31 @@ class Alarm:
     def _ring(self, when: float) -> None:
         self._timer = None
         self._call(when)
+
+
+class Soon:
+    """Makes one call in the next turn of the loop, however many have asked for it."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._handle: asyncio.Handle | None = None
+        self._who: object = None
+
+    def ask(self, who: object = None) -> None:
+        """Make the call soon; `who` alone may take that back, unless another asks for it, too."""
+        if self._handle is None:
+            self._handle = asyncio.get_running_loop().call_soon(self._call)
+            self._who = who
+        elif self._who is not who:
+            self._who = None
+
+    def take_back(self, who: object) -> None:
+        """Do not make the call if only `who` has asked for it."""
+        if self._who is who:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Do not make the call."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = self._who = None

@@ -17,7 +17,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Self
 
-from pool.alarm import Alarm
+from pool.alarm import Alarm, Soon
 from pool.container import State
 from pool.errors import (
     ContainerLost,
@@ -78,7 +78,7 @@ class PoolManager:
         self._readiness = Readiness(self._fleet, self._forecast, config)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm = Alarm(self._settle, clock)
-        self._soon: asyncio.Handle | None = None
+        self._soon = Soon(self._settle)
         self._unused = asyncio.Event()  # no lease holds anything; kept only while draining
 
     async def __aenter__(self) -> Self:
@@ -132,13 +132,12 @@ class PoolManager:
         """Make a lease a session. Once it is open, call `settle_soon`: a start would delay it."""
         container = self._fleet.keep(lease)
         self.quota.keep(lease.tenant)
-        self._cancel_soon()
+        self._soon.take_back(lease)
         return container
 
     def settle_soon(self) -> None:
         """Settle after the caller has written its job or answer, so that planning delays none."""
-        if self._soon is None:
-            self._soon = asyncio.get_running_loop().call_soon(self._settle)
+        self._soon.ask()
 
     def snapshot(self) -> Snapshot:
         """Count the containers by state, and tell if a run would be served now."""
@@ -223,7 +222,7 @@ class PoolManager:
             if index is not None:
                 container = fleet.idle[index]
                 fleet.hold(container, lease.tenant)
-                self.settle_soon()
+                self._soon.ask(lease)
                 self._observer.leased(Source.IDLE, 0.0)
                 return container, Source.IDLE
         asked_at = self._now()
@@ -347,7 +346,7 @@ class PoolManager:
             self._unused.set()
         if fleet.closing or loop is None:
             return
-        self._cancel_soon()
+        self._soon.cancel()
         # Without `alarm_at`, an alarm that rings a moment early would change nothing, and not be
         # set again.
         now = max(alarm_at, self._now())
@@ -364,11 +363,6 @@ class PoolManager:
         self._waiting.tell()
         self._alarm.set(plan.wake_at, loop)
 
-    def _cancel_soon(self) -> None:
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
-
     def _view(self, now: float) -> planning.View[Container, Lease]:
         demand = self._demand(now)
         return self._fleet.view(self._waiting, demand, paused=self._readiness.paused is not None)
@@ -382,7 +376,7 @@ class PoolManager:
 
     def _refuse(self) -> None:
         self._alarm.cancel()
-        self._cancel_soon()
+        self._soon.cancel()
         self._fleet.refuse()
         for future in self._waiting.clear():
             if not future.done():

@@ -102,6 +102,18 @@ async def test_no_container_starts_before_a_session_is_open() -> None:
         assert (them.rig.now.idle, engine.started) == (1, 2)
 
 
+async def test_a_session_that_opens_holds_up_no_start_for_another_lease() -> None:
+    async with clients(min_idle=2) as them:
+        engine = them.rig.engine
+        engine.write_gate = asyncio.Event()
+        works = [them.rig.spawn(work) for work in (them.rig.run(), them.open())]
+        await quiet()
+        assert (them.rig.now.leased, them.rig.now.session) == (1, 1)
+        assert engine.started > 2
+        engine.write_gate.set()
+        await asyncio.gather(*works)
+
+
 async def test_a_session_that_cannot_be_opened_is_replaced_all_the_same() -> None:
     async with clients() as them:
         engine = them.rig.engine
