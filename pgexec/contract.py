@@ -328,6 +328,22 @@ class CellRequest(RunRequest):
     """The body of `POST /sessions/{id}/run`: that of `/run` less what the session has."""
 
     language: str = ""
+    files: Annotated[
+        list[GivenFile],
+        Field(
+            description="Files to write into the session's directory before the cell, in place of "
+            "those with their names: all of them or none."
+        ),
+    ] = Field(default_factory=list, json_schema_extra={"default": []})
+    collect: Annotated[
+        list[str],
+        Field(
+            max_length=MAX_PATTERNS,
+            description="Patterns of files to return, relative to the session's directory: *, ? "
+            "and [abc] within a name, ** for any directories. All that match after the cell come, "
+            "also those of earlier cells, but no input of this request as it was.",
+        ),
+    ] = Field(default_factory=list, json_schema_extra={"default": []})
 
 
 SESSION_FIELDS = frozenset({"language", "dependencies", "files", "env", "idle_timeout_s", "user"})

@@ -412,6 +412,9 @@ def test_output_between_cells_comes_with_the_next_one_and_is_bounded(session: Se
 
 def test_files_are_written_over_and_collected(session: Session) -> None:
     assert session.cell("open('first.txt').read()").value == "'1'"
+    assert b"first.txt1" in session.cell("# of the opening", collect=b"*.txt\0\0").files
+    taken = session.cell("1", collect=b"first.txt\0\0first.txt", files=file("first.txt", b"1"))
+    assert b"first.txt" not in taken.files
     assert session.cell("open('first.txt').read()", files=file("first.txt", b"2")).value == "'2'"
     ran = session.cell(
         "open('new', 'w').write('n')", collect=b"*[tw]\0\0in", files=file("in", b"i")
