@@ -207,6 +207,9 @@ class Cells:
     def report(self, error: BaseException) -> None:
         """Print an exception as the interpreter would, from the cell's own frame on."""
         kind, trace = type(error), self._from_the_cell(error.__traceback__)
+        if isinstance(error, SyntaxError) and error.text is None:
+            with contextlib.suppress(Exception):  # found in the tree of a cell, or the cell's own
+                error.text = linecache.getline(str(error.filename), error.lineno or 0) or None
         sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
         if sys.version_info >= (3, 12):
             sys.last_exc = error

@@ -199,6 +199,10 @@ def test_a_traceback_names_the_cells_and_has_their_lines(session: Session) -> No
     assert lines[1].endswith(']", line 2, in <module>')
     assert lines[2] == "    divide(1)"
     assert lines[4:] == ["    return a / 0  # here", "ZeroDivisionError: division by zero"]
+    for bad in "return 5", "x = [\n  await 1]\ndef f():\n  await 2", "a = 1\nbreak":
+        ran = session.cell(bad)
+        assert ran.exit.exception == b"SyntaxError"
+        assert f"    {bad.splitlines()[-1].strip()}\n" in ran.stderr
     assert "return a" in str(session.cell("import inspect; inspect.getsource(divide)").value)
     thread = "import threading\nt = threading.Thread(target=divide, args=(1,)); t.start(); t.join()"
     assert "return a / 0  # here" in session.cell(thread).stderr
