@@ -68,6 +68,7 @@ class Cells:
         self._number += 1
         name = f"In [{self._number}]"
         lines = _lines(source)
+        self._main.pop("__warningregistry__", None)  # this cell's line 1 is another one
         self._sources[name] = linecache.cache[name] = (len(source), None, lines, name)
         try:
             self._execute_and_show(source, name)

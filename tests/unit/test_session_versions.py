@@ -310,6 +310,12 @@ def test_each_cell_has_its_streams_whatever_the_last_one_did_to_them(session: Se
         assert ran.stdout == "refused\n", stdin
 
 
+def test_each_cell_warns_anew(session: Session) -> None:
+    for _ in range(2):
+        ran = session.cell("import warnings\nfor _ in 1, 2: warnings.warn('careful')")
+        assert ran.stderr.count("UserWarning: careful") == 1
+
+
 def test_what_a_handler_raises_between_cells_comes_with_the_next_one(session: Session) -> None:
     session.cell("import signal, sys, time; x = 1")
     handler = "def h(*_):\n    raise {}  # here\nsignal.signal(signal.SIGALRM, h)\n"
