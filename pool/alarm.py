@@ -48,8 +48,12 @@ class Alarm:
         self._call(when)
 
 
+SOON_S = 0.005
+"""`Soon` is so many seconds away: by then a short run is over, whose end has the pool plan, too."""
+
+
 class Soon:
-    """Makes one call in the next turn of the loop, however many have asked for it."""
+    """Makes one call after `SOON_S`, however many have asked for it."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call = call
@@ -59,7 +63,7 @@ class Soon:
     def ask(self, who: object = None) -> None:
         """Make the call soon; `who` alone may take that back, unless another asks for it, too."""
         if self._handle is None:
-            self._handle = asyncio.get_running_loop().call_soon(self._call)
+            self._handle = asyncio.get_running_loop().call_later(SOON_S, self._call)
             self._who = who
         elif self._who is not who:
             self._who = None

@@ -136,7 +136,7 @@ class PoolManager:
         return container
 
     def settle_soon(self) -> None:
-        """Settle after the caller has written its job or answer, so that planning delays none."""
+        """Settle in a moment: planning delays no job, and a short run costs one plan, not two."""
         self._soon.ask()
 
     def snapshot(self) -> Snapshot:

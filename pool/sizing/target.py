@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ MARGIN = 2.0
 """So many standard deviations (of a Poisson process) are added to the containers that are away."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Demand:
     """The demand on the pool, on which `target` depends.
 
@@ -60,21 +61,21 @@ class Demand:
     recycled: float = 1.0
     until: float = math.inf
 
-
-def containers(demand: Demand) -> int:
-    """Return how many containers should exist, with those in use."""
-    per_s = max(demand.short_per_s, demand.long_per_s)
-    away = per_s * (1.0 - demand.recycled) * demand.start_s
-    growth = max(0, demand.level - demand.before)
-    grown = max(demand.level + growth, demand.expected)
-    return grown + math.ceil(away + MARGIN * math.sqrt(away))
+    @cached_property  # asked with each plan, while the demand is the same for a second
+    def containers(self) -> int:
+        """How many containers should exist, with those in use."""
+        per_s = max(self.short_per_s, self.long_per_s)
+        away = per_s * (1.0 - self.recycled) * self.start_s
+        growth = max(0, self.level - self.before)
+        grown = max(self.level + growth, self.expected)
+        return grown + math.ceil(away + MARGIN * math.sqrt(away))
 
 
 def wanted(demand: Demand | None, config: PoolConfig) -> int:
     """Return how many containers should exist within the settings; 0 if demand does not matter."""
     if demand is None or not config.autoscale:
         return 0
-    return min(containers(demand), config.max_containers)
+    return min(demand.containers, config.max_containers)
 
 
 def target(demand: Demand | None, in_use: int, config: PoolConfig) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pool import Observer, PoolConfig, PoolManager, Snapshot
+from pool.alarm import SOON_S
 from pool.job import Job
 from pool.manager import NO_LEASES
 from tests.unit.fake_engine import FakeContainer, FakeEngine
@@ -118,8 +119,8 @@ class Rig:
 
 async def quiet() -> None:
     """Wait until nothing can happen any more without the clock or the test."""
-    # On a ClockLoop time does not pass before that.
-    await asyncio.sleep(1e-6)
+    # On a ClockLoop time does not pass before that; a pool plans in a moment.
+    await asyncio.sleep(SOON_S + 1e-6)
 
 
 @asynccontextmanager

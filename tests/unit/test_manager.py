@@ -24,6 +24,7 @@ from pool.errors import (
 from pool.job import Job, Status
 from pool.manager import NO_LEASES
 from pool.observer import Rejection, Source
+from pool.sizing import planning
 from pool.sizing.recycling import Reason
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import quiet, rig
@@ -103,6 +104,22 @@ async def test_a_leased_container_is_replaced_so_that_min_idle_remain() -> None:
     async with rig(min_idle=2, max_containers=4) as pool:
         await pool.client(b"hang")
         assert (pool.now.idle, pool.now.leased) == (2, 1)
+
+
+async def test_a_short_run_costs_one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[float] = []
+    plan = planning.plan
+
+    def count(view: Any, config: PoolConfig, now: float) -> Any:
+        plans.append(now)
+        return plan(view, config, now)
+
+    async with rig() as pool:
+        monkeypatch.setattr(planning, "plan", count)
+        for runs in range(1, 4):
+            await pool.run()
+            await quiet()
+            assert len(plans) == runs
 
 
 async def test_a_container_that_is_being_reset_counts_as_coming_back() -> None:

@@ -71,6 +71,7 @@ async def test_a_session_runs_cell_after_cell_in_a_container_that_is_never_used_
         for _ in range(3):
             result = await session.run(Job(b"ok"))
             assert (result.stdout, result.shown and result.shown.value) == (b"hello\n", "42")
+        await quiet()
         now = them.rig.now
         assert (now.session, now.leased, now.total) == (1, 0, 2)  # and one idle
         session.end(SessionEnd.DELETED)
