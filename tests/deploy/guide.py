@@ -6,17 +6,19 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.conftest import ROOT
-from tests.deploy.proxies import end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 GUIDE = ROOT / "deploy/README.md"
+PATIENCE_S = 90
+"""Until what is told to end is killed."""
 _PART = re.compile(r"^## (.*)$|^```sh\n((?:.*\n)*?)```$", re.MULTILINE)
 
 
@@ -55,21 +57,38 @@ def stand_in(directory: Path, name: str, command: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def going_on(line: str, cwd: Path, programs: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a line that goes on until it is stopped, with these programs before all others."""
-    with (cwd / "log").open("ab") as log:
+def going_on(
+    text: str, cwd: Path, programs: Path, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run commands, the last of which goes on until Ctrl-C, with these programs before all others.
+
+    What they say goes to a file `log` beside the directory of the programs.
+    """
+    with (programs.parent / "log").open("ab") as log:
         process = subprocess.Popen(
-            ["bash", "-c", line],
+            ["bash", "-c", text],
             cwd=cwd,
-            env=_with(programs),
+            env=_with(programs) | environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            # A group of their own, as a terminal makes one for what it runs.
+            start_new_session=True,
         )
     try:
         yield process
     finally:
-        end(process, 60)
+        interrupt(process)
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """End a group of processes as Ctrl-C in their terminal does, or else by SIGKILL."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE_S)
+            return
 
 
 def told(line: str, cwd: Path, programs: Path) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pgexec.settings import load_settings
 from tests.conftest import ROOT, available_images
-from tests.deploy.proxies import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,17 +23,18 @@ _LIBRARY = re.compile(r"(/\S+) \(0x")
 
 
 def build(run: Run, name: str, directory: Path) -> list[str]:
-    """Build the Dockerfile's image under a name; return the names of all images that it took."""
-    base, made = available_images()[0], []
-    certificates = load_settings()[0].ca_bundle
-    if certificates:
+    """Build the Dockerfile's image under a name; return the names of all images that it took.
+
+    The first of them is its base, with the certificates that this machine's index needs.
+    """
+    lines = [f"FROM {available_images()[0]}"]
+    if certificates := load_settings()[0].ca_bundle:
         shutil.copy(certificates, directory / "ca.pem")
-        (directory / "Dockerfile").write_text(
-            f"FROM {base}\nCOPY ca.pem /etc/ssl/pgexec.pem\nENV PIP_CERT=/etc/ssl/pgexec.pem\n"
-        )
-        base = f"{name}-base"
-        made.append(base)
-        run("docker", "build", "-q", "-t", base, directory)
+        lines += ("COPY ca.pem /etc/ssl/pgexec.pem", "ENV PIP_CERT=/etc/ssl/pgexec.pem")
+    (directory / "Dockerfile").write_text("\n".join(lines))
+    base = f"{name}-base"
+    run("docker", "build", "-q", "-t", base, directory)
+    made = [base]
     # The first stage by a name, too, by which it can be removed.
     for tag, target in ((f"{name}-build", ["--target", "build"]), (name, [])):
         made.append(tag)
@@ -43,16 +43,30 @@ def build(run: Run, name: str, directory: Path) -> list[str]:
     return made
 
 
-def envoy_archive() -> bytes:
-    """Return a root file system as a tar: Envoy at `/envoy`, and the libraries that it loads."""
-    binary = program("envoy")[-1]
-    loaded = subprocess.run(["ldd", binary], capture_output=True, text=True, check=True).stdout
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
-        tar.add(binary, "envoy")
+def archive(program: str, name: str, *directories: str) -> bytes:
+    """Return a root file system as a tar: a program under a name, and the libraries that it loads.
+
+    Its further directories are for everybody to write to.
+    """
+    loaded = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", dereference=True) as tar:
+        tar.add(program, name)
         for library in _LIBRARY.findall(loaded):
             tar.add(library, library.lstrip("/"))
-        empty = tarfile.TarInfo("tmp")
-        empty.type, empty.mode = tarfile.DIRTYPE, 0o1777
-        tar.addfile(empty)
-    return archive.getvalue()
+        for directory in ("tmp", *directories):
+            empty = tarfile.TarInfo(directory)
+            empty.type, empty.mode = tarfile.DIRTYPE, 0o1777
+            tar.addfile(empty)
+    return made.getvalue()
+
+
+def load(name: str, archive: bytes, *changes: str) -> None:
+    """Make an image of a root file system, with changes as in a Dockerfile."""
+    options = [option for change in changes for option in ("-c", change)]
+    subprocess.run(
+        ["docker", "import", *options, "-", name],
+        input=archive,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -17,11 +18,13 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.conftest import ROOT, available_images
-from tests.deploy.images import build
+from tests.deploy.guide import block, going_on, stand_in
+from tests.deploy.images import archive, build, load
 from tests.prometheus import RULES, tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 DOCKER = ROOT / "deploy/docker"
 SOCKET = Path("/var/run/docker.sock")  # what the compose file mounts
@@ -78,6 +81,14 @@ def test_compose_says_what_the_group_must_be() -> None:
 # --- for real -----------------------------------------------------------------------------
 
 
+FILE = "deploy/docker/compose.yaml"
+WITH_OVERRIDE = """
+[[ $1 == compose && $3 == {file} ]] || exec {docker} "$@"
+exec {compose} -f "$3" -f {override} "${{@:4}}"
+"""
+"""The docker command of the guide, with a further file for Compose."""
+
+
 class Stack:
     """The services of the compose file, under a name, on ports and from images of their own."""
 
@@ -88,7 +99,6 @@ class Stack:
         self.images: list[str] = []
         self.environment = {
             "COMPOSE_PROJECT_NAME": self.name,
-            "DOCKER_GID": str(SOCKET.stat().st_gid),
             "PGEXEC_PORT": str(self.port),
             "PGEXEC_IMAGE": available_images()[0],
             "PGEXEC_SERVER_NAME": "in-docker",
@@ -100,38 +110,44 @@ class Stack:
     def build(self) -> None:
         """Build the images; Prometheus from this machine's program, as no registry may be there."""
         self.images += build(run, self.name, self.directory)
-        shutil.copy(tool("prometheus"), self.directory / "prometheus")
-        lines = (
-            f"FROM {available_images()[-1]}",
-            "COPY prometheus /bin/",
-            "RUN mkdir /prometheus && chown 65534 /prometheus",
-            "USER 65534",
-            'ENTRYPOINT ["/bin/prometheus"]',
-        )
-        (self.directory / "Dockerfile").write_text("\n".join(lines))
-        self.images.append(f"{self.name}-prometheus")
-        run("docker", "build", "-q", "-t", self.images[-1], self.directory)
+        self.images.append(self.environment["PROMETHEUS_IMAGE"])
+        root = archive(tool("prometheus"), "bin/prometheus", "prometheus")
+        load(self.images[-1], root, "USER 65534", 'ENTRYPOINT ["/bin/prometheus"]')
 
-    def compose(self, *arguments: str) -> str:
-        files = ("-f", DOCKER / "compose.yaml", "-f", self.directory / "override.yaml")
-        return run(*command_of_compose(), *files, *arguments, **self.environment)
-
-    def start(self) -> None:
+    def configure(self) -> None:
+        """Write what is other than the compose file has it: the images' names, and the target."""
         shutil.copytree(RULES, self.directory / "rules")
         config = self.directory / "rules/prometheus.yml"
         text = config.read_text().replace("localhost:8080", f"127.0.0.1:{self.port}")
         config.write_text(text.replace("_interval: 15s", "_interval: 1s"))
+        built = {"args": {"BASE": self.images[0]}, "network": "host"}
         override = {
             "services": {
-                "pgexec": {"image": self.name, "restart": "no"},
+                "pgexec": {"image": self.name, "build": built, "restart": "no"},
                 "prometheus": {"volumes": [f"{config.parent}:/etc/prometheus:ro"]},
             }
         }
         (self.directory / "override.yaml").write_text(json.dumps(override))
-        self.compose("up", "-d", "--no-build")
+
+    def going_on(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """Run the guide's commands, from the checkout, until Ctrl-C."""
+        script = WITH_OVERRIDE.format(
+            file=FILE,
+            override=shlex.quote(str(self.directory / "override.yaml")),
+            docker=shlex.quote(str(shutil.which("docker"))),
+            compose=shlex.join(command_of_compose()),
+        )
+        programs = self.directory / "bin"
+        stand_in(programs, "docker", ["bash", "-c", script, "docker"])
+        return going_on(block("One machine: Docker").text, ROOT, programs, **self.environment)
+
+    def compose(self, *arguments: str) -> str:
+        files = ("-f", ROOT / FILE, "-f", self.directory / "override.yaml")
+        environment = {**self.environment, "DOCKER_GID": str(SOCKET.stat().st_gid)}
+        return run(*command_of_compose(), *files, *arguments, **environment)
 
     def inspect(self, service: str) -> Any:
-        container = self.compose("ps", "-q", service).strip()
+        container = self.compose("ps", "-a", "-q", service).strip()
         return json.loads(run("docker", "inspect", container))[0]
 
     def remove(self) -> None:
@@ -171,14 +187,27 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     stack = Stack(tmp_path)
     try:
         stack.build()
-        stack.start()
+        stack.configure()
         yield stack
     finally:
         stack.remove()
 
 
 @pytest.mark.deployment
-def test_the_image_serves_as_nobody_and_prometheus_scrapes_it(stack: Stack) -> None:
+def test_the_guide_s_commands_serve_as_nobody_and_prometheus_scrapes_it(stack: Stack) -> None:
+    with stack.going_on() as commands:
+        serves(stack)
+        assert commands.poll() is None
+    # Ctrl-C has let both end by themselves.
+    ended = {name: stack.inspect(name)["State"] for name in ("pgexec", "prometheus")}
+    told = (stack.directory / "log").read_text()
+    assert {name: (one["Status"], one["ExitCode"]) for name, one in ended.items()} == {
+        "pgexec": ("exited", 0),
+        "prometheus": ("exited", 0),
+    }, told
+
+
+def serves(stack: Stack) -> None:
     until(lambda: get(stack.port, "/readyz"), "ready")
     body = json.dumps({"language": "python", "code": "print(6 * 7)"}).encode()
     request = Request(
@@ -200,6 +229,3 @@ def test_the_image_serves_as_nobody_and_prometheus_scrapes_it(stack: Stack) -> N
     query = "/api/v1/query?query=pgexec_build_info"
     (build,) = until(lambda: get(stack.prometheus_port, query)["data"]["result"], "a scrape")
     assert build["metric"]["server"] == "in-docker"
-
-    stack.compose("stop", "pgexec")
-    assert stack.inspect("pgexec")["State"]["ExitCode"] == 0

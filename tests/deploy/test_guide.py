@@ -10,13 +10,14 @@ import re
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 import pytest
 
 from tests.conftest import ROOT, available_images
-from tests.deploy.guide import block, going_on, stand_in, told
+from tests.deploy.guide import GUIDE, block, blocks, going_on, stand_in, told
 from tests.deploy.machine import Machine, Unit
 from tests.deploy.proxies import CONFIGS, Proxy, configured, free_ports, options, program, ready
 from tests.integration.server import until
@@ -25,7 +26,6 @@ from tests.prometheus import tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.integration.server import StartServer
 
@@ -48,6 +48,17 @@ def until_ready(port: str) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"not ready within {WITHIN_S} s: {port}")
+
+
+def test_every_block_of_commands_in_the_guide_is_run_by_a_test() -> None:
+    headings = [one.heading for one in blocks()]
+    there = {(name, headings[:at].count(name)) for at, name in enumerate(headings)}
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    run = re.findall(r'\bblock\("([^"]+)"(?:, (\d+))?\)', tests)
+    assert {(name, int(number or 0)) for name, number in run} == there
+    # Of no other kind, which `blocks` would not see.
+    fences = re.findall(r"^ *(?:```|~~~).*", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert fences == ["```sh", "```"] * len(headings)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.conftest import ROOT, available_images
 from tests.counted import CountedLoad, RunCounter
 from tests.deploy import images
 from tests.deploy.guide import block
+from tests.deploy.proxies import program
 from tests.fleet import HUB, Fleet, Node, give_socket, join, swarm
 from tests.integration.server import until
 from tests.prepared import prepared
@@ -95,15 +96,10 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     server, envoy = f"pgexec-test-{uuid.uuid4().hex[:8]}", f"pgexec-test-{uuid.uuid4().hex[:8]}"
     made: list[str] = []
     try:
-        archive = images.envoy_archive()
+        archive = images.archive(program("envoy")[-1], "envoy")
         made += images.build(run, server, directory)
         made.append(envoy)
-        subprocess.run(
-            ["docker", "import", "-c", 'ENTRYPOINT ["/envoy"]', "-", envoy],
-            input=archive,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        images.load(envoy, archive, 'ENTRYPOINT ["/envoy"]')
         made += [f"{server}:1", f"{server}:2"]
         for tag in made[-2:]:
             run("docker", "tag", server, tag)
