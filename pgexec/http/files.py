@@ -24,19 +24,22 @@ MAX_WILDCARDS = 512
 BASE64 = "base64"
 
 
-def check_names(files: Sequence[GivenFile], limits: RequestLimits) -> None:
-    """Refuse, by `RequestError` 400, names that could not all be files below one directory."""
+def check_names(files: Sequence[GivenFile], limits: RequestLimits, script: str) -> None:
+    """Refuse, by `RequestError` 400, names that could not all be files below one directory.
+
+    `script` is that of the code there; sessions have none, and so it is empty.
+    """
     if len(files) > limits.files_max:
         sentence = f"field 'files' may have at most {limits.files_max} items"
         raise RequestError(BAD, "invalid_field", sentence)
     names: set[str] = set()
     for file in files:
-        if (fault := _fault(file.name, limits.script)) is None and file.name in names:
+        if (fault := _fault(file.name, script)) is None and file.name in names:
             fault = "comes twice"
         if fault is not None:
             raise _wrong(file.name, fault)
         names.add(file.name)
-    taken = names | {limits.script}
+    taken = names | {script}
     for name in names:
         for at in (at for at, char in enumerate(name) if char == "/"):
             if name[:at] in taken:

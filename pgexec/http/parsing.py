@@ -119,7 +119,8 @@ def _with_files(
     taken: Container[object],
 ) -> RunRequest:
     """Return the request with the bytes of its files for their contents."""
-    check_names(request.files, limits)
+    in_session = isinstance(request, (OpenRequest, CellRequest))
+    check_names(request.files, limits, "" if in_session else limits.script)
     contents = contents or Contents(limits.files_limit_bytes)
     files = [
         file

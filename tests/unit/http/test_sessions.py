@@ -312,6 +312,13 @@ async def test_a_wrong_cell_is_refused(body: Any, code: str) -> None:
         assert (await this.run(name, "ok")).status == 200
 
 
+async def test_no_file_has_the_name_of_a_script_where_there_is_none() -> None:
+    files = [{"name": "Main.py", "content": "1"}, {"name": "lib/Main.py/a", "content": "1"}]
+    async with site() as this:
+        name = await this.open({"files": files})
+        assert (await this.run(name, "ok", files=files)).status == 200
+
+
 async def test_metrics_count_sessions_and_name_no_id() -> None:
     async with site() as this:
         name = await this.open()
