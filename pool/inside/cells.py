@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import traceback
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Callable
 
 from pool.inside import figures
@@ -30,6 +31,7 @@ _TOP_LEVEL_AWAIT = 0x2000
 _COROUTINE = 0x80
 _UNNAMED = ("builtins", "__main__")
 _SEMICOLON = re.compile(r"[\s)\\]*;")
+_SINCE_311 = sys.version_info >= (3, 11)
 _SINCE_313 = sys.version_info >= (3, 13)
 
 
@@ -55,6 +57,7 @@ class Cells:
         self._number = 0
         self._flags = 0
         self._loop: Any = None
+        self._context = copy_context()
         self._sources: dict[str, Any] = {}
         builtins.display = self._display  # type: ignore[attr-defined]
         if not _SINCE_313:  # the interpreter's own looks for the source in files only
@@ -84,7 +87,7 @@ class Cells:
     def _execute_and_show(self, source: str, name: str) -> None:
         """Run the code, and show its value and the figures that are open when it ends or fails."""
         try:
-            self._show(self._execute(source, name))
+            self._context.run(self._show, self._execute(source, name))
         except KeyboardInterrupt:
             # The interpreter is killed soon, and all of its state lost, if drawing takes long. Open
             # figures would come with the next cell.
@@ -110,7 +113,7 @@ class Cells:
             value = self._await(codes)
         else:
             for code in codes:
-                value = eval(code, self._main)  # noqa: S307 - the cell
+                value = self._context.run(eval, code, self._main)
         return None if last is None or _is_quiet(source, last) else value
 
     def _await(self, codes: list[CodeType]) -> Any:  # noqa: ANN401
@@ -136,7 +139,10 @@ class Cells:
                 raise
             return value
 
-        task = loop.create_task(drive())
+        if _SINCE_311:  # before, variables that it sets are its own
+            task = loop.create_task(drive(), context=self._context)
+        else:
+            task = self._context.run(loop.create_task, drive())
         try:
             return loop.run_until_complete(task)
         except BaseException as error:
@@ -172,7 +178,7 @@ class Cells:
 
     def _end_figures(self, end: Callable[[], None]) -> None:
         try:
-            end()
+            self._context.run(end)
         except Exception as error:  # noqa: BLE001 - a figure that cannot be drawn is no fault of the code
             self.report(error)
 

@@ -188,6 +188,19 @@ def test_await_works_at_the_top_and_what_it_began_goes_on(session: Session) -> N
     assert session.cell("async for _ in None: pass").exit.exception == b"TypeError"
 
 
+def test_context_variables_stay_also_of_a_cell_that_awaits(session: Session) -> None:
+    session.cell("import asyncio, contextvars, sys; v = contextvars.ContextVar('v'); v.set(1)")
+    assert session.cell("await asyncio.sleep(0); v.get()").value == "1"
+    session.cell("await asyncio.sleep(0); v.set(2)")
+    of_awaiting = session.cell("v.get() if sys.version_info >= (3, 11) else 2").value
+    assert of_awaiting == "2"
+    session.cell("v.set(3)\nclass R:\n    def __repr__(self): return f'R{v.get()}'")
+    assert session.cell("R()").value == "R3"
+    assert session.cell("await asyncio.sleep(0); R()").value == "R3"
+    assert session.cell("async def get(): return v.get()\nasyncio.run(get())").value == "3"
+    assert session.cell("await asyncio.gather(get(), get())").value == "[3, 3]"
+
+
 def test_a_traceback_names_the_cells_and_has_their_lines(session: Session) -> None:
     session.cell("def divide(a):\n    return a / 0  # here")
     ran = session.cell("\ndivide(1)")
