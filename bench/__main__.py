@@ -84,7 +84,7 @@ MEASURES = {
 }
 ALONE = {"curves": curves.main, "machines": machines.main}
 SOAK_RUNS = 1000
-SECTION_TIMEOUT_S, SOAK_RUN_S = 240.0, 0.25
+SECTION_TIMEOUT_S, SOAK_RUN_S, PEERS_S = 240.0, 0.25, 300.0
 FAILURES = (BenchError, SettingsError, PoolError)
 
 
@@ -182,7 +182,8 @@ async def _measure(name: str, bed: Bed) -> list[Section]:
 
 def _limit_s(name: str, runs: int) -> float:
     """Return how long a section may take before the engine must be taken to hang."""
-    return SECTION_TIMEOUT_S + (runs * SOAK_RUN_S if name == "soak" else 0)
+    more_s = {"soak": runs * SOAK_RUN_S, "peers": PEERS_S}
+    return SECTION_TIMEOUT_S + more_s.get(name, 0.0)
 
 
 def _sentence(error: BaseException) -> str:

@@ -136,6 +136,7 @@ async def _pgexec(bed: Bed) -> AsyncIterator[_Peer]:
 
         for connection in connections:  # one without a request is closed before a kept-alive one
             await run(connection, "print(1)")
+        await server.settled()
         work = [partial(run, one, "print(1)") for one in connections]
         idle = [memory.of_container(one).proportional for one in await bed.pooled_by(server.pid)]
         yield _Peer("pgexec", alone, 10, partial(rate, work, SLICE_S), median(idle))
