@@ -10,28 +10,19 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import to_json
 
 from pgexec.contract import (
-    CELL_FIELDS,
     MAX_REQUIREMENT_CHARS,
     MAX_USER_CHARS,
-    SESSION_FIELDS,
     BatchEnd,
     BatchRefusal,
     BatchResult,
     BatchRunResult,
-    CellRequest,
-    CellResult,
     CollectedFile,
     InstallerLine,
-    OpenedSession,
-    OpenRequest,
     OutputText,
     QueuePlace,
     Refusal,
-    RichForm,
     RunRequest,
     RunResult,
-    SessionState,
-    SessionStates,
     StreamRefusal,
 )
 from pgexec.http.errors import COME_BACK, MAX_LINE_BYTES
@@ -41,6 +32,17 @@ from pgexec.http.record import NAME_HEADER
 from pgexec.http.sse import EVENT_STREAM
 from pgexec.http.surroundings import VARIABLE
 from pgexec.server_state import ServerStatus
+from pgexec.session_contract import (
+    CELL_FIELDS,
+    SESSION_FIELDS,
+    CellRequest,
+    CellResult,
+    OpenedSession,
+    OpenRequest,
+    RichForm,
+    SessionState,
+    SessionStates,
+)
 from pgexec.telemetry.metrics import version
 
 if TYPE_CHECKING:

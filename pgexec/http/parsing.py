@@ -8,21 +8,14 @@ from typing import TYPE_CHECKING
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import ValidationError
 
-from pgexec.contract import (
-    CELL_FIELDS,
-    MAX_REQUIREMENT_CHARS,
-    MAX_USER_CHARS,
-    SESSION_FIELDS,
-    CellRequest,
-    OpenRequest,
-    RunRequest,
-)
+from pgexec.contract import MAX_REQUIREMENT_CHARS, MAX_USER_CHARS, RunRequest
 from pgexec.http.body import SMALL_BYTES, cut
 from pgexec.http.errors import RequestError
 from pgexec.http.files import Contents, check_names, check_patterns
 from pgexec.http.inputs import check_inputs, check_size
 from pgexec.http.refusals import BAD, bulk_refusal, quote, refusal, unknown_field
 from pgexec.http.surroundings import check_arguments, check_variables
+from pgexec.session_contract import CELL_FIELDS, SESSION_FIELDS, CellRequest, OpenRequest
 from pgexec.settings.profiles import DEFAULT
 
 if TYPE_CHECKING:

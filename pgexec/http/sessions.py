@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from pydantic_core import to_json
 
-from pgexec.contract import CellRequest, OpenedSession, OpenRequest, SessionState, SessionStates
 from pgexec.http.access import check_host, name_user, with_key, with_own_name
 from pgexec.http.answering import render, with_fields
 from pgexec.http.answers import describe, without_output
@@ -36,6 +35,13 @@ from pgexec.http.parsing import OPENING, cell_of, parse_run
 from pgexec.http.record import GONE, LEAVING, RECORD, SENDER
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.service import Timings
+from pgexec.session_contract import (
+    CellRequest,
+    OpenedSession,
+    OpenRequest,
+    SessionState,
+    SessionStates,
+)
 from pool.errors import PoolClosed, SessionEnd
 
 if TYPE_CHECKING:
