@@ -72,7 +72,9 @@ class Cells:
         name = f"In [{self._number}]"
         lines = _lines(source)
         self._main.pop("__warningregistry__", None)  # this cell's line 1 is another one
-        self._sources[name] = linecache.cache[name] = (len(source), None, lines, name)
+        self._sources[name] = (len(source), None, lines, name)
+        with contextlib.suppress(Exception):  # a cell has taken it away
+            linecache.cache[name] = self._sources[name]
         try:
             self._execute_and_show(source, name)
         except SystemExit as error:

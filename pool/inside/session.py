@@ -101,13 +101,24 @@ class Interpreter:
     def _run(
         self, run: int, source: str, stdin: bytes, strings: bytes, args: int
     ) -> tuple[int, bytes]:
-        """Run one cell; return its exit status and the name of the exception that ended it."""
-        undo = _surround(strings, args) if strings else None
-        self._renew_streams()
-        self._renew_stdin(stdin)
-        ended = self._let_run(run, source)
+        """Run one cell; return its exit status and the name of the exception that ended it.
+
+        If cells before have left too little for it to begin, the error of that is its own.
+        """
+        undo = None
+        try:
+            self._renew_streams()
+            self._renew_stdin(stdin)
+            if strings:
+                undo = _surround(strings, args)
+        except Exception as error:  # noqa: BLE001 - no descriptor is left, or no `os.environb`
+            self._report(error)
+            ended = 1, cells.name_of(type(error))
+        else:
+            ended = self._let_run(run, source)
         if undo is not None:
-            undo()
+            with contextlib.suppress(Exception):
+                undo()
         self._flush()
         return ended
 
@@ -157,33 +168,34 @@ class Interpreter:
                 os.dup2(kept, fd)
                 os.set_blocking(fd, True)
         for (name, stream), (encoding, errors) in zip(self._written.items(), self._texts):
-            if not _is_open(stream):
+            if not (hasattr(sys, name) and _is_open(stream)):
                 self._written[name] = new = snippet.new_stream(name, encoding, errors)
-                for attribute in (name, f"__{name}__"):
-                    if getattr(sys, attribute, None) is stream:
-                        setattr(sys, attribute, new)
+                _put(name, stream, new)
 
     def _renew_stdin(self, data: bytes) -> None:
         """Make descriptor 0 a file with the stdin of this cell, and `sys.stdin` read it."""
         if data:
             fd = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            os.write(fd, data)
-            os.lseek(fd, 0, os.SEEK_SET)
-            # A file that a cell has opened as number 0 fails, in place of writing to this one.
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
-            os.dup2(fd, 0)
-            os.close(fd)
-        untouched = sys.stdin is self._stdin
-        if untouched and (data or self._has_stdin or not _is_open(self._stdin)):
-            raw = io.FileIO(0, closefd=False)
-            self._stdin = sys.stdin = io.TextIOWrapper(io.BufferedReader(raw))
-            self._stdin.mode = "r"
+            try:
+                os.write(fd, data)
+                os.lseek(fd, 0, os.SEEK_SET)
+                # A file that a cell has opened as number 0 fails, in place of writing to this one.
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+                os.dup2(fd, 0)
+            finally:
+                os.close(fd)
+        usable = hasattr(sys, "stdin") and _is_open(self._stdin)
+        if data or self._has_stdin or not usable:
+            stream: Any = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
+            stream.mode = "r"
+            _put("stdin", self._stdin, stream)
+            self._stdin = stream
         self._has_stdin = bool(data)
 
     def _flush(self) -> None:
-        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
             with contextlib.suppress(BaseException):
-                stream.flush()  # type: ignore[union-attr]
+                getattr(sys, name).flush()
         if fast_exit.fflush is not None:
             fast_exit.fflush(None)
 
@@ -208,6 +220,13 @@ def ignore_interrupt(_number: int, _frame: object) -> None:
     An interrupt may come before the first cell, and the page that the interpreter shares with PID 1
     tells it of that.
     """
+
+
+def _put(name: str, old: object, new: object) -> None:
+    """Put a new stream where the old one is, or where the cells have left none."""
+    for attribute in (name, f"__{name}__"):
+        if getattr(sys, attribute, old) is old:
+            setattr(sys, attribute, new)
 
 
 def _is_open(stream: Any) -> bool:  # noqa: ANN401

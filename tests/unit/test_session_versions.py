@@ -329,6 +329,26 @@ def test_each_cell_warns_anew(session: Session) -> None:
         assert ran.stderr.count("UserWarning: careful") == 1
 
 
+def test_what_a_cell_takes_from_the_interpreter_costs_no_state(session: Session) -> None:
+    session.cell("import linecache, os, resource, sys; x = 1")
+    for code in "del sys.stdin", "del sys.stdout, sys.stderr", "sys.stdin = sys.stdout = None":
+        session.cell(code)
+        session.cell("if sys.stdout is None: sys.stdout, sys.stdin = sys.__stdout__, sys.__stdin__")
+        ran = session.cell("print(input()); x", stdin=b"bob\n")
+        assert (ran.stdout, ran.shown) == ("bob\n", Showing("1")), code
+    for code, error in (
+        ("kept, linecache.cache = linecache.cache, None", b""),
+        ("linecache.cache = kept; kept, os.environb = os.environb, None", b"AttributeError"),
+        ("os.environb = kept; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 99))", b"OSError"),
+        ("resource.setrlimit(resource.RLIMIT_NOFILE, (99, 99)); x", b""),
+    ):
+        session.cell(code)
+        ran = session.cell("x", stdin=b"bob\n", strings=b"A=1\0")
+        assert (ran.exit.exception, ran.shown.restarted) == (error, False), code
+        assert error.decode() in ran.stderr
+        assert session.cell("x").shown == Showing("1"), code
+
+
 def test_what_a_handler_raises_between_cells_comes_with_the_next_one(session: Session) -> None:
     session.cell("import signal, sys, time; x = 1")
     handler = "def h(*_):\n    raise {}  # here\nsignal.signal(signal.SIGALRM, h)\n"
