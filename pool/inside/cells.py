@@ -70,6 +70,7 @@ class Cells:
         """
         self._number += 1
         name = f"In [{self._number}]"
+        source = source[source[:1] == "\ufeff" :]  # as the interpreter does with a file
         lines = _lines(source)
         self._main.pop("__warningregistry__", None)  # this cell's line 1 is another one
         self._sources[name] = (len(source), None, lines, name)
@@ -261,6 +262,7 @@ class Cells:
 def has_syntax_error(source: bytes) -> bool:
     """Return whether a cell cannot be compiled, as far as that is known without running it."""
     text = source.decode("utf-8", "replace")
+    text = text[text[:1] == "\ufeff" :]
     for futures in (0, _FUTURES):  # of earlier cells
         try:
             compile(text, "", "exec", _TOP_LEVEL_AWAIT | futures, True)  # noqa: FBT003

@@ -168,6 +168,7 @@ def test_names_stay_and_the_last_expression_has_a_value(session: Session) -> Non
         ("(x\n );  # quiet", None),
         ("None", None),
         ("_", "42"),
+        ("\ufeffx", "42"),
         ("x = 'a;b'\nx", "'a;b'"),
         ("'''doc'''", "'doc'"),
         ("def f():\n    return __name__\n\nf()", "'__main__'"),
