@@ -23,11 +23,14 @@ _OMITTED = "the rich forms together are over the limit"
 class RichDisplay:
     """A rich form: its MIME type, and its text, base64 for bytes. `omitted` says why there is none.
 
+    The text is in UTF-8, though nothing but the cell's own interpreter sees to that: a large one
+    takes too long to decode at once.
+
     `size_bytes` is the size of the text, also of one that was omitted.
     """
 
     mime: str
-    content: str
+    content: bytes
     size_bytes: int
     omitted: str = ""
 
@@ -78,16 +81,16 @@ class ShownParts:
                 cut = True
                 break
             if form == ShownForm.OMITTED:
-                displays.append(RichDisplay(mime, "", size, _OMITTED))
+                displays.append(RichDisplay(mime, b"", size, _OMITTED))
                 continue
             if at + size > len(data):
                 break
-            text = str(data[at : at + size], "utf-8", "replace")
+            content = bytes(data[at : at + size])
             at += size
             if form == ShownForm.VALUE:
-                value = text
+                value = content.decode("utf-8", "replace")
             elif form == ShownForm.RICH:
-                displays.append(RichDisplay(mime, text, size))
+                displays.append(RichDisplay(mime, content, size))
             else:
                 break
         return Showing(value, tuple(displays), self._restarted, cut)

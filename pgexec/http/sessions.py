@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import select
 import time
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pydantic_core import to_json
 
 from pgexec.http.access import check_host, name_user, with_key, with_own_name
 from pgexec.http.answering import render, with_fields
-from pgexec.http.answers import describe, without_output
+from pgexec.http.answers import LONG_BYTES, describe, without_output
 from pgexec.http.body import check_json, keep, read_body, small_body
 from pgexec.http.delivery import deliver
 from pgexec.http.errors import JSON_HEADERS
@@ -34,6 +33,8 @@ from pgexec.http.output_files import list_files, render_files
 from pgexec.http.parsing import OPENING, cell_of, parse_run
 from pgexec.http.record import GONE, LEAVING, RECORD, SENDER
 from pgexec.http.sse import answer_with_events, wants_events
+from pgexec.http.texts import decoded, json_text, json_value
+from pgexec.http.turns import rounds
 from pgexec.service import Timings
 from pgexec.session_contract import (
     CellRequest,
@@ -43,6 +44,7 @@ from pgexec.session_contract import (
     SessionStates,
 )
 from pool.errors import PoolClosed, SessionEnd
+from pool.shown import Showing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -61,9 +63,6 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
     Expect = Callable[[web.Request], Awaitable[None]]
-
-_THREAD_BYTES = 256 << 10
-"""Rich forms of more bytes are rendered in a thread, or other requests would wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,25 +207,28 @@ async def _answer_events(
     return (*files, (b"result", with_fields(document, *list_files(result, None))))
 
 
-async def _shown(result: Result) -> tuple[bytes, ...]:
-    """Return the fields of what a cell has shown."""
-    shown = result.shown
-    if shown is None:
-        return (b',"value":null,"displays":[],"restarted":false',)
-    size = sum(one.size_bytes for one in shown.displays) + len(shown.value or "")
-    fields = {
-        "value": shown.value,
-        "displays": [_form(one) for one in shown.displays],
-        "restarted": shown.restarted,
-    }
-    small = size <= _THREAD_BYTES
-    text = to_json(fields) if small else await asyncio.to_thread(to_json, fields)
-    return (b"," + text[1:-1],)
+async def _shown(result: Result) -> Document:
+    """Return the fields of what a cell has shown; long ones are made in turns."""
+    shown = result.shown or Showing()
+    size = sum(len(one.content) for one in shown.displays) + len(shown.value or "")
+    if size <= LONG_BYTES:
+        displays = [
+            {**_head(one), "content": one.content.decode("utf-8", "replace")}
+            for one in shown.displays
+        ]
+        fields = {"value": shown.value, "displays": displays, "restarted": shown.restarted}
+        return (b"," + to_json(fields)[1:-1],)
+    async with rounds().rendering:
+        parts = [b',"value":', *await json_value(shown.value), b',"displays":[']
+        for position, one in enumerate(shown.displays):
+            head = b"," * bool(position) + to_json(_head(one))[:-1] + b',"content":'
+            text = partial(decoded, one.content, "replace")
+            parts += (head, *await json_text(text, len(one.content)), b"}")
+    return (*parts, b'],"restarted":', to_json(shown.restarted))
 
 
-def _form(one: RichDisplay) -> dict[str, str]:
-    form = {"mime": one.mime, "content": one.content}
-    return {**form, "omitted": one.omitted} if one.omitted else form
+def _head(one: RichDisplay) -> dict[str, str]:
+    return {"mime": one.mime, "omitted": one.omitted} if one.omitted else {"mime": one.mime}
 
 
 def _state(entry: HeldSession) -> dict[str, object]:

@@ -55,6 +55,11 @@ _MUTE = {b"dirty", b"slow reset", b"die in reset"}
 _FIGURES: dict[str, Any] = {"duration_us": 1500, "cpu_us": 1000, "peak_memory_bytes": 1 << 20}
 
 
+HTML = b"text/html"
+LARGE_FORMS = ('\u00e4"\n'.encode() * 100_000, b"<td>\xff" * 100_000, b"\0" * 100_000)
+"""What a cell `show large` shows: texts that grow as JSON, and one that is no UTF-8."""
+
+
 class FakeContainer:
     """One container and its runner; also the server's end of the stream to it."""
 
@@ -167,6 +172,10 @@ class FakeContainer:
                 end = FOUND.pack(Found.END, 0, 0)
                 self.say(encode(Kind.FILES, FOUND.pack(Found.CONTENT, 1, 3) + b"axyz" + end))
             if self.jobs[-1][0].step == Step.CELL:
+                if code == b"show large":
+                    for content in LARGE_FORMS:
+                        head = SHOWN.pack(ShownForm.RICH, len(HTML), len(content)) + HTML
+                        self.say(encode(Kind.SHOWN, head + content))
                 cut = SHOWN.pack(ShownForm.CUT, 0, 0) if code == b"show more" else b""
                 self.say(encode(Kind.SHOWN, SHOWN.pack(ShownForm.VALUE, 0, 2) + b"42" + cut))
             self._exit(output, *_ENDINGS.get(code, (Ending.EXITED, 0)))

@@ -515,7 +515,7 @@ def test_rich_forms_come_with_the_value(session: Session) -> None:
     assert shown.stdout == "1\n"
     assert shown.value == "Rich"
     forms = [(one.mime, one.content) for one in shown.shown.displays]
-    assert forms == [("text/html", "<b>x</b>"), ("image/png", "cG5n")] * 2
+    assert forms == [("text/html", b"<b>x</b>"), ("image/png", b"cG5n")] * 2
     assert session.cell("Rich").shown.displays == ()
     large = session.cell("class L:\n    def _repr_html_(self): return 'x' * 3_000_000\nL()")
     assert [one.omitted != "" for one in large.shown.displays] == [True]

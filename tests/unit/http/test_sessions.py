@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import ClientSession
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic_core import to_json
 
 from pgexec.http.routes import CONTEXT, make_app
 from pgexec.http.server import HttpServer
@@ -22,7 +23,7 @@ from pgexec.settings.pool import pool_config
 from pgexec.telemetry.metrics import Metrics
 from pool import PoolManager
 from tests import sse
-from tests.unit.fake_engine import FakeEngine
+from tests.unit.fake_engine import LARGE_FORMS, FakeEngine
 from tests.unit.http.rig import Answer
 
 if TYPE_CHECKING:
@@ -241,6 +242,32 @@ async def test_a_cell_may_be_a_stream() -> None:
         events = list(sse.parse(answer.body))
         assert [event for event, _ in events] == ["stdout", "result"]
         assert events[-1][1]["value"] == "42"
+
+
+async def test_large_forms_are_rendered_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also as a stream. Others would wait for as long as such a text needs to become JSON."""
+    longest = 0
+
+    def measured(value: object) -> bytes:
+        nonlocal longest
+        text = to_json(value)
+        longest = max(longest, len(text))
+        return text
+
+    for module in ("sessions", "texts"):
+        monkeypatch.setattr(f"pgexec.http.{module}.to_json", measured)
+    wanted = [form.decode("utf-8", "replace") for form in LARGE_FORMS]
+    async with site() as this:
+        name = await this.open()
+        answer = (await this.run(name, "show large")).json
+        assert [one["content"] for one in answer["displays"]] == wanted
+        assert (answer["value"], answer["restarted"]) == ("42", False)
+        events = await this.ask(
+            "POST", f"/sessions/{name}/run", {"code": "show large"}, Accept="text/event-stream"
+        )
+        (result,) = [data for kind, data in sse.parse(events.body) if kind == "result"]
+        assert [one["content"] for one in result["displays"]] == wanted
+    assert longest < 64 << 10
 
 
 async def test_beyond_the_limit_there_is_a_503_that_says_when_to_come_back() -> None:
