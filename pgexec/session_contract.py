@@ -81,6 +81,13 @@ class CellResult(RunResult):
             "truncated is true."
         ),
     ]
+    truncated: Annotated[
+        bool,
+        Field(
+            description="Whether the limit on output was reached, value is cut, or displays are "
+            "missing."
+        ),
+    ]
     restarted: Annotated[
         bool,
         Field(
