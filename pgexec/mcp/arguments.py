@@ -155,7 +155,7 @@ class ReadFile(BaseModel):
     def pattern(self) -> str:
         """Return the pattern of `collect` for this file only. Raises `ArgumentError`."""
         name = posixpath.normpath(self.name)
-        if name.startswith(("/", "../")) or name == "..":
+        if name.startswith(("/", "../")) or name in {".", ".."}:
             raise ArgumentError(
                 "`name` is a path in the directory in which the session began, such as out/a.csv, "
                 f"not {self.name!r}"
