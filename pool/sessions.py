@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pool.manager import PoolManager
 
 
+NEVER_S = 3600.0
+"""What a client is told to wait where no session will ever be free."""
+
+
 class Sessions:
     """Opens sessions in a pool's containers: at most `sessions_max` of its configuration.
 
@@ -83,6 +87,9 @@ class Sessions:
         if self._closed:
             raise PoolClosed("the pool opens no sessions any more")
         most = self._pool.config.sessions_max
+        if most == 0:  # another server may have some: so this is no other error
+            message = "this server has no sessions: PGEXEC_SESSIONS_MAX is 0"
+            raise SessionsSaturated(message, retry_after_s=NEVER_S)
         living = [one for one in self._sessions if one.reason is None]
         if len(living) + self._opening.total() < most:
             return

@@ -227,6 +227,13 @@ async def test_beyond_the_limit_a_tenant_is_told_when_to_come_back() -> None:
         assert len(them.sessions) == 2
 
 
+async def test_where_there_may_be_none_nobody_is_told_to_come_back_soon() -> None:
+    async with clients(sessions_max=0) as them:
+        with pytest.raises(SessionsSaturated, match="PGEXEC_SESSIONS_MAX is 0") as raised:
+            await them.open()
+        assert raised.value.retry_after_s == 3600
+
+
 async def test_a_tenant_with_many_sessions_gives_up_the_one_idle_for_the_longest() -> None:
     async with clients() as them:
         first, second = await them.open("a"), await them.open("a")
