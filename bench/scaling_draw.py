@@ -96,7 +96,7 @@ def _machines(found: Document) -> str:
     rows = found.get("machines")
     if not rows:
         return _MISSING
-    names = list(rows[0])
+    names = list(dict.fromkeys(name for row in rows for name in row))
     heads = ["what befell them", *(name.replace("_", " ") for name in names[1:])]
     return table(heads, [[row.get(name, "") for name in names] for row in rows])
 

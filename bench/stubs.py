@@ -39,7 +39,7 @@ _RING = """      load_balancing_policy:
               typed_config:
                 "@type": type.googleapis.com/envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash
 """  # noqa: E501 - a name of Envoy's
-_ROUTE = "                            cluster: pgexec\n"
+_ROUTE = "                            cluster: runs\n"
 _BY_KEY = _ROUTE + "                            hash_policy: [{header: {header_name: x-key}}]\n"
 
 

@@ -157,7 +157,9 @@ class CountedLoad:
         where = {"host": self.counter.host, "port": self.counter.port}
         code = CODE.format(**where, token=token, pause=self.pause)
         body = json.dumps({"language": "python", "code": code})
-        headers = {"Content-Type": "application/json", **self.headers}
+        # By its word, each server's log has what it was asked.
+        named = {"X-Request-ID": token, "Content-Type": "application/json"}
+        headers = {**named, **self.headers}
         began, status, server, detail = time.monotonic(), 0, "", ""
         try:
             async with self.session.post(f"{self.url}/run", data=body, headers=headers) as answer:
