@@ -121,3 +121,16 @@ async def test_each_of_three_servers_is_asked_before_a_run_is_refused(tmp_path: 
         asked = [stub.refused - n for stub, n in zip(stubs, before, strict=True)]
         assert min(asked) >= RUNS
         assert sum(asked) == 4 * RUNS
+
+
+@pytest.mark.deployment
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+async def test_a_client_that_speaks_http_1_0_is_served(name: str, tmp_path: Path) -> None:
+    """As servers do that stand before a proxy, for TLS or access."""
+    async with behind(name, tmp_path, Stub(room=1), Stub(room=1)) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        body = b'{"holds": false}'
+        writer.write(b"POST /run HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        answer = await reader.read()
+        writer.close()
+    assert answer.split(b"\r\n")[0].split()[1] == b"200", answer
