@@ -124,9 +124,15 @@ async def test_a_proxy_of_the_guide_sends_runs_to_two_servers(
             return False
 
         await until(both, "it finds both servers ready")
-        answers = [await Proxy(name, int(listens)).run("print(1)") for _ in range(4)]
-    assert [answer.status for answer in answers] == [200] * 4
-    assert {answer.headers["X-Pgexec-Server"] for answer in answers} == {"one", "two"}
+        served: set[str] = set()
+
+        async def by_both() -> bool:
+            answer = await Proxy(name, int(listens)).run("print(1)")
+            assert answer.status == 200, answer.body
+            served.add(answer.headers["X-Pgexec-Server"])
+            return served == {"one", "two"}
+
+        await until(by_both, "each has served a run: where both idle, chance decides")
 
 
 @pytest.mark.deployment
