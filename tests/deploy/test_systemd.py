@@ -78,15 +78,33 @@ def shipped() -> str:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel and install it with pip into a fresh environment; return its program."""
-    directory = tmp_path_factory.mktemp("opt")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel."""
+    directory = tmp_path_factory.mktemp("wheel")
     run(Path(sys.executable), "-m", "hatchling", "build", "-t", "wheel", "-d", directory)
     (wheel,) = directory.glob("pgexec-*.whl")
-    run(Path(sys.executable), "-m", "venv", directory / "pgexec")
-    pip = directory / "pgexec/bin/pip"
-    run(pip, "install", "--quiet", "--disable-pip-version-check", wheel)
-    return directory / "pgexec/bin/pgexec"
+    return wheel
+
+
+@pytest.fixture(scope="module", params=["pip", "uv"])
+def program(
+    request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Install the wheel into a fresh environment; return its program."""
+    directory = tmp_path_factory.mktemp("opt") / "pgexec"
+    if request.param == "pip":
+        run(Path(sys.executable), "-m", "venv", directory)
+        pip = directory / "bin/pip"
+        run(pip, "install", "--quiet", "--disable-pip-version-check", wheel)
+    else:
+        uv = shutil.which("uv")
+        if uv is None:
+            pytest.skip("uv is not there")
+        places = {"UV_TOOL_DIR": directory / "tools", "UV_TOOL_BIN_DIR": directory / "bin"}
+        variables = [f"{name}={place}" for name, place in places.items()]
+        options = ("--quiet", "--python", sys.executable)
+        run(Path("/usr/bin/env"), *variables, uv, "tool", "install", *options, wheel)
+    return directory / "bin/pgexec"
 
 
 def run(program: Path, *arguments: str | Path, cwd: Path = ROOT) -> str:
