@@ -58,6 +58,8 @@ class Cells:
         self._flags = 0
         self._loop: Any = None
         self._context = copy_context()
+        self.looping = False
+        """True while tasks go on between the cells."""
         self._sources: dict[str, Any] = {}
         builtins.display = self._display  # type: ignore[attr-defined]
         if not _SINCE_313:  # the interpreter's own looks for the source in files only
@@ -163,8 +165,10 @@ class Cells:
             try:
                 loop.add_reader(fd, loop.stop)
                 try:
+                    self.looping = True
                     loop.run_forever()
                 finally:
+                    self.looping = False
                     loop.remove_reader(fd)
             except BaseException as error:  # noqa: BLE001 - of a task: SystemExit ends the loop
                 self.report(error)

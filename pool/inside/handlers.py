@@ -26,10 +26,17 @@ __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 
 
 class Handlers:
-    """Takes the handlers of the cells, and gives them back. `report` gets what they raise."""
+    """Takes the handlers of the cells, and gives them back. `report` gets what they raise.
 
-    def __init__(self, report: Callable[[BaseException], None]) -> None:
+    `is_held_up` is asked of the frame in which SIGINT finds the interpreter, and says if a task
+    keeps a cell from its begin until that is to be interrupted.
+    """
+
+    def __init__(
+        self, report: Callable[[BaseException], None], is_held_up: Callable[[Any], bool]
+    ) -> None:
         self._report = report
+        self._is_held_up = is_held_up
         self._theirs: dict[int, Any] = {SIGINT: default_int_handler}
         self._ours = self._handle
         self._between, self._reporting = True, False
@@ -59,8 +66,13 @@ class Handlers:
         """Handle a signal between the cells.
 
         SIGINT does nothing then: PID 1 may have sent it to a cell that has ended. Unlike SIG_IGN,
-        this is not passed on to programs that a thread starts.
+        this is not passed on to programs that a thread starts. But where a task holds up the next
+        cell, it is for that task: else the interpreter would be killed, and the state lost.
         """
+        if number == SIGINT and self._is_held_up(frame):
+            theirs = self._theirs.get(SIGINT)
+            if callable(theirs):
+                theirs(number, frame)
         if number == SIGINT or self._reporting:
             return
         try:

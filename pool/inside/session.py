@@ -27,6 +27,7 @@ from pool.inside.shown import Shown
 __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
 
 _STREAMS = (0, 1, 2)
+_LOOP = frozenset({"pool", "asyncio", "selectors"})
 
 
 class Opening(NamedTuple):
@@ -80,13 +81,15 @@ class Interpreter:
         self._has_stdin = False
         self.shown = Shown()
         self.cells = cells.Cells(main, self.shown)
-        self._handlers = Handlers(self._report)
+        self._last_run = 0
+        self._handlers = Handlers(self._report, self._is_held_up)
 
     def serve(self) -> NoReturn:
         """Take cells until the socket is closed."""
         while True:
             self.cells.wait_for(self._fd)
             run, code, stdin, strings, args, shown, value = CELL.unpack(self._receive(CELL.size))
+            self._last_run = run
             source = self._receive(code).decode("utf-8", "replace")
             self.shown.begin(shown, value)
             given = self._receive(stdin), self._receive(strings)
@@ -150,6 +153,16 @@ class Interpreter:
             self._report(late)
             ended = 1, cells.name_of(type(late))
         return ended
+
+    def _is_held_up(self, frame: Any) -> bool:  # noqa: ANN401
+        """Return True if `frame` is of a task, and a cell that has not begun is to be interrupted.
+
+        In the loop itself, an exception could cost it a task's turn.
+        """
+        interrupted = INTERRUPT.unpack_from(self._page, INTERRUPT_AT)[0]
+        module = str(frame and frame.f_globals.get("__name__")).partition(".")[0]
+        of_a_task = self.cells.looping and module not in _LOOP
+        return of_a_task and bool(interrupted > self._last_run)
 
     def _report(self, error: BaseException) -> None:
         with contextlib.suppress(BaseException):  # of the cells' own hook

@@ -404,6 +404,21 @@ def test_a_time_out_interrupts_and_keeps_the_state(session: Session) -> None:
     assert (ran.value, ran.shown.restarted) == ("1", False)
 
 
+def test_a_task_that_holds_up_the_next_cell_is_interrupted_with_it(session: Session) -> None:
+    session.cell("import asyncio, time; x = 1")
+    for blocks in "time.sleep(60)  # here", "while True: pass  # here":
+        task = f"async def hold():\n    await asyncio.sleep(0.01)\n    {blocks}\n"
+        session.cell(f"{task}task = asyncio.ensure_future(hold()); await asyncio.sleep(0)")
+        time.sleep(0.1)
+        ran = session.cell("x", timeout_ms=100)
+        assert ran.how == (Ending.TIMEOUT, 1), blocks
+        assert f"{blocks}\n" in ran.stderr
+        assert session.cell("x, task.done()").shown == Showing("(1, True)"), blocks
+    for _ in range(30):
+        ran = session.cell("x", timeout_ms=1)
+        assert (ran.shown.restarted, "asyncio" in ran.stderr) == (False, False)
+
+
 def test_what_ignores_the_interrupt_is_killed_and_the_next_cell_is_told(session: Session) -> None:
     session.cell("import time; x = 1; open('kept', 'w').close()")
     stubborn = "while True:\n    try:\n        time.sleep(9)\n    except KeyboardInterrupt: pass"
