@@ -109,14 +109,14 @@ def _each(source: _Source) -> Iterator[tuple[bytes, int]]:
 
 def _make_directories(path: bytes, made: list[bytes]) -> None:
     """Make the directories of a path that are not there, and note them in `made`."""
-    at = 0
-    while at < len(path):
-        at = path.find(b"/", at + 1) % (len(path) + 1)
+    parts = path.split(b"/") if path else []
+    for depth in range(1, len(parts) + 1):
+        directory = b"/".join(parts[:depth])
         try:
-            os.mkdir(path[:at])
+            os.mkdir(directory)
         except FileExistsError:
             continue  # if it is no directory, the next step fails
-        made.append(path[:at])
+        made.append(directory)
 
 
 def _write(source: _Source, name: bytes, size: int, time_ns: int) -> None:
