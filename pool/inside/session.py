@@ -114,6 +114,8 @@ class Interpreter:
             self._renew_stdin(stdin)
             if strings:
                 undo = _surround(strings, args)
+        except MemoryError:
+            raise  # no cell would ever run here again, and so not even end this interpreter
         except Exception as error:  # noqa: BLE001 - no descriptor is left, or no `os.environb`
             self._report(error)
             ended = 1, cells.name_of(type(error))
