@@ -76,14 +76,14 @@ def replace_all(fd: int, size: int, stamp_ns: int) -> OSError | None:
     source = _Source(fd, size)
     written: list[tuple[bytes, bytes]] = []
     made: list[bytes] = []
+    token = os.urandom(8).hex().encode()  # no file that is given has it in its name
     try:
         for number, (name, content_size) in enumerate(_each(source)):
             directory, _, last = name.rpartition(b"/")
             _make_directories(directory, made)
             if os.path.isdir(name) and not os.path.islink(name):
                 raise IsADirectoryError(errno.EISDIR, "a directory has the name of a file")
-            own = b".%d.%d" % (stamp_ns, number)
-            beside = name[: len(name) - len(last)] + own
+            beside = b"%s.%s.%d" % (name[: len(name) - len(last)], token, number)
             written.append((beside, name))
             _write(source, beside, content_size, stamp_ns + number)
         for beside, name in written:
