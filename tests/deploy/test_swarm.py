@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -85,6 +86,13 @@ def test_the_stack_says_what_the_group_must_be() -> None:
     done = rendered()
     assert done.returncode != 0
     assert "must be the group of the sockets" in done.stderr
+
+
+def test_the_stack_s_envoy_is_new_enough_for_its_configuration() -> None:
+    stack, config = (ROOT / "deploy" / name for name in ("swarm/stack.yaml", "envoy/envoy.yaml"))
+    (taken,) = re.findall(r"envoyproxy/envoy:[a-z-]+v(\d+)\.(\d+)-", stack.read_text())
+    (needed,) = re.findall(r"^# Envoy \((\d+)\.(\d+) or newer\)", config.read_text())
+    assert (*map(int, taken),) >= (*map(int, needed),)
 
 
 @pytest.fixture(scope="module")
