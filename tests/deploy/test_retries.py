@@ -95,7 +95,7 @@ async def test_a_full_server_with_the_fewest_requests_costs_no_refusal(
         before = full.refused
         told = [await status(proxy) for _ in range(RUNS)]
         assert told == [200] * RUNS
-        # It has been a first choice, though not always: what a further try has placed does not count
+        # It has been a first choice, but not always: what a further try has placed does not count
         # for the next first one. And of further ones it is one at most.
         assert 0 < full.refused - before <= 2 * RUNS
         large.ended.set()
