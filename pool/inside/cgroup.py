@@ -118,22 +118,32 @@ class CpuMeter:
         # At the root of a hierarchy of version 2, `cpu.stat` has the whole machine's time.
         files = self.FILES if os.path.exists(f"{_ROOT}/cgroup.type") else self.FILES[1:]
         self._fd = _open_first(files)
-        self._marked_us = 0
+        self._child_us = self._marked_us = 0
 
-    def mark(self) -> None:
-        """Begin to measure."""
-        self._marked_us = self._others_us()
+    def begin(self, pid: int) -> None:
+        """Begin to measure before the child `pid` gets its job; `mark` follows."""
+        self._child_us = _used_by(pid)
+
+    def mark(self, pid: int | None = None) -> None:
+        """Begin to measure; or go on, if the child `pid` runs since `begin`.
+
+        Then nobody waits for this. On a busy machine the child may even have ended meanwhile: what
+        it has used since `begin` counts.
+        """
+        ahead_us = 0
+        if pid is not None and self._fd is not None:
+            ahead_us = max(0, _used_by(pid) - self._child_us)
+        self._marked_us = self._others_us() - ahead_us
 
     def used_us(self, pid: int | None) -> int:
-        """Return the microseconds that the other processes have used since `mark`.
+        """Return the microseconds that the other processes have used meanwhile.
 
         `pid` is the child, or None once it is reaped. If it runs on another processor now, the
         kernel adds up its time at each tick only, every few milliseconds. PID 1 asks for the
         child's clock first: this makes the kernel add it up at once.
         """
         if pid is not None:
-            with contextlib.suppress(OSError):  # it has just ended, and all its time is added up
-                time.clock_gettime(_clock_of(pid))
+            _used_by(pid)
         return max(0, self._others_us() - self._marked_us)
 
     def _others_us(self) -> int:
@@ -147,9 +157,13 @@ class CpuMeter:
         return (int(text) - own_ns) // 1000
 
 
-def _clock_of(pid: int) -> int:
-    """Return the number of a process' clock, as `clock_getcpuclockid(3)` makes it."""
-    return ~pid << 3 | 2
+def _used_by(pid: int) -> int:
+    """Return the microseconds of processor time that a process has used; 0 if it has gone."""
+    try:
+        # The number of its clock, as `clock_getcpuclockid(3)` makes it.
+        return time.clock_gettime_ns(~pid << 3 | 2) // 1000
+    except OSError:
+        return 0
 
 
 def _open_first(paths: Sequence[str]) -> int | None:

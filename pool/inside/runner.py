@@ -318,13 +318,15 @@ class Runner:
         strings = self.job[strings_at : strings_at + header.strings_size]
         if header.files_size or header.collect_size:
             child.stamp_ns = time.time_ns()
+        self.cpu.begin(child.pid)
         child.deliver(header, self.job[job_at:stdin_at], strings)
         if header.files_size:
             if not self.hand_over_files(header.files_size):
                 return Exit(header.run, Ending.NO_ROOM, 0, False, 0, 0, 0)  # noqa: FBT003
             started = time.monotonic()
+            self.cpu.begin(child.pid)
             child.begin()
-        self.cpu.mark()  # the child runs meanwhile: nobody waits for this
+        self.cpu.mark(child.pid)
         stdin = self.job[stdin_at:strings_at]
         allowance = Allowance(header, (self.cpu, self.memory), self.cpus, child.pid, started)
         relay = Relay(child, self.outbox, self.reaper, header, stdin, allowance)
