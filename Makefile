@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 # Most tests wait for containers, or for time to pass. A file's tests share its servers.
-TEST_PROCESSES := 2
+TEST_PROCESSES := 3
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
