@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SOON_S = 0.005
+"""`Soon` is so many seconds away: by then a short run is over, whose end has the pool plan, too."""
+
 
 class Alarm:
     """Calls `ring` with the time for which it was set, in seconds of the clock `now`.
@@ -46,10 +49,6 @@ class Alarm:
     def _ring(self, when: float) -> None:
         self._timer = None
         self._call(when)
-
-
-SOON_S = 0.005
-"""`Soon` is so many seconds away: by then a short run is over, whose end has the pool plan, too."""
 
 
 class Soon:
