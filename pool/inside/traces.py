@@ -18,8 +18,14 @@ from pool.inside.callbacks import ctypes
 from pool.inside.kernel import is_gvisor
 
 # Not an object of `socket`: it has a finaliser, and each child inherits it. No end of a snippet
-# would be certain any more (`fast_exit.Teardown`), and each run would take 5 ms longer.
+# would be certain any more (`fast_exit.Teardown`), and each run would take 5 ms longer, in gVisor
+# 50 ms. So all that `ctypes` makes is made here, before what PID 1 has is frozen.
 _open_socket: Any = ctypes.CDLL(None).socket if ctypes is not None else None
+_control_of_ipc: Any = None
+if ctypes is not None:
+    _libc = ctypes.CDLL(None)
+    _control_of_ipc = _libc.shmctl, _libc.semctl, _libc.msgctl
+    _counts_of_ipc = ctypes.create_string_buffer(256)
 _NETLINK, _RAW, _ROUTE = 16, 3 | os.O_CLOEXEC, 0
 _GET_NEIGHBOURS, _ERROR, _DONE = 30, 2, 3
 _REQUEST, _DUMP = 0x1, 0x300
@@ -41,18 +47,19 @@ class Ipc:
     """Counts System V objects, which outlive their processes, where no sysctl forbids them."""
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None) if ctypes is not None and is_gvisor() else None
+        self._counted = _control_of_ipc is not None and is_gvisor()
 
     def count(self) -> tuple[int, ...]:
         """Return the number of shared memories, semaphore sets and queues; `()` if forbidden."""
-        if self._libc is None:
+        if not self._counted:
             return ()
-        found = ctypes.create_string_buffer(256)
+        of_memory, of_semaphores, of_queues = _control_of_ipc
+        found = _counts_of_ipc
         counts = []
         for call, arguments, place in (
-            (self._libc.shmctl, (0, _SHM_INFO, found), 0),
-            (self._libc.semctl, (0, 0, _SEM_INFO, found), _SEM_SETS),
-            (self._libc.msgctl, (0, _MSG_INFO, found), 0),
+            (of_memory, (0, _SHM_INFO, found), 0),
+            (of_semaphores, (0, 0, _SEM_INFO, found), _SEM_SETS),
+            (of_queues, (0, _MSG_INFO, found), 0),
         ):
             call(*arguments)
             counts.append(struct.unpack_from("=i", found.raw, 4 * place)[0])
