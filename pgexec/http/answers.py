@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from pydantic_core import to_json
 
 from pgexec.http.texts import decoded, decoded_in_turns, json_text
-from pgexec.http.turns import rounds
 from pgexec.settings.sizes import format_size
 from pool.job import Status
+from pool.turns import rounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from aiohttp import web
 from pgexec.http.errors import JSON_HEADERS
 from pgexec.http.record import GONE, RECORD, SENDER
 from pgexec.http.texts import Lazy
-from pgexec.http.turns import turn
+from pool.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

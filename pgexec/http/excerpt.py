@@ -21,8 +21,8 @@ from pgexec.http.inputs import check_inputs
 from pgexec.http.parsing import check_code, parse_run
 from pgexec.http.refusals import BAD, not_json, quote
 from pgexec.http.surroundings import MAX_GIVEN_BYTES, check_variables
-from pgexec.http.turns import turn
 from pool.output import end_of_characters
+from pool.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from pgexec.http.turns import rounds, turn
+from pool.turns import rounds, turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -54,9 +54,9 @@ from pgexec.http.sessions import PATHS as SESSION_PATHS
 from pgexec.http.sessions import add_sessions, describe_sessions
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.http.status import render_status
-from pgexec.http.turns import turn
 from pgexec.server_state import ServerStatus
 from pgexec.telemetry.exposition import CONTENT_TYPE
+from pool.turns import turn
 
 if TYPE_CHECKING:
     from pgexec.contract import RunRequest

@@ -22,7 +22,7 @@ from pgexec.http.errors import MAX_FIELD_BYTES, MAX_LINE_BYTES, problem_of
 from pgexec.http.pace import Pace
 from pgexec.http.record import RECORD, SENDER, Record, request_id
 from pgexec.http.sse import STALL_S
-from pgexec.http.turns import rounds
+from pool.turns import rounds
 
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader

@@ -34,7 +34,6 @@ from pgexec.http.parsing import OPENING, cell_of, parse_run
 from pgexec.http.record import GONE, LEAVING, RECORD, SENDER
 from pgexec.http.sse import answer_with_events, wants_events
 from pgexec.http.texts import decoded, json_text, json_value
-from pgexec.http.turns import rounds
 from pgexec.service import Timings
 from pgexec.session_contract import (
     CellRequest,
@@ -45,6 +44,7 @@ from pgexec.session_contract import (
 )
 from pool.errors import PoolClosed, SessionEnd
 from pool.shown import Showing
+from pool.turns import rounds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

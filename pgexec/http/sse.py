@@ -19,8 +19,8 @@ from pydantic_core import to_json
 
 from pgexec.http.delivery import CHUNK_BYTES, abort, cut, held_bytes
 from pgexec.http.record import GONE, RECORD, SENDER
-from pgexec.http.turns import turn
 from pool.inside.protocol import Kind
+from pool.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from pydantic_core import to_json
 
-from pgexec.http.turns import turn
+from pool.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

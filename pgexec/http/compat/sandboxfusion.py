@@ -15,7 +15,7 @@ from pgexec.http.compat.call import (
     object_of,
     text_of,
 )
-from pgexec.http.turns import turn
+from pool.turns import turn
 
 MIB = 1 << 20
 _PIECE_BYTES = 24 << 10

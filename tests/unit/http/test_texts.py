@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from pgexec.http import delivery, sse, texts, turns
+from pgexec.http import delivery, sse, texts
 from pgexec.http.answers import render_long, render_result, size_bytes
 from pgexec.http.delivery import CHUNK_BYTES, cut, held_bytes
 from pgexec.http.server import LARGE_READ_BYTES, Connection
 from pgexec.http.texts import PIECE_BYTES
-from pgexec.http.turns import Rounds, turn
 from pool.inside.protocol import Ending, Exit, Kind
 from pool.output import Output
+from pool.turns import RENDERED_AT_ONCE, Rounds, rounds, turn
 from tests.sse import ASK
 from tests.unit.http.rig import make_result, read_answer
 
@@ -183,7 +183,7 @@ async def test_who_hangs_up_while_its_answer_is_made_leaves_nothing(
 ) -> None:
     server = await serve()
     server.service.result = written((Kind.STDOUT, CONTROL), (Kind.STDERR, CONTROL))
-    making, rendering = asyncio.Event(), turns.rounds().rendering
+    making, rendering = asyncio.Event(), rounds().rendering
 
     async def never() -> None:
         making.set()
@@ -200,7 +200,7 @@ async def test_who_hangs_up_while_its_answer_is_made_leaves_nothing(
         writer.close()
         while server.context.answers.held_bytes:
             await asyncio.sleep(0)
-    assert rendering._value == turns.RENDERED_AT_ONCE
+    assert rendering._value == RENDERED_AT_ONCE
 
 
 async def test_a_connection_goes_on_after_a_long_answer(server: Running) -> None:
