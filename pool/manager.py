@@ -360,8 +360,7 @@ class PoolManager:
             self._waiting.serve(lease).set_result(container)
         for _ in range(plan.start):
             fleet.start()
-        self._waiting.tell()
-        self._alarm.set(plan.wake_at, loop)
+        self._alarm.set(min(plan.wake_at, self._waiting.tell(now)), loop)
 
     def _view(self, now: float) -> planning.View[Container, Lease]:
         demand = self._demand(now)

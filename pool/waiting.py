@@ -18,6 +18,7 @@ containers are idle. So a tenant whose runs never end by themselves leaves some 
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
     Grant = asyncio.Future[Container]
     """Brings the container of a waiting lease, or its error."""
+
+
+NEWS_S = 0.002
+"""Times the number of those that listen, this is the least time between two rounds of news."""
 
 
 class Queue:
@@ -57,6 +62,7 @@ class Queue:
         self._waiting: dict[str, dict[str, dict[Lease, Grant]]] = {}
         self._size = 0
         self._listeners = 0
+        self._told_at = -math.inf
 
     def __len__(self) -> int:
         return self._size
@@ -182,14 +188,28 @@ class Queue:
                 del self._waiting[owner(lease.tenant)]
         return grant
 
-    def tell(self) -> None:
-        """Call the `on_queued` of each lease whose place in the queue has changed."""
+    def tell(self, now: float) -> float:
+        """Call the `on_queued` of each lease whose place in the queue has changed.
+
+        Returns when to call this again, `math.inf` if there is no news. A lease that has just come
+        is told at once. The others wait for `NEWS_S` for each that listens: one end of a run
+        changes the places of all.
+        """
         if not self._listeners:
-            return
+            return math.inf
+        next_at = self._told_at + NEWS_S * self._listeners
+        news = False
         for position, lease in enumerate(self._in_order(), 1):
-            if lease.on_queued is not None and lease.position != position:
+            if lease.on_queued is None or lease.position == position:
+                continue
+            news = news or lease.position > 0
+            if now >= next_at or not lease.position:
                 lease.position = position
                 lease.on_queued(position)
+        if news and now >= next_at:
+            self._told_at = now
+            return math.inf
+        return next_at if news else math.inf
 
     def clear(self) -> list[Grant]:
         """Take all leases out, and return their grants."""

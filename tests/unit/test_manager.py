@@ -26,6 +26,7 @@ from pool.manager import NO_LEASES
 from pool.observer import Rejection, Source
 from pool.sizing import planning
 from pool.sizing.recycling import Reason
+from pool.waiting import NEWS_S
 from tests.unit.fake_engine import FakeEngine
 from tests.unit.rig import quiet, rig
 
@@ -369,6 +370,24 @@ async def test_who_waits_hears_its_place_and_each_change_of_it() -> None:
         pool.container().finish()
         await waits
         assert heard == {"a": [], "b": [1], "c": [2], "d": [4, 3, 2, 1]}
+
+
+async def test_many_who_wait_hear_less_often_but_in_the_end_of_their_last_place() -> None:
+    heard: list[list[int]] = [[] for _ in range(100)]
+    async with rig(max_containers=1, max_waiting=100) as pool:
+        await pool.client(b"hang")
+        clients = [await pool.client(b"hang", on_queued=one.append) for one in heard]
+        assert heard == [[place] for place in range(1, 101)]
+        for _ in range(20):
+            pool.container().finish()
+            await quiet()
+        # 20 ends in a tenth of a second, of which each changes the place of all who wait.
+        assert len(heard[99]) <= 3
+        await asyncio.sleep(NEWS_S * 100)
+        assert [one[-1] for one in heard[20:]] == list(range(1, 81))
+        for client in clients[20:]:
+            client.cancel()
+        pool.container().finish()
 
 
 async def test_who_is_refused_a_place_hears_of_none() -> None:
