@@ -39,6 +39,7 @@ from pool.job import ResetReport
 from pool.output import HeardOutput, Output
 from pool.request import encode_request, shown_limit_bytes
 from pool.shown import ShownParts
+from pool.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 MAX_PAYLOAD_BYTES = 1 << 20
 PIECE_BYTES = 256 << 10
+TURN_BYTES = 32 << 10
+"""So much of what a container says is taken in one round of the event loop, or a little more."""
 FILES_S = 30.0
 """A run with input files may take so many seconds longer."""
 CELL_S = 15.0
@@ -273,11 +276,15 @@ class Container:
         await self._engine.remove(self.id)
 
     async def _read(self) -> None:
-        decoder = Decoder(MAX_PAYLOAD_BYTES)
+        decoder, taken = Decoder(MAX_PAYLOAD_BYTES), 0
         try:
             while data := await self._stream.read():
                 for kind, payload in decoder.feed(data):
                     self._on_frame(kind, payload)
+                taken += len(data)
+                if taken >= TURN_BYTES:
+                    taken = 0
+                    await turn()
             message = "the container ended"
             if decoder.pending:
                 message += " in the middle of a frame"

@@ -1,4 +1,4 @@
-"""Let large bodies and answers take turns: one piece of them in each round of the event loop.
+"""Let large bodies, outputs and answers take turns: one piece in each round of the event loop.
 
 Every other request gets its round between two pieces, however many large ones there are. Without
 this, a round would have a piece of each, and a small run needs several rounds.

@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 
-from pool.container import PIECE_BYTES, Container, State
+from pool.container import PIECE_BYTES, TURN_BYTES, Container, State
 from pool.errors import (
     ContainerLost,
     EngineError,
@@ -77,6 +77,29 @@ async def test_a_run_returns_both_streams_in_order_however_the_bytes_are_cut(siz
     assert (result.duration_s, result.cpu_s) == (0.0015, 0.001)
     assert (await container.reset(timeout_s=1)).clean
     await container.destroy()
+
+
+async def test_large_outputs_take_turns_in_the_rounds_of_the_loop() -> None:
+    engine = FakeEngine(chunk_bytes=10_000)
+    containers = [(await started(engine))[:2] for _ in range(3)]
+    taken = [0]
+    runs = []
+    for container, fake in containers:
+        heard = lambda _, piece: taken.append(taken.pop() + len(piece))  # noqa: E731
+        runs.append(asyncio.create_task(container.run(Job(b"hang"), heard)))
+        await quiet()
+        fake.say(*(encode(Kind.STDOUT, b"x" * 9000) for _ in range(100)))
+        fake.finish(b"the end")
+    steps = []
+    while not all(run.done() for run in runs):
+        before = taken[0]
+        await asyncio.sleep(0)
+        steps.append(taken[0] - before)
+    # The first round has what each of them may say without a turn.
+    assert max(steps[2:], default=len(runs) * 900_000) <= TURN_BYTES + 20_000
+    for run, (container, _) in zip(runs, containers, strict=True):
+        assert (await run).stdout == b"x" * 900_000 + b"the end"
+        await container.destroy()
 
 
 @pytest.mark.parametrize("code", [b"both", b"hang"])
