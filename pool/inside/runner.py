@@ -222,7 +222,8 @@ class Runner:
         if not self.child.can_be_killed():
             self.refuse(
                 "process 1 may not signal its own children, so that no run can be ended: AppArmor "
-                "does this to containers of crun; use runc, or start the engine without AppArmor"
+                "has a profile of its own for crun, which its containers keep; take it out "
+                "(aa-disable /usr/bin/crun, of apparmor-utils), or use runc"
             )
 
     def refuse(self, sentence: str) -> NoReturn:
