@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 from yarl import URL
 
@@ -18,6 +17,7 @@ from pool.engine import architectures, podman
 from pool.engine.address import connector_to
 from pool.engine.api import CreateDocument, EngineObserver, ExecResult, Failure, Operation, Owned
 from pool.engine.cleanup import see_through, until_removed
+from pool.engine.negotiation import Negotiating
 from pool.engine.refusals import NOT_FOUND, mapped_errors
 from pool.engine.stream import AttachedStream, EngineStream
 from pool.errors import ContainerLost, EngineError, EngineUnavailable
@@ -60,7 +60,9 @@ class DockerEngine:
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, trace_configs=[watch]
         )
-        self.docker = Docker(address, connector=connector, session=self._session, timeout=timeout)
+        self.docker = Negotiating(
+            address, connector=connector, session=self._session, timeout=timeout
+        )
 
     async def close(self) -> None:
         """Close every connection to the engine."""

@@ -347,8 +347,8 @@ async def test_an_engine_that_comes_back_as_an_older_version_is_asked_in_its_own
 
     async def answer(request: web.BaseRequest) -> web.Response:
         asked.append(request.path)
-        if request.path == "/version":
-            return web.json_response({"ApiVersion": known})
+        if request.path == "/_ping":
+            return web.Response(text="OK", headers={"Api-Version": known})
         if f"/v{known}/" not in request.path:
             return web.json_response({"message": "client version is too new"}, status=400)
         return web.json_response([])
@@ -364,6 +364,7 @@ async def test_an_engine_that_comes_back_as_an_older_version_is_asked_in_its_own
     engine.renegotiate()
     assert await engine.paused("pgexec") == []
     assert asked[-1] == "/v1.40/containers/json"
+    assert "/version" not in asked  # for which Podman starts some thirty processes
     await engine.close()
     await runner.cleanup()
 
