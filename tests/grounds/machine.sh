@@ -57,8 +57,8 @@ start() {
   ! kill -0 "$(cat "$dir/pid" 2>/dev/null || echo -)" 2>/dev/null || return 0
   port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
   echo "$port" >"$dir/port"
-  setsid nice -n 10 qemu-system-x86_64 -accel tcg,tb-size=512 -cpu max \
-    -smp 1 -m $MEMORY_MIB -M q35 -nodefaults -no-reboot -kernel "$dir/vmlinuz" -initrd "$dir/initrd" \
+  setsid nice -n 10 qemu-system-x86_64 -accel tcg,thread=multi,tb-size=1024 -cpu max \
+    -smp 2 -m $MEMORY_MIB -M q35 -nodefaults -no-reboot -kernel "$dir/vmlinuz" -initrd "$dir/initrd" \
     -append 'root=/dev/vda rw console=ttyS0 quiet mitigations=off' \
     -drive "file=$dir/disk,if=virtio,format=raw,cache=unsafe,snapshot=on" \
     -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
