@@ -16,8 +16,8 @@ import pytest
 
 from pgexec.backend.laboratory import Laboratory
 from pgexec.backend.spec import prepare_spec
-from pgexec.doctor import trials
-from pgexec.doctor.findings import CheckStatus
+from pgexec.doctor import sessions, trials
+from pgexec.doctor.findings import CheckStatus, Observation, fail, ok
 from pgexec.doctor.sandbox import Sandbox
 from pgexec.settings import Settings
 from pool.container import Container
@@ -194,3 +194,21 @@ async def test_a_place_that_the_engine_makes_writable_for_all_is_refused_by_its_
     )
     with pytest.raises(PreimportRefused, match=r"^every user may write to /var/tmp, which "):
         await Container.start(laboratory.engine, {**document, "Volumes": {"/var/tmp": {}}})
+
+
+@pytest.mark.parametrize("of_runs_too", [False, True])
+async def test_a_session_is_blamed_for_what_its_cells_alone_lack(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch, *, of_runs_too: bool
+) -> None:
+    """Podman shows a masked path to runs and cells alike: that is no reason to go without cells."""
+    looked: list[int] = []
+
+    async def look(sandbox: Sandbox) -> Observation:
+        looked.append(sandbox.inside.uid)
+        in_a_cell = len(looked) == 1
+        return fail("it lacks", "") if in_a_cell or of_runs_too else ok("it has")
+
+    monkeypatch.setattr(sessions, "_OF_A_CELL", (look,))
+    found = await sessions.sessions(laboratory)
+    assert found.status is (CheckStatus.OK if of_runs_too else CheckStatus.FAIL)
+    assert len(set(looked)) == len(looked)
