@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STREAMS = 4
+ANSWER_S = 7.5
+"""So long an engine may take to tell of itself; where containers may be slow to start, longer."""
 
 
 OF_THE_MACHINE: Sequence[Check[Machine]] = (
@@ -94,7 +96,8 @@ class _Examination:
         """Make every check; skip those whose subject is missing."""
         await self._make(OF_THE_MACHINE, self._machine)
         async with _connected(self._machine.url) as engine:
-            report = await self._stage("engine", self._report(engine), TIMEOUT_S)
+            answers_s = TIMEOUT_S + self._start_s
+            report = await self._stage("engine", self._report(engine), answers_s)
             await self._make(OF_THE_ENGINE, report)
             # As much time as the server gives it. With less, the half-made image would be thrown
             # away each time, and a slow machine would never get one.
@@ -130,14 +133,21 @@ class _Examination:
 
     async def _report(self, engine: DockerEngine) -> tuple[Observation, EngineReport | None]:
         stuck = f"{engine.url} takes connections, but does not answer"
+        # On a slow machine Podman takes long for both: it starts programs that look for packages.
+        patience_s = max(ANSWER_S, self._start_s / 4)
         try:
-            async with asyncio.timeout(TIMEOUT_S / 2):
+            async with asyncio.timeout(patience_s):
                 version = await engine.version()
                 # Asks for locks that a request for the version does without.
                 stuck = f"{version.get('Version')} tells its version, but then answers nothing"
                 info = await engine.info()
         except TimeoutError:
-            return fail(f"{stuck}: it is stuck", "see its log, and restart it"), None
+            finding = f"{stuck} within {patience_s:g} s"
+            remedy = (
+                "if it is stuck, see its log, and restart it; if it is slow, raise "
+                "PGEXEC_START_TIMEOUT_S"
+            )
+            return fail(finding, remedy), None
         except EngineUnavailable as error:
             remedy = (
                 "start Docker or Podman (make setup does), set PGEXEC_DOCKER_HOST, or, where the "

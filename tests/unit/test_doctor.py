@@ -366,6 +366,36 @@ async def test_an_image_that_takes_minutes_is_waited_for(monkeypatch: pytest.Mon
     assert "PGEXEC_START_TIMEOUT_S" in finding.finding
 
 
+@pytest.mark.clock
+async def test_an_engine_that_is_slow_to_tell_of_itself_is_given_the_time_of_a_slow_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Slow:
+        url = NOWHERE
+
+        async def version(self) -> dict[str, object]:
+            await asyncio.sleep(10)
+            return {"Version": "5.4.2"}
+
+        info = version
+
+        async def image_id(self, name: str) -> str:
+            return ""
+
+    @contextlib.asynccontextmanager
+    async def connected(url: str) -> AsyncIterator[Slow]:
+        yield Slow()
+
+    monkeypatch.setattr(examination, "OF_THE_MACHINE", ())
+    monkeypatch.setattr(examination, "OF_THE_ENGINE", ())
+    monkeypatch.setattr(examination, "_connected", connected)
+    finding = await found("engine")
+    assert "does not answer within 7.5 s" in finding.finding
+    assert "PGEXEC_START_TIMEOUT_S" in finding.remedy
+    finding = await found("engine", start_timeout_s=300)
+    assert (finding.status, finding.finding[:5]) == (CheckStatus.OK, "5.4.2")
+
+
 async def test_a_check_that_takes_too_long_fails() -> None:
     async def slow() -> tuple[Observation, None]:
         await asyncio.Event().wait()
