@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 HOST_IN = 0
 """PID 1 reads the server's frames from this descriptor, its stdin."""
+_STREAMS = 2
 _COALESCE_MS = 2
 """Output waits so many milliseconds for more output, or for EXIT: one write then carries both."""
 
@@ -74,7 +75,9 @@ class Relay:
                 outbox.send()
             for fd, _ in events:
                 self._on_ready(fd)
-            if not self._streams and child.exited is None:
+            # It has written all before its last words, and closes one stream after the other: the
+            # first tells as much as both, one wake earlier.
+            if len(self._streams) < _STREAMS and child.exited is None:
                 child.hear_last_words()
         # The child may have written after the last poll: without this, that output would be lost.
         for fd in list(self._streams):
