@@ -12,7 +12,7 @@ import stat
 import time
 
 from pool.inside.kernel import is_gvisor
-from pool.inside.traces import Ipc, Traces
+from pool.inside.traces import Connections, Traces
 
 TIMEOUT_S = 4.0
 SETTLE_S = 0.2
@@ -72,7 +72,7 @@ class Baseline:
         except FileNotFoundError:  # gVisor without a network may have neither
             self._sockets = -1
         self._traces = Traces()
-        self._ipc = Ipc()
+        self._connections = Connections()
         self._state = self._measure()
 
     def restore(self, deadline: float) -> str:
@@ -98,7 +98,7 @@ class Baseline:
                 state = self._measure()
         except OSError as error:
             return f"{error.strerror}: {error.filename!r}"
-        names = ["descriptors", "sockets", "flow labels and neighbours", "System V objects"]
+        names = ["descriptors", "sockets", "flow labels and neighbours", "TCP connections made"]
         names += self._mounts
         for name, before, after in zip(names, self._state, state):
             if before != after:
@@ -111,7 +111,7 @@ class Baseline:
             (len(os.listdir("/proc/self/fd")),),
             self._count_sockets(),
             self._traces.count(),
-            self._ipc.count(),
+            self._connections.count(),
         ]
         for mount in self._mounts:
             free, root = os.statvfs(mount), os.stat(mount)

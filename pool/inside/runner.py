@@ -36,6 +36,7 @@ from pool.inside import (
     guard,
     opening,
     openings,
+    own_kernel,
     prefork,
     preimport,
     reset,
@@ -150,13 +151,7 @@ class Runner:
 
     def serve(self) -> None:
         """Serve jobs for ever. Returns only in a forked child, once its script is written."""
-        try:
-            guarded = guard.close_off(self.guard) if self.guard else ""
-        except guard.Unguarded as error:
-            self.refuse(str(error))
-        self.guard = None  # each child would have the host's addresses in its memory
-        if self.sealed:
-            self.see_sealed()
+        guarded = self.close_off()
         self.import_all()
         gc.disable()  # again: an import may have enabled it
         at_fork.tidy()
@@ -201,6 +196,22 @@ class Runner:
                 return
             took_ms = (time.monotonic() - started) * 1000
             self.outbox.send(encode(Kind.CLEAN, b"%.3f ms" % took_ms))
+
+    def close_off(self) -> str:
+        """Close what the engine leaves open, before anything is imported. Returns how, by `guard`.
+
+        Otherwise send REFUSED with the reason, and end the container.
+        """
+        if is_gvisor() and not own_kernel.close_off():
+            self.refuse("this gVisor takes no seccomp filter, so that System V objects would stay")
+        try:
+            guarded = guard.close_off(self.guard) if self.guard else ""
+        except guard.Unguarded as error:
+            self.refuse(str(error))
+        self.guard = None  # each child would have the host's addresses in its memory
+        if self.sealed:
+            self.see_sealed()
+        return guarded
 
     def see_sealed(self) -> None:
         """Check that a snippet can write only to the mounts that are wiped after it.

@@ -19,13 +19,8 @@ from pool.inside.kernel import is_gvisor
 
 # Not an object of `socket`: it has a finaliser, and each child inherits it. No end of a snippet
 # would be certain any more (`fast_exit.Teardown`), and each run would take 5 ms longer, in gVisor
-# 50 ms. So all that `ctypes` makes is made here, before what PID 1 has is frozen.
+# 50 ms. So what `ctypes` makes is made here, before all that PID 1 has is frozen.
 _open_socket: Any = ctypes.CDLL(None).socket if ctypes is not None else None
-_control_of_ipc: Any = None
-if ctypes is not None:
-    _libc = ctypes.CDLL(None)
-    _control_of_ipc = _libc.shmctl, _libc.semctl, _libc.msgctl
-    _counts_of_ipc = ctypes.create_string_buffer(256)
 _NETLINK, _RAW, _ROUTE = 16, 3 | os.O_CLOEXEC, 0
 _GET_NEIGHBOURS, _ERROR, _DONE = 30, 2, 3
 _REQUEST, _DUMP = 0x1, 0x300
@@ -38,32 +33,26 @@ _ANSWER_BYTES = 1 << 16
 _GROUP = b"\xff\x02"
 
 
-_SHM_INFO, _SEM_INFO, _MSG_INFO = 14, 19, 12
-_SEM_SETS = 7
-"""The place of the number of semaphore sets in a `struct seminfo`; the others' come first."""
+class Connections:
+    """Counts the TCP connections that were ever made, where a closed one keeps its port.
 
-
-class Ipc:
-    """Counts System V objects, which outlive their processes, where no sysctl forbids them."""
+    So gVisor does, for a minute: the next run would find the port taken, and could read there what
+    ports this one has chosen.
+    """
 
     def __init__(self) -> None:
-        self._counted = _control_of_ipc is not None and is_gvisor()
+        self._statistics = -1
+        if is_gvisor():
+            with contextlib.suppress(OSError):
+                self._statistics = os.open("/proc/net/snmp", os.O_RDONLY | os.O_CLOEXEC)
 
     def count(self) -> tuple[int, ...]:
-        """Return the number of shared memories, semaphore sets and queues; `()` if forbidden."""
-        if not self._counted:
+        """Return how many were opened and how many accepted; `()` where a port is free at once."""
+        if self._statistics < 0:
             return ()
-        of_memory, of_semaphores, of_queues = _control_of_ipc
-        found = _counts_of_ipc
-        counts = []
-        for call, arguments, place in (
-            (of_memory, (0, _SHM_INFO, found), 0),
-            (of_semaphores, (0, 0, _SEM_INFO, found), _SEM_SETS),
-            (of_queues, (0, _MSG_INFO, found), 0),
-        ):
-            call(*arguments)
-            counts.append(struct.unpack_from("=i", found.raw, 4 * place)[0])
-        return tuple(counts)
+        lines = os.pread(self._statistics, 1 << 14, 0).splitlines()
+        names, values = (line.split() for line in lines if line.startswith(b"Tcp:"))
+        return tuple(int(values[names.index(name)]) for name in (b"ActiveOpens", b"PassiveOpens"))
 
 
 class Traces:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from pool.container import Container
 from pool.engine.address import find_engine
 from pool.engine.docker import DockerEngine
+from pool.engine.gvisor import is_gvisor
 from pool.engine.spec import LABEL, ContainerSpec, create_document
 from pool.job import Job, ResetReport, Result, Status
 
 if TYPE_CHECKING:
     from pool.engine.image import Image
 
+IN_GVISOR = is_gvisor(os.environ.get("PGEXEC_RUNTIME", ""))
 PATIENCE_S = 60.0
 """Bounds a test that hangs; no test is decided by it."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pool.job import Status
+from tests.abuse.sandbox import IN_GVISOR
 from tests.abuse.syscalls import PRELUDE
 
 if TYPE_CHECKING:
@@ -439,6 +440,17 @@ os.symlink("/etc/passwd", "/home/code/Main.py/Main.py/Main.py")
 }
 
 
+# In gVisor the reset finds a connection that was made, since its port may stay taken.
+CONNECTING = {"a port in TIME_WAIT", "a connection with unread data"}
+# There each process takes 4 MiB more, and a tmpfs has no limit on inodes: the memory ends first,
+# and the whole sandbox with it.
+STARVING = {
+    "sixty daemons that fork",
+    "with a full inode table",
+    "with a full disk and a full inode table",
+}
+
+
 @pytest.fixture(scope="module")
 def seen(image: Image) -> dict[str, Any]:
     """Remember what the first run of a container saw, once a test has looked."""
@@ -453,30 +465,39 @@ async def look(sandbox: Sandbox) -> dict[str, Any]:
     return sight
 
 
-async def leave(sandbox: Sandbox, code: str, seen: dict[str, Any]) -> Outcome:
-    """Leave something; the reset is clean, and the next run in there sees nothing of it."""
+async def leave(sandbox: Sandbox, name: str, code: str, seen: dict[str, Any]) -> Outcome:
+    """Leave something; the reset is clean, and the next run in there sees nothing of it.
+
+    Where the sandbox cannot be cleaned, or died, it is given up: the next run is in another.
+    """
     if "first" not in seen:
         await sandbox.renew()
         seen["first"] = await look(sandbox)
     outcome = await sandbox.run(PRELUDE + code)
-    assert outcome.status in (Status.OK, Status.KILLED), outcome.text
-    assert outcome.tidy, outcome.report
+    if IN_GVISOR and name in CONNECTING:
+        assert outcome.status is Status.OK, outcome.text
+        assert outcome.report.detail.startswith("TCP connections made: "), outcome.report
+    elif IN_GVISOR and name in STARVING and outcome.status is Status.MEMORY_LIMIT:
+        assert not outcome.report.clean
+    else:
+        assert outcome.status in (Status.OK, Status.KILLED), outcome.text
+        assert outcome.tidy, outcome.report
     sight = await look(sandbox)
     assert not [(key, sight[key], old) for key, old in seen["first"].items() if sight[key] != old]
     return outcome
 
 
-@pytest.mark.parametrize("code", LEAVE.values(), ids=LEAVE.keys())
+@pytest.mark.parametrize("name", LEAVE)
 async def test_the_next_run_finds_nothing_of(
-    sandbox: Sandbox, seen: dict[str, Any], code: str
+    sandbox: Sandbox, seen: dict[str, Any], name: str
 ) -> None:
-    outcome = await leave(sandbox, code, seen)
+    outcome = await leave(sandbox, name, LEAVE[name], seen)
     assert outcome.text == ""
 
 
-@pytest.mark.parametrize("code", TREES.values(), ids=TREES.keys())
-async def test_nothing_is_left_of_a_tree(sandbox: Sandbox, seen: dict[str, Any], code: str) -> None:
-    outcome = await leave(sandbox, DEEPEN + code, seen)
+@pytest.mark.parametrize("name", TREES)
+async def test_nothing_is_left_of_a_tree(sandbox: Sandbox, seen: dict[str, Any], name: str) -> None:
+    outcome = await leave(sandbox, name, DEEPEN + TREES[name], seen)
     assert outcome.text == ""
 
 
@@ -513,7 +534,7 @@ async def test_the_footprint_shows_what_is_there(sandbox: Sandbox, seen: dict[st
     """The instrument works: what a run does to itself, it sees."""
     code = """
 import fcntl, os, signal, socket
-open("/tmp/left", "w").close(); os.environ["LEFT"] = "x"; os.nice(3); os.umask(0o77)
+open("/tmp/left", "w").write("x"); os.environ["LEFT"] = "x"; os.nice(3); os.umask(0o77)
 signal.alarm(1000); left = os.open("/dev/null", 0)
 if os.fork() == 0: os.closerange(0, 3); signal.pause()
 s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen()
@@ -524,9 +545,10 @@ s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen()
     changed = {
         key for key, value in json.loads(outcome.text).items() if value != seen["first"][key]
     }
+    # Its /proc/self/status tells of no signals and no umask.
     assert changed >= {
-        "files", "roots", "environment", "nice", "status", "timers", "descriptors", "processes",
-        "sockets", "children",
+        "files", "roots", "environment", "nice", "timers", "descriptors", "processes",
+        "sockets", "children", *(() if IN_GVISOR else ("status",)),
     }  # fmt: skip
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import gc
 import ipaddress
 import json
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -143,20 +146,39 @@ def test_a_packet_that_was_sent_counts_where_no_filter_drops_it(
     assert answered in trials._arrived(strength, [sent, answered])
 
 
-def test_system_v_objects_count_as_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert traces.Ipc().count() == (), "a sysctl forbids them"
+REFUSED = """
+import ctypes, os, sys
+from pool.inside import own_kernel
+own_kernel._DEVICES = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+assert own_kernel.close_off()
+for call in own_kernel._MAKERS[os.uname().machine]:
+    ctypes.set_errno(0)
+    print(libc.syscall(call, 0, 4096, 0o1600, 0), ctypes.get_errno())
+os.close(os.memfd_create("allowed"))
+"""
+
+
+def test_what_would_outlive_its_process_is_refused_and_odd_devices_are_removed(
+    tmp_path: Path,
+) -> None:
+    device = tmp_path / "device"
+    device.touch()
+    command = [sys.executable, "-c", REFUSED, str(device), str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"-1 {errno.EPERM}\n" * 4
+    assert not device.exists()
+
+
+def test_a_tcp_connection_counts_as_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert traces.Connections().count() == (), "a sysctl frees the port at once"
     monkeypatch.setattr(traces, "is_gvisor", lambda: True)
-    libc = ctypes.CDLL(None, use_errno=True)
-    ipc = traces.Ipc()
-    before = ipc.count()
-    made = libc.shmget(0, 4096, 0o1600), libc.semget(0, 1, 0o1600), libc.msgget(0, 0o1600)
-    try:
-        assert min(made) >= 0
-        assert [now - then for now, then in zip(ipc.count(), before, strict=True)] == [1, 1, 1]
-    finally:
-        libc.shmctl(made[0], 0, None)
-        libc.semctl(made[1], 0, 0)
-        libc.msgctl(made[2], 0, None)
+    connections = traces.Connections()
+    before = connections.count()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname()).close()
+        server.accept()[0].close()
+    assert all(now > then for now, then in zip(connections.count(), before, strict=True))
 
 
 def test_a_baseline_keeps_nothing_that_would_make_each_run_leave_slowly(
