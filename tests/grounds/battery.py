@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deploy.setup import engine_api
+from pool.engine.gvisor import is_gvisor
 from pool.engine.spec import LABEL_INSTANCE, LABEL_ROLE
 
 if TYPE_CHECKING:
@@ -105,13 +106,36 @@ BACK = [{"name": "out/b.txt", "size_bytes": 3, "content": "ABC", "encoding": "ut
 SIX = {"dependencies": ["six==1.17.0"]}
 
 
+# There the sandbox as a whole may die of a child's memory, and interpreters take more of it.
+OUT_OF_MEMORY = {
+    "status": "memory_limit",
+    "error": "out of memory (limit 256 MiB)",
+    "exit_code": None,
+    "signal": 9,
+}
+
+
 class Run(NamedTuple):
-    """A run: its snippet, what the answer must hold, and what else the request says."""
+    """A run: its snippet, what the answer must hold, and what else the request says.
+
+    `in_gvisor` has other answers that are right there.
+    """
 
     name: str
     code: str
     answer: Mapping[str, object]
     fields: Mapping[str, object] = {}
+    in_gvisor: tuple[Mapping[str, object], ...] = ()
+
+    def wrong(self, found: Mapping[str, object]) -> dict[str, object]:
+        """Return what of the answer `found` is otherwise than it must be."""
+        in_gvisor = is_gvisor(os.environ.get("PGEXEC_RUNTIME", ""))
+        for answer in self.in_gvisor if in_gvisor else ():
+            if answer.items() <= found.items():
+                return {}
+        return {
+            key: found.get(key) for key, value in self.answer.items() if found.get(key) != value
+        }
 
 
 RUNS = (
@@ -130,10 +154,20 @@ RUNS = (
     ),
     Run("memory", "bytearray(400 << 20)", {"status": "memory_limit"}),
     Run("memory, growing", GROW, {"status": "memory_limit"}),
-    Run("memory of a child", FORK + "print(os.wait()[1])", {"status": "ok", "stdout": "9\n"}),
+    Run(
+        "memory of a child",
+        FORK + "print(os.wait()[1])",
+        {"status": "ok", "stdout": "9\n"},
+        in_gvisor=({"status": "ok", "stdout": "256\n"}, OUT_OF_MEMORY),
+    ),
     Run("memory of files", FILL, {"status": "ok", "stdout": "28\n"}),
     Run("output", "print('x' * 3000000)", {"status": "output_limit", "truncated": True}),
-    Run("processes", BOMB, {"status": "ok", "stdout": "True 11\n"}),
+    Run(
+        "processes",
+        BOMB,
+        {"status": "ok", "stdout": "True 11\n"},
+        in_gvisor=(OUT_OF_MEMORY,),
+    ),
     Run("after processes", "print('Hello')", {"status": "ok", "stdout": "Hello\n"}),
     Run("to be left", "open('/tmp/left', 'w'); open('left', 'w')", {"status": "ok"}),
     Run(
@@ -253,9 +287,7 @@ def single(url: str) -> Iterator[tuple[str, object]]:
     """Make every run of `RUNS`; yield its name and what of its answer is wrong."""
     for run in RUNS:
         found = ask(f"{url}/run", {"language": "python", "code": run.code, **run.fields})
-        wrong = {
-            key: found.get(key) for key, value in run.answer.items() if found.get(key) != value
-        }
+        wrong = run.wrong(found)
         yield run.name, f"{wrong} {found.get('error')}" if wrong else ""
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tests.grounds import table
+from typing import TYPE_CHECKING
+
+from tests.grounds import battery, table
+
+if TYPE_CHECKING:
+    import pytest
 
 DOCTOR = """\
 ok    engine           28.5.2, API 1.51
@@ -79,3 +84,15 @@ def test_a_part_of_the_checks_leaves_what_the_others_have_found() -> None:
     assert list(cells.values()) == row[2:-1]
     assert {check: names for check, names in found.items() if names} == fails
     assert set(table.known(document, "podman")[0].values()) == {"not tried"}
+
+
+def test_what_a_run_may_answer_in_gvisor_is_right_there_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = battery.Run("one", "code", {"status": "ok"}, in_gvisor=({"status": "memory_limit"},))
+    starved = {"status": "memory_limit", "error": "out of memory"}
+    monkeypatch.delenv("PGEXEC_RUNTIME", raising=False)
+    assert run.wrong(starved) == {"status": "memory_limit"}
+    monkeypatch.setenv("PGEXEC_RUNTIME", "runsc")
+    assert run.wrong(starved) == run.wrong({"status": "ok"}) == {}
+    assert run.wrong({"status": "error"}) == {"status": "error"}
