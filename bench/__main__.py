@@ -1,11 +1,12 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
-Sections: latency, files, throughput, fresh, breakdown, dependencies, imports, profiles, overload,
-readers, sessions, soak; all of them by default. `tuner`, alone, replays traces against the policy
-without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what
+Sections: latency, files, throughput, cpu, fresh, breakdown, dependencies, imports, profiles,
+overload, readers, sessions, soak; all of them by default. `tuner`, alone, replays traces against
+the policy without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what
 docs/tuning.md shows; `machines`, alone, as root, does so with several servers behind Envoy, for
-docs/scaling.md; `peers` is measured only where it is named, for docs/comparison.md. What is
-compared is measured in turns within one run: ratios hold where absolute figures do not.
+docs/scaling.md; `peers`, for docs/comparison.md, and `crowd`, for which 500 containers start, are
+measured only where they are named. What is compared is measured in turns within one run: ratios
+hold where absolute figures do not.
 Exit status 1 when something could not be measured or the soak found a wrong answer or a
 leak; with --strict also when a figure misses its bound.
 """
@@ -27,6 +28,7 @@ import uvloop
 
 from bench import (
     breakdown,
+    crowd,
     curves,
     dependencies,
     files,
@@ -35,6 +37,7 @@ from bench import (
     machines,
     overload,
     peers,
+    processor,
     profiles,
     readers,
     sessions,
@@ -58,6 +61,7 @@ SECTIONS = (
     "latency",
     "files",
     "throughput",
+    "cpu",
     "fresh",
     "breakdown",
     "dependencies",
@@ -68,11 +72,12 @@ SECTIONS = (
     "sessions",
     "soak",
 )
-NAMED = ("peers",)
+NAMED = ("crowd", "peers")
 MEASURES = {
     "latency": latency.measure,
     "files": files.measure,
     "throughput": throughput.measure_recycled,
+    "cpu": processor.measure,
     "fresh": throughput.measure_fresh,
     "dependencies": dependencies.measure,
     "imports": imports.measure,
@@ -80,11 +85,12 @@ MEASURES = {
     "overload": overload.measure,
     "readers": readers.measure,
     "sessions": sessions.measure,
+    "crowd": crowd.measure,
     "peers": peers.measure,
 }
 ALONE = {"curves": curves.main, "machines": machines.main}
 SOAK_RUNS = 1000
-SECTION_TIMEOUT_S, SOAK_RUN_S, PEERS_S = 240.0, 0.25, 300.0
+SECTION_TIMEOUT_S, SOAK_RUN_S, CROWD_S, PEERS_S = 240.0, 0.25, 600.0, 300.0
 FAILURES = (BenchError, SettingsError, PoolError)
 
 
@@ -182,7 +188,7 @@ async def _measure(name: str, bed: Bed) -> list[Section]:
 
 def _limit_s(name: str, runs: int) -> float:
     """Return how long a section may take before the engine must be taken to hang."""
-    more_s = {"soak": runs * SOAK_RUN_S, "peers": PEERS_S}
+    more_s = {"soak": runs * SOAK_RUN_S, "crowd": CROWD_S, "peers": PEERS_S}
     return SECTION_TIMEOUT_S + more_s.get(name, 0.0)
 
 

@@ -72,7 +72,7 @@ class Server:
                 states = await self.containers()
                 if states["idle"] and states["idle"] + states["session"] == sum(states.values()):
                     return states
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)  # an answer costs the server some milliseconds
 
     def usage(self) -> Usage:
         """Read the process's resident memory and count its descriptors."""
@@ -119,14 +119,14 @@ async def _ready(process: Process, errors: Path) -> Server:
         async with asyncio.timeout(READY_TIMEOUT_S):
             while (port := _port(errors)) is None:
                 _check_alive(process, errors)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)  # an answer costs the server some milliseconds
             server = Server(process.pid, port, process)
             while True:
                 _check_alive(process, errors)
                 with contextlib.suppress(BrokenConnectionError, OSError):
                     if (await server.ask(get("/readyz")))[0] == 200:
                         return server
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)  # an answer costs the server some milliseconds
     except TimeoutError:
         raise ServerError(f"not ready in {READY_TIMEOUT_S:g} s: {_last_words(errors)}") from None
 
