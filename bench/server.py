@@ -119,14 +119,14 @@ async def _ready(process: Process, errors: Path) -> Server:
         async with asyncio.timeout(READY_TIMEOUT_S):
             while (port := _port(errors)) is None:
                 _check_alive(process, errors)
-                await asyncio.sleep(0.2)  # an answer costs the server some milliseconds
+                await asyncio.sleep(0.05)
             server = Server(process.pid, port, process)
             while True:
                 _check_alive(process, errors)
                 with contextlib.suppress(BrokenConnectionError, OSError):
                     if (await server.ask(get("/readyz")))[0] == 200:
                         return server
-                await asyncio.sleep(0.2)  # an answer costs the server some milliseconds
+                await asyncio.sleep(0.05)
     except TimeoutError:
         raise ServerError(f"not ready in {READY_TIMEOUT_S:g} s: {_last_words(errors)}") from None
 
