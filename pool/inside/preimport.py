@@ -69,7 +69,8 @@ def import_all(names: Iterable[str]) -> None:
         if len(sys.modules) != before:
             left = traces.left()
             if left:
-                inner = [starters[thread] for thread in _threads() if thread in starters]
+                # The first thread's: others may have been seen late, and counted to an outer module.
+                inner = [starters[one] for one in sorted(_threads(), key=int) if one in starters]
                 who = f"{inner[0]}, which it imports," if inner and inner[0] != name else "it"
                 raise PreimportError(f"{name} cannot be pre-imported: {who} leaves {left}")
     try:

@@ -119,6 +119,18 @@ def test_names_the_module_within_that_starts_a_thread(start: Start, directory: P
     )
 
 
+def test_of_several_modules_that_start_threads_it_names_the_first(
+    start: Start, directory: Path
+) -> None:
+    (packages,) = directory.glob("layers/base/lib/*/site-packages")
+    names = [f"starting_{letter}" for letter in "qwertyui"]
+    for name in names:
+        (packages / f"{name}.py").write_text(REFUSED["threading_one"][0])
+    with start("importing", f"import {', '.join(names)}") as runner:
+        _, payload = runner.first
+    assert payload.decode().endswith(": starting_q, which it imports, leaves 8 threads running")
+
+
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_runs_go_on_after_an_import_that_leaves_nothing_behind(start: Start, name: str) -> None:
     with start(name, ACCEPTED[name]) as runner:
