@@ -69,7 +69,7 @@ def import_all(names: Iterable[str]) -> None:
         if len(sys.modules) != before:
             left = traces.left()
             if left:
-                # The first thread's: others may have been seen late, and counted to an outer module.
+                # The first thread: those seen late are counted to an outer module.
                 inner = [starters[one] for one in sorted(_threads(), key=int) if one in starters]
                 who = f"{inner[0]}, which it imports," if inner and inner[0] != name else "it"
                 raise PreimportError(f"{name} cannot be pre-imported: {who} leaves {left}")
