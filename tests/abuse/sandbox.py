@@ -36,7 +36,12 @@ class Outcome:
 
     @property
     def tidy(self) -> bool:
-        """Whether the reset was clean, or ran out of time and said so: machines may be busy."""
+        """Whether the reset was clean, or ran out of time and said so: machines may be busy.
+
+        In gVisor the whole sandbox may die of the memory of a run: nothing is left of it.
+        """
+        if IN_GVISOR and self.status is Status.MEMORY_LIMIT and not self.report.clean:
+            return self.report.detail == "the container ended"
         return self.report.clean or "took over" in self.report.detail
 
     @property

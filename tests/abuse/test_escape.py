@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import uuid
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from pool.engine.docker import DockerEngine
 from pool.engine.egress import make_rules, own_addresses, own_resolvers
 from pool.engine.spec import LABEL
 from pool.job import Status
-from tests.abuse.sandbox import Sandbox
+from tests.abuse.sandbox import IN_GVISOR, Sandbox
 from tests.abuse.syscalls import PRELUDE
 from tests.integration.server import EngineClient
 
@@ -245,7 +246,8 @@ import resource, struct
 BUFFER, TMPFS, PROC, TMP, ROOT, FIRMWARE, USER = map(address, (
     bytes(4096), b"tmpfs", b"proc", b"/tmp", b"/", b"/sys/firmware", b"user"))
 IOV = address(struct.pack("PN", BUFFER, 64))
-PIDFD = os.pidfd_open(1) if hasattr(os, "pidfd_open") else -1
+try: PIDFD = os.pidfd_open(1) if hasattr(os, "pidfd_open") else -1
+except OSError: PIDFD = -1  # gVisor has none
 def first(*paths):
     return [path for path in paths if os.path.exists(path)][0]
 def unix(path):
@@ -286,10 +288,11 @@ print(json.dumps({key: value.strip() for key, value in status.items()}))
 """)
     status = json.loads(outcome.text)
     for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
-        assert int(status[name], 16) == 0, name
+        assert int(status.get(name, "0") if IN_GVISOR else status[name], 16) == 0, name
     # DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID: out of reach behind no-new-privileges.
     assert int(status["CapBnd"], 16) == 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7
-    assert (status["NoNewPrivs"], status["Seccomp"], status["Groups"]) == ("1", "2", "")
+    assert (status["Seccomp"], status["Groups"]) == ("2", "")
+    assert status.get("NoNewPrivs") == (None if IN_GVISOR else "1"), "it does not tell"
     ids = {*status["Uid"].split(), *status["Gid"].split()}
     assert len(ids) == 1
     assert int(ids.pop()) >= 10_000
@@ -326,7 +329,7 @@ with open("/proc/self/status") as status:
     print([line.split()[1] for line in status if line.startswith("NoNewPrivs")])
 """
     )
-    assert outcome.text == "True\n['1']\n"
+    assert outcome.text == ("True\n[]\n" if IN_GVISOR else "True\n['1']\n")
 
 
 async def test_system_calls_through_a_foreign_table_are_refused(sandbox: Sandbox) -> None:
@@ -370,7 +373,8 @@ for way in (program, call, x32) if platform.machine() == "x86_64" else (program,
 """
     )
     program, *others = outcome.text.split()
-    assert set(others) <= {"SIGSYS"}
+    # gVisor has no such tables: a call that returns no number ends its process with 1, as EPERM is.
+    assert set(others) <= ({"SIGSYS", "EPERM"} if IN_GVISOR else {"SIGSYS"})
     if program == "ENOEXEC":
         pytest.skip("the other tables were refused; this machine runs no programs of 32 bits")
     assert program == "SIGSYS"
@@ -398,12 +402,13 @@ payload = b"{payload.decode()}"
 frame = struct.pack("!BI", {kind}, {size}) + payload
 places = [f"/proc/{{pid}}/fd/{{fd}}" for pid in ("1", "self", os.getppid()) for fd in range(32)]
 places += ["/dev/console", "/dev/tty", "/dev/tty0", "/dev/pts/0", "/dev/ptmx", "/dev/kmsg"]
-wrote = []
+wrote, own = [], [os.fstat(number)[1:3] for number in range(3)]
 for place in places:
     try:
         fd = os.open(place, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        mine = os.fstat(fd)[1:3] in own  # gVisor shows these among the runner's, too
         os.write(fd, frame); os.close(fd)
-        wrote.append(place)
+        mine or wrote.append(place)
     except OSError: pass
 for fd in range(3, 1024):
     try:
@@ -465,7 +470,8 @@ for path in ("/sys/firmware", "/sys/kernel", "/sys/module", "/proc/scsi", "/proc
     if os.path.exists(path) and os.listdir(path):
         print(path)
 """)
-    assert outcome.text == ""
+    shown = re.sub(r"^/proc/cmdline .*-gvisor quiet\n\n", "", outcome.text)  # none of the machine's
+    assert shown == ""
 
 
 # --- what an ordinary snippet does goes on working -------------------------------------------
@@ -702,8 +708,9 @@ async def test_the_gateway_is_out_of_reach_unless_it_is_an_exception(
             tried = await sandbox.run(CONNECT.format(addresses=targets))
         finally:
             await sandbox.close()
-    reached = f"SUCCEEDED {targets[0]}\n" if exception else "EHOSTUNREACH\n"
-    assert tried.text == f"{reached}EHOSTUNREACH\n"
+    refused = "timeout\n" if IN_GVISOR else "EHOSTUNREACH\n"  # its filter drops what is closed
+    reached = f"SUCCEEDED {targets[0]}\n" if exception else refused
+    assert tried.text == f"{reached}{refused}"
 
 
 async def test_an_unfinished_connection_of_the_last_run_is_nobodys_next(
@@ -729,4 +736,5 @@ except BlockingIOError: print("full")
         finally:
             await sandbox.close()
     assert f":{address[1]:04X} " not in seen.text
-    assert left.report.clean or left.report.detail.startswith("sockets: "), left.report
+    found = ("sockets: ", "TCP connections made: ")
+    assert left.report.clean or left.report.detail.startswith(found), left.report
