@@ -57,7 +57,7 @@ def known(document: str, ground: str) -> tuple[dict[str, str], dict[str, list[st
 
 def ask(path: str) -> Any:
     """Return what the engine answers to a GET."""
-    connection = engine_api.connect(engine_api.find_engine(), engine_api.PING_TIMEOUT_S)
+    connection = engine_api.connect(engine_api.find_engine(), engine_api.STALL_TIMEOUT_S)
     connection.request("GET", path)
     return json.loads(connection.getresponse().read())
 
