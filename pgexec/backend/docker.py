@@ -140,7 +140,12 @@ class DockerBackend:
         for language, preparation in self._preparations.items():
             pools[language].pause(preparation.reason)
         heartbeat = Heartbeat(
-            self._engine, self._instance, pools, self._preparations, self._sweeper
+            self._engine,
+            self._instance,
+            pools,
+            self._preparations,
+            self._sweeper,
+            self._settings.start_timeout_s,
         )
         async with asyncio.TaskGroup() as group:
             for language, preparation in self._preparations.items():

@@ -21,6 +21,8 @@ logger = logging.getLogger("pgexec")
 
 HEARTBEAT_S = 0.5
 HEARTBEAT_TIMEOUT_S = 1.0
+"""For an engine whose starts may take `_START_TIMEOUT_S`; as many times longer as they may."""
+_START_TIMEOUT_S = 30.0
 
 
 class Heartbeat:
@@ -33,15 +35,17 @@ class Heartbeat:
         pools: Mapping[str, PoolManager],
         preparations: Mapping[str, Preparation],
         sweeper: Sweeper,
+        start_timeout_s: float,
     ) -> None:
         self._engine = engine
         self._instance = instance
         self._pools = pools
         self._preparations = preparations
         self._sweeper = sweeper
+        self._patience_s = HEARTBEAT_TIMEOUT_S * max(1.0, start_timeout_s / _START_TIMEOUT_S)
 
     async def listen(self) -> None:
-        """Tell within `HEARTBEAT_TIMEOUT_S` and a beat that the engine is silent, or back; forever.
+        """Tell within its patience and a beat that the engine is silent, or back; forever.
 
         Without this, the pool would take a paused container, or one of an engine that hangs, for
         idle: neither ends a stream.
@@ -49,10 +53,10 @@ class Heartbeat:
         silent = False
         while True:
             try:
-                async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
+                async with asyncio.timeout(self._patience_s):
                     paused = await self._engine.paused(f"{LABEL_INSTANCE}={self._instance}")
             except (PoolError, TimeoutError) as error:
-                sentence = str(error) or f"no answer within {HEARTBEAT_TIMEOUT_S:g} s"
+                sentence = str(error) or f"no answer within {self._patience_s:g} s"
                 if not silent:
                     logger.warning("no good answer from the engine: %s", sentence)
                 silent = True
