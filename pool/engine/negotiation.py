@@ -8,9 +8,9 @@ from aiodocker import Docker
 class Negotiating(Docker):
     """An aiodocker client that asks for `/_ping` where aiodocker asks for `/version`.
 
-    For its version, Podman starts some thirty processes, which look for the packages of all its
+    For its version, Podman starts fifteen processes, which look for the packages of all its
     helpers. On a busy machine that outlasts a heartbeat's patience, and Podman goes on with what
-    nobody waits for any more: each beat would add thirty, and none would ever be answered.
+    nobody waits for any more: each beat would add fifteen, and none would ever be answered.
     """
 
     async def _check_version(self) -> None:

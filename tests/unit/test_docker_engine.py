@@ -364,7 +364,7 @@ async def test_an_engine_that_comes_back_as_an_older_version_is_asked_in_its_own
     engine.renegotiate()
     assert await engine.paused("pgexec") == []
     assert asked[-1] == "/v1.40/containers/json"
-    assert "/version" not in asked  # for which Podman starts some thirty processes
+    assert "/version" not in asked  # for which Podman starts fifteen processes
     await engine.close()
     await runner.cleanup()
 
