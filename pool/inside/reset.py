@@ -98,7 +98,7 @@ class Baseline:
                 state = self._measure()
         except OSError as error:
             return f"{error.strerror}: {error.filename!r}"
-        names = ["descriptors", "sockets", "flow labels and neighbours", "TCP connections made"]
+        names = ["descriptors", "sockets", "flow labels and neighbours", "TCP segments received"]
         names += self._mounts
         for name, before, after in zip(names, self._state, state):
             if before != after:

@@ -34,10 +34,10 @@ _GROUP = b"\xff\x02"
 
 
 class Connections:
-    """Counts the TCP connections that were ever made, where a closed one keeps its port.
+    """Counts what TCP has received, where a closed connection keeps its port: if nothing, no port.
 
     So gVisor does, for a minute: the next run would find the port taken, and could read there what
-    ports this one has chosen.
+    ports this one has chosen. An attempt that nobody answered keeps none.
     """
 
     def __init__(self) -> None:
@@ -47,12 +47,12 @@ class Connections:
                 self._statistics = os.open("/proc/net/snmp", os.O_RDONLY | os.O_CLOEXEC)
 
     def count(self) -> tuple[int, ...]:
-        """Return how many were opened and how many accepted; `()` where a port is free at once."""
+        """Return the number of segments; `()` where a port is free at once."""
         if self._statistics < 0:
             return ()
         lines = os.pread(self._statistics, 1 << 14, 0).splitlines()
         names, values = (line.split() for line in lines if line.startswith(b"Tcp:"))
-        return tuple(int(values[names.index(name)]) for name in (b"ActiveOpens", b"PassiveOpens"))
+        return (int(values[names.index(b"InSegs")]),)
 
 
 class Traces:

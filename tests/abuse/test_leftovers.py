@@ -476,7 +476,7 @@ async def leave(sandbox: Sandbox, name: str, code: str, seen: dict[str, Any]) ->
     outcome = await sandbox.run(PRELUDE + code)
     if IN_GVISOR and name in CONNECTING:
         assert outcome.status is Status.OK, outcome.text
-        assert outcome.report.detail.startswith("TCP connections made: "), outcome.report
+        assert outcome.report.detail.startswith("TCP segments received: "), outcome.report
     else:
         starved = IN_GVISOR and name in STARVING and outcome.status is Status.MEMORY_LIMIT
         assert starved or outcome.status in (Status.OK, Status.KILLED), outcome.text

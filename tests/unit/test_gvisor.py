@@ -178,7 +178,7 @@ def test_a_tcp_connection_counts_as_a_trace(monkeypatch: pytest.MonkeyPatch) -> 
     with socket.create_server(("127.0.0.1", 0)) as server:
         socket.create_connection(server.getsockname()).close()
         server.accept()[0].close()
-    assert all(now > then for now, then in zip(connections.count(), before, strict=True))
+    assert connections.count() > before
 
 
 def test_a_baseline_keeps_nothing_that_would_make_each_run_leave_slowly(
