@@ -122,7 +122,9 @@ class PeerRoute:
         record, settings = request[RECORD], self.context.settings
         if settings.api_keys and not self.operation.open:
             record.tenant = tenant_of_key(request, settings.api_keys)
-        if "Origin" in request.headers:
+        # A page's own GET has no Origin, even where its site points its name here.
+        telling = self.operation.fields is None and not self.operation.open
+        if telling or "Origin" in request.headers:
             check_host(request, settings)
         with self.context.bodies.hold(record.tenant) as held:
             body: object = None

@@ -301,3 +301,11 @@ def test_a_value_is_the_same_however_its_json_is_cut(
         assert b"".join(cut(asyncio.run(texts.json_value(value)))) == to_json(value)
         body = json.dumps(value, ensure_ascii=ascii_only).encode()
         assert asyncio.run(excerpt.parse_json(body)) == value
+
+
+async def test_what_peers_tell_of_the_server_is_held_to_its_names(compatible: Running) -> None:
+    """A page of a site that points its name here sends no `Origin` with a GET."""
+    for path in ("/api/v2/runtimes", "/api/v2/piston/runtimes", "/v1/sandbox/dependencies"):
+        answer = await compatible.get(path, Host="evil.example")
+        assert answer.status == 421 or answer.json["code"] == -421, path
+    assert (await compatible.get("/health", Host="evil.example")).status == 200
