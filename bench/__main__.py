@@ -1,6 +1,6 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
-Sections: latency, files, throughput, cpu, fresh, breakdown, dependencies, imports, profiles,
+Sections: latency, files, throughput, cpu, fresh, breakdown, dependencies, ahead, imports, profiles,
 overload, readers, sessions, soak; all of them by default. `tuner`, alone, replays traces against
 the policy without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws what
 docs/tuning.md shows; `machines`, alone, as root, does so with several servers behind Envoy, for
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from bench import (
+    ahead,
     breakdown,
     crowd,
     curves,
@@ -65,6 +66,7 @@ SECTIONS = (
     "fresh",
     "breakdown",
     "dependencies",
+    "ahead",
     "imports",
     "profiles",
     "overload",
@@ -80,6 +82,7 @@ MEASURES = {
     "cpu": processor.measure,
     "fresh": throughput.measure_fresh,
     "dependencies": dependencies.measure,
+    "ahead": ahead.measure,
     "imports": imports.measure,
     "profiles": profiles.measure,
     "overload": overload.measure,

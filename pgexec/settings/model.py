@@ -45,6 +45,7 @@ from pgexec.settings.fields import (
     ServerName,
     Sets,
     Size,
+    SizeOrNone,
     Starts,
     StdinSize,
     Text,
@@ -119,6 +120,7 @@ class Settings(BaseSettings):
     preimport: Modules = modules.PREIMPORT
     idle_imports: Modules = ()
     idle_memory: Size = 6 << 20
+    ahead_memory: SizeOrNone = 128 << 20
     root_dir: Annotated[
         str,
         Field(

@@ -37,6 +37,8 @@ _MODULES = (
     "reset",
     "runner",
     "snippet",
+    "speculation",
+    "teardown",
     "traces",
     "user_site",
     "users",
