@@ -82,10 +82,11 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(**settings: object) -> AsyncIterator[Server]:
+async def serving(source: Path = ROOT, /, **settings: object) -> AsyncIterator[Server]:
     """Run a server with these settings on top of the present ones until the block ends.
 
-    It logs as it does by default, but to a temporary directory. Raises `ServerError`.
+    Its sources are those in `source`. It logs as it does by default, but to a temporary directory.
+    Raises `ServerError`.
     """
     with tempfile.TemporaryDirectory(prefix="pgexec-bench-") as directory:
         environment = {
@@ -102,7 +103,7 @@ async def serving(**settings: object) -> AsyncIterator[Server]:
         with errors.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "pgexec", "serve"),
-                cwd=ROOT,
+                cwd=source,
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
