@@ -19,6 +19,8 @@ from typing import Any, Callable
 _hooks: list[Callable[[], object]] = []
 """The functions that `threading` wants to be called in children. Empty if an earlier import of
 `threading` has registered them already."""
+registered: list[object] = []
+"""The functions registered for `threading`. By these, `immortal` finds the interpreter's list."""
 _renumber: list[Callable[[], object]] = []
 """The function by which the main thread asks the kernel for its number again. Empty if the
 interpreter has none."""
@@ -38,6 +40,7 @@ def import_threading() -> None:
                 # All these are functions of C: no tracer of the snippet's sees them.
                 calls = chain((None,), starmap(hook, repeat(())))
                 hooks = {"after_in_child": partial(next, calls)}
+                registered.extend(hooks.values())
             register(**hooks)
 
         module.register_at_fork = register_later

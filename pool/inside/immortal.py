@@ -11,15 +11,17 @@ Runs inside the container: standard library only, any CPython since 3.8.
 
 from __future__ import annotations
 
+import codecs
+import encodings
 import gc
 import sys
 from types import FunctionType
 from typing import Any
 
+from pool.inside import at_fork
 from pool.inside.callbacks import ctypes
 
 _COUNT_SIZE = 4
-_CONTAINERS = frozenset((list, set, dict))
 _SIMPLE = frozenset((str, bytes, int, float, tuple))
 
 
@@ -28,10 +30,10 @@ def immortalize(mortal: set[int], hot: list[FunctionType]) -> None:
 
     `hot` are the functions that run for each job: texts and numbers that the collector does not
     track become immortal if these, or the runner's modules, use them. `mortal` has the `id` of each
-    object that stays as it is: an immortal object never releases the objects to which it refers.
-    For the same reason lists, sets and dicts stay as they are. Objects with a finaliser stay, too,
-    because a snippet may see the finaliser run. If the interpreter has no immortal objects, or
-    keeps its counts elsewhere, this only freezes.
+    object that stays as it is: an immortal object never releases
+    the objects to which it refers. Objects with a finaliser stay, too, because a snippet may see
+    the finaliser run. If the interpreter has no immortal objects, or keeps its counts elsewhere,
+    this only freezes.
 
     `counts` is all memory from the first object to the last, as an array of 4-byte counts. Example:
     for an object 64 bytes after the first, `counts[16]` is its count of references.
@@ -41,7 +43,7 @@ def immortalize(mortal: set[int], hot: list[FunctionType]) -> None:
     if count:
         objects = gc.get_objects()
         objects += _simple_parts(hot, objects)
-        spared = mortal | _containers(objects)
+        spared = mortal | _registries()
         finalized = {kind for kind in set(map(type, objects)) if hasattr(kind, "__del__")}
         objects += [one.__code__ for one in objects if type(one) is FunctionType]
         lowest, highest = min(map(id, objects)), max(map(id, objects))
@@ -74,17 +76,26 @@ def _simple_parts(hot: list[FunctionType], objects: list[Any]) -> list[object]:
     return [one for one in parts if type(one) in _SIMPLE]
 
 
-def _containers(objects: list[Any]) -> set[int]:
-    """Return the `id` of each list, set and dict that is no module's namespace.
+def _registries() -> set[int]:
+    """Return the `id` of each list and dict in which the interpreter keeps codecs and fork hooks.
 
-    A snippet may put something of its own there, such as an entry of `sys.path`, a codec or a hook
-    of forks. Its finaliser runs where the interpreter frees the container at its end. Namespaces of
-    modules it clears, even immortal ones. Nothing is compared or hashed: objects may refuse that.
+    At its end, after all modules, the interpreter frees them, and with them a codec or a hook of
+    the snippet's. Each is found by a member that was registered at the start.
     """
-    namespaces = {
-        id(vars(module)) for module in sys.modules.values() if hasattr(module, "__dict__")
+    members = [
+        encodings.search_function,
+        codecs.lookup("utf-8"),
+        codecs.lookup_error("strict"),
+        *at_fork.registered,
+    ]
+    holders = gc.get_referrers(*members)
+    # No namespace of a module: the interpreter clears those, even immortal ones. A list is not
+    # searched: that would compare the objects of a library that is pre-imported.
+    return {
+        id(one)
+        for one in holders
+        if type(one) is list or (type(one) is dict and "__name__" not in one)
     }
-    return {id(one) for one in objects if type(one) in _CONTAINERS} - namespaces
 
 
 def count_of_immortals() -> int:
