@@ -150,8 +150,8 @@ class FaultyProxy:
         if fate is Mischief.GARBLE:
             data = data.replace(b'{"Id":', b'<!"Id"?')
         if self.downgraded:
-            version = b'"ApiVersion":"%b"'
-            data = data.replace(version % NEW, version % OLD)
+            for version in (b'"ApiVersion":"%b"', b"Api-Version: %b\r\n"):
+                data = data.replace(version % NEW, version % OLD)
         return data
 
     @staticmethod
