@@ -1,9 +1,9 @@
 """Measure pgexec against a running engine: `python -m bench [section …]`, or `make bench`.
 
-Sections: latency, files, throughput, cpu, fresh, breakdown, dependencies, ahead, imports,
-output, profiles, overload, readers, sessions, soak; all of them by default. `tuner`, alone, replays
-traces against the policy without an engine, and draws docs/tuner.svg; `curves`, alone, measures and
-draws what docs/tuning.md shows; `machines`, alone, as root, does so with servers behind Envoy, for
+Sections: latency, files, throughput, cpu, fresh, breakdown, dependencies, imports, output,
+profiles, overload, readers, sessions, soak; all of them by default. `tuner`, alone, replays traces
+against the policy without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws
+what docs/tuning.md shows; `machines`, alone, as root, does so with several servers behind Envoy, for
 docs/scaling.md; `peers`, for docs/comparison.md, and `crowd`, for which 500 containers start, are
 measured only where they are named. What is compared is measured in turns within one run: ratios
 hold where absolute figures do not.
@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from bench import (
-    ahead,
     breakdown,
     crowd,
     curves,
@@ -67,7 +66,6 @@ SECTIONS = (
     "fresh",
     "breakdown",
     "dependencies",
-    "ahead",
     "imports",
     "output",
     "profiles",
@@ -84,7 +82,6 @@ MEASURES = {
     "cpu": processor.measure,
     "fresh": throughput.measure_fresh,
     "dependencies": dependencies.measure,
-    "ahead": ahead.measure,
     "imports": imports.measure,
     "output": output.measure,
     "profiles": profiles.measure,

@@ -87,7 +87,6 @@ class Bed:
             preimport=settings.preimport,
             idle_imports=settings.idle_imports,
             idle_memory_bytes=settings.idle_memory,
-            ahead_memory_bytes=settings.ahead_memory,
             bootstrap=bootstrap_command(script),
         )
         names = labels(instance_name(), time.time() + 3600)

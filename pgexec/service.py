@@ -221,7 +221,6 @@ class PoolService:
         lease = self._pools[request.language].lease(
             tenant=tenant,
             fresh=request.fresh,
-            layer=job.layer,
             on_queued=None if progress is None else progress.queued,
         )
         try:

@@ -26,20 +26,18 @@ from pool.errors import (
 from pool.inside.protocol import (
     BETWEEN_BYTES,
     INTERRUPT,
-    Ahead,
     Decoder,
     Ending,
     Exit,
     FrameError,
     Kind,
     Step,
-    decode_ahead,
     decode_exit,
     encode,
 )
 from pool.job import ResetReport
 from pool.output import HeardOutput, Output
-from pool.request import encode_request, see_that_it_ran, shown_limit_bytes
+from pool.request import encode_request, shown_limit_bytes
 from pool.shown import ShownParts
 from pool.turns import turn
 
@@ -76,8 +74,7 @@ class State(Enum):
 class Container:
     """A container whose runner is connected.
 
-    The pool owns `state`, `tenant`, `uses` and `outdated`. `ahead` is the layer of which a waiting
-    child has imported what the last run did, or `""`.
+    The pool owns `state`, `tenant`, `uses` and `outdated`.
     """
 
     def __init__(self, engine: Engine, container_id: str, stream: Stream, ceiling: Ceiling) -> None:
@@ -89,9 +86,6 @@ class Container:
         self.started_at = self.idle_since = 0.0  # of the pool's clock
         self.start_s = 0.0
         self.on_lost: Callable[[Container], None] | None = None
-        self.on_ahead: Callable[[Ahead | None, int], None] | None = None
-        self.ahead = self._layer = ""
-        self._ahead_bytes = 0
         self.runner: dict[str, object] = {}
         self._engine = engine
         self._stream = stream
@@ -164,8 +158,6 @@ class Container:
 
     async def _attempt(self, job: Job, on_output: OnOutput | None) -> Result:
         self._run += 1
-        self._layer = job.layer
-        self._note_ahead(None)
         output = self._output = Output() if on_output is None else HeardOutput(on_output)
         self._room = job.output_limit_bytes
         self._room += BETWEEN_BYTES if job.step is Step.CELL else 0
@@ -198,7 +190,7 @@ class Container:
             # The reader's traceback keeps a destroyed container alive until the collector runs.
             # Without this line it would keep the last run's output alive, too.
             self._output = _NOTHING
-        see_that_it_ran(ending, job)
+        _see_that_it_ran(ending, job)
         if self._looks_starved(ending) and await self._ran_out_of_memory(began):
             ending = ending._replace(ending=Ending.MEMORY_LIMIT, oom_killed=True)
         result = output.result(self._ceiling.bound(ending, job.timeout_s + GRACE_S))
@@ -278,8 +270,6 @@ class Container:
         even if the runner hangs.
         """
         self.on_lost = None
-        self._note_ahead(None)
-        self.on_ahead = None
         self._fail(ContainerLost("the container was destroyed"))
         self._reader.cancel()
         await self._stream.close()
@@ -320,8 +310,6 @@ class Container:
             if self._answer is None or not running or ending.run != self._run:
                 raise FrameError("an EXIT that no run asked for")
             self._answer.set_result(ending)
-        elif kind is Kind.AHEAD:
-            self._on_ahead(payload, running=running)
         elif kind is Kind.CLEAN or kind is Kind.DIRTY:
             if running or self._report is None or self._report.done():
                 raise FrameError("a reset report that no run asked for")
@@ -337,21 +325,6 @@ class Container:
             self._shown.add(kind, payload)
         else:
             raise FrameError(f"{kind.name.lower()} that no run asked for")
-
-    def _on_ahead(self, payload: bytes, *, running: bool) -> None:
-        what, memory_bytes = decode_ahead(payload)
-        if self._run == 0:
-            raise FrameError("AHEAD out of turn")
-        if what is Ahead.READY and not running:  # else a job was on its way when it was sent
-            self._note_ahead(what, self._layer, memory_bytes)
-        else:
-            self._note_ahead(what)
-
-    def _note_ahead(self, what: Ahead | None, layer: str = "", memory_bytes: int = 0) -> None:
-        change, self._ahead_bytes = memory_bytes - self._ahead_bytes, memory_bytes
-        self.ahead = layer
-        if self.on_ahead is not None and (change or what is not None):
-            self.on_ahead(what, change)
 
     def _on_first_frame(self, kind: Kind, payload: bytes) -> None:
         if self._ready.done():
@@ -377,6 +350,28 @@ class Container:
                 future.exception()  # else asyncio logs an error if nothing awaits the future
         if self.on_lost is not None:
             self.on_lost(self)
+
+
+def _see_that_it_ran(ending: Exit, job: Job) -> None:
+    """Raise the error of a job that did not begin, if the runner says so and may say so."""
+    if ending.ending is Ending.NO_ROOM:
+        if not job.files:
+            raise RunnerProtocolError("the runner has no room for files that nobody sent")
+        raise NoRoom("the files do not fit on the disk of a container")
+    if ending.ending is Ending.NOT_WRITTEN:
+        if not job.files:
+            raise RunnerProtocolError("the runner cannot write files that nobody sent")
+        raise NotWritten("the files could not be written: the session has something in their place")
+    if ending.ending is Ending.NO_PROCESS:
+        if not job.files:
+            raise RunnerProtocolError("the runner needs no process for files that nobody sent")
+        raise NotWritten(
+            "the files could not be written: the session has too many processes or threads"
+        )
+    if ending.ending is Ending.NO_LAYER:
+        if not job.layer:
+            raise RunnerProtocolError("the runner misses a layer that nobody asked for")
+        raise LayerMissing("the layer of dependencies is not there")
 
 
 _NOTHING = Output()

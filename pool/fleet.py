@@ -339,7 +339,6 @@ class Fleet:
     def _adopt(self, container: Container) -> None:
         container.started_at = container.idle_since = self._now()
         container.on_lost = self._lost
-        container.on_ahead = self._observer.ahead
 
     def _lost(self, container: Container) -> None:
         # In any other state a lease or a reset is under way: its end destroys the container.

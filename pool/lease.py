@@ -31,7 +31,6 @@ class Lease:
     Inside, `container` is the container and `source` tells where it came from. If `last` is true,
     the pool destroys it after this lease. `queued_s` is the time in the queue, in seconds; it is
     set even if entering fails. `position` is the last place that `on_queued` was called with.
-    `layer` is the layer of dependencies that its run has, or `""`.
     `entered_at` is a time of `clock`, the pool's clock.
     """
 
@@ -44,7 +43,6 @@ class Lease:
         "entered_at",
         "fresh",
         "last",
-        "layer",
         "on_queued",
         "outcome",
         "position",
@@ -68,7 +66,6 @@ class Lease:
     ) -> None:
         self.tenant = tenant
         self.fresh = fresh
-        self.layer = ""
         self.timeout_s = timeout_s
         self.on_queued = on_queued
         self.position = 0

@@ -103,15 +103,13 @@ class PoolManager:
         *,
         tenant: str = "",
         fresh: bool = False,
-        layer: str = "",
         timeout_s: float | None = None,
         on_queued: OnQueued | None = None,
     ) -> Lease:
         """Return a lease; enter it with `async with pool.lease() as lease`.
 
         A container that has run a tenant's code is leased to that tenant only. A `fresh` lease
-        gets an unused container, which is destroyed afterwards. `layer` is the layer that the run
-        has: a container that has imported of it ahead is preferred. `timeout_s` bounds the wait. If
+        gets an unused container, which is destroyed afterwards. `timeout_s` bounds the wait. If
         there is a wait, `on_queued` is called with the place in the queue and each change of it.
 
         Entering raises `PoolClosed`; `TenantSaturated` at once if the tenant has as many runs as
@@ -119,7 +117,7 @@ class PoolManager:
         later if a tenant with fewer waiters needs the place; `LeaseTimeout` after `timeout_s`, or
         `EngineUnavailable` then, if there is no container because none can be started.
         """
-        lease = Lease(
+        return Lease(
             tenant=tenant,
             fresh=fresh,
             timeout_s=self.config.lease_timeout_s if timeout_s is None else timeout_s,
@@ -129,8 +127,6 @@ class PoolManager:
             clock=self._now,
             on_queued=on_queued,
         )
-        lease.layer = layer
-        return lease
 
     def keep(self, lease: Lease) -> Container:
         """Make a lease a session. Once it is open, call `settle_soon`: a start would delay it."""

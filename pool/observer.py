@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pool.errors import InstallFailure
-    from pool.inside.protocol import Ahead
     from pool.job import ResetReport
     from pool.sizing.recycling import Reason
 
@@ -55,13 +54,6 @@ class Observer:
 
     def recycled(self) -> None:
         """Hear that a used container is idle again."""
-
-    def ahead(self, what: Ahead | None, change_bytes: int) -> None:
-        """Hear what became of a child that imports ahead what the last run of a layer did.
-
-        All such children that wait hold so much memory more than before. If that is all that there
-        is to hear, `what` is `None`.
-        """
 
     def destroyed(self, reason: Reason, uses: int) -> None:
         """Hear that the engine has removed a container, which had run `uses` snippets."""

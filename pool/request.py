@@ -1,19 +1,10 @@
-"""Turn a job into the frame that asks a runner for it, and see that it was begun."""
+"""Turn a job into the frame that asks a runner for it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pool.errors import LayerMissing, NoRoom, NotWritten, RunnerProtocolError
-from pool.inside.protocol import (
-    FILE,
-    SHOWN_RESERVE_BYTES,
-    Ending,
-    Exit,
-    JobHeader,
-    Step,
-    encode_job,
-)
+from pool.inside.protocol import FILE, SHOWN_RESERVE_BYTES, JobHeader, Step, encode_job
 
 if TYPE_CHECKING:
     from pool.job import InputFile, Job
@@ -46,28 +37,6 @@ def encode_request(job: Job, run: int) -> tuple[bytes, list[bytes]]:
         shown_limit_bytes(job) if job.step is Step.CELL else 0,
     )
     return encode_job(header, layer, job.code, job.stdin, strings, collect), heads
-
-
-def see_that_it_ran(ending: Exit, job: Job) -> None:
-    """Raise the error of a job that did not begin, if the runner says so and may say so."""
-    if ending.ending is Ending.NO_ROOM:
-        if not job.files:
-            raise RunnerProtocolError("the runner has no room for files that nobody sent")
-        raise NoRoom("the files do not fit on the disk of a container")
-    if ending.ending is Ending.NOT_WRITTEN:
-        if not job.files:
-            raise RunnerProtocolError("the runner cannot write files that nobody sent")
-        raise NotWritten("the files could not be written: the session has something in their place")
-    if ending.ending is Ending.NO_PROCESS:
-        if not job.files:
-            raise RunnerProtocolError("the runner needs no process for files that nobody sent")
-        raise NotWritten(
-            "the files could not be written: the session has too many processes or threads"
-        )
-    if ending.ending is Ending.NO_LAYER:
-        if not job.layer:
-            raise RunnerProtocolError("the runner misses a layer that nobody asked for")
-        raise LayerMissing("the layer of dependencies is not there")
 
 
 def shown_limit_bytes(job: Job) -> int:

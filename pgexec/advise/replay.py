@@ -91,8 +91,7 @@ class _Container(Container):
         self.tenant = None
         self.uses = 0
         self.started_at = self.idle_since = self.start_s = 0.0
-        self.on_lost = self.on_ahead = None
-        self.ahead = ""
+        self.on_lost = None
         self._costs = costs
 
     @property

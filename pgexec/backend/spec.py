@@ -56,7 +56,6 @@ async def prepare_spec(engine: DockerEngine, settings: Settings) -> ContainerSpe
         preimport=settings.preimport,
         idle_imports=settings.idle_imports,
         idle_memory_bytes=settings.idle_memory,
-        ahead_memory_bytes=settings.ahead_memory,
         limits=Limits(
             memory_bytes=settings.memory_limit,
             cpus=settings.cpus,

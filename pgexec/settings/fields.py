@@ -172,11 +172,6 @@ Size = Annotated[
     BeforeValidator(to_size),
     Field(ge=1, le=1 << 30, description="a size from 1 byte to 1GiB, such as 256MiB, 1MB or 64k"),
 ]
-SizeOrNone = Annotated[
-    int,
-    BeforeValidator(to_size),
-    Field(ge=0, le=1 << 30, description="a size from 0 to 1GiB"),
-]
 RunSeconds = Annotated[
     float,
     Field(ge=0.001, le=86400, allow_inf_nan=False, description="a number of seconds up to 86400"),

@@ -45,7 +45,6 @@ from pgexec.settings.fields import (
     ServerName,
     Sets,
     Size,
-    SizeOrNone,
     Starts,
     StdinSize,
     Text,
@@ -120,7 +119,6 @@ class Settings(BaseSettings):
     preimport: Modules = modules.PREIMPORT
     idle_imports: Modules = ()
     idle_memory: Size = 6 << 20
-    ahead_memory: SizeOrNone = 128 << 20
     root_dir: Annotated[
         str,
         Field(

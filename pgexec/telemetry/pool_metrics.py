@@ -8,7 +8,6 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from pgexec.telemetry.labels import START_FAILURES, known
 from pool.container import State
-from pool.inside.protocol import Ahead
 from pool.observer import Observer, Rejection, Source
 from pool.sizing.recycling import Reason
 
@@ -68,14 +67,6 @@ class PoolFamilies:
         self.recycled = counters(
             "pgexec_container_recycled_total", "Containers that went back to idle after a run"
         )
-        self.ahead = counters(
-            "pgexec_imports_ahead_total",
-            "Children that imported ahead what the last run of their dependencies did, by outcome",
-            "outcome",
-        )
-        self.ahead_bytes = gauges(
-            "pgexec_imports_ahead_bytes", "Memory that idle containers hold for imports ahead"
-        )
         self.destroyed = counters(
             "pgexec_container_destroyed_total", "Containers destroyed", "reason"
         )
@@ -108,8 +99,6 @@ class PoolMetrics(Observer):
         self._resets_dirty = of.resets.labels(profile, "dirty")
         self._reset_s = of.reset_s.labels(profile)
         self._recycled = of.recycled.labels(profile)
-        self._ahead = {what: of.ahead.labels(profile, what.name.lower()) for what in Ahead}
-        self._ahead_bytes = of.ahead_bytes.labels(profile)
         self._destroyed = {reason: of.destroyed.labels(profile, reason) for reason in Reason}
         self._uses = of.uses.labels(profile)
 
@@ -159,12 +148,6 @@ class PoolMetrics(Observer):
     def recycled(self) -> None:
         """Count a container that is idle again after a run."""
         self._recycled.inc()
-
-    def ahead(self, what: Ahead | None, change_bytes: int) -> None:
-        """Count a child that has imported ahead by what became of it, and the memory of all."""
-        if what is not None:
-            self._ahead[what].inc()
-        self._ahead_bytes.inc(change_bytes)
 
     def destroyed(self, reason: Reason, uses: int) -> None:
         """Count a container that was destroyed after `uses` runs."""

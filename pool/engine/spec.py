@@ -104,8 +104,7 @@ class ContainerSpec:
       `EgressRules.document` returns them
     - `environment`: variables besides the image's own
     - `preimport`: the modules that every run has imported; `idle_imports`: those that a waiting
-      child imports, in at most `idle_memory_bytes`; another one imports of the last run's layer
-      what that did, in `ahead_memory_bytes`, and half of the memory, at most; none if 0
+      child imports, in at most `idle_memory_bytes`
     - `layers`: the volume of layers, mounted read-only; `preload`: the layer that every run has
     - `installed`: the packages of that layer, such as `numpy==2.1.0`; `extras`: what theirs need
     - `install_bytes`: the size of a tmpfs in the volume's place, to install dependencies in
@@ -122,7 +121,6 @@ class ContainerSpec:
     preimport: Sequence[str] = ()
     idle_imports: Sequence[str] = ()
     idle_memory_bytes: int = 0
-    ahead_memory_bytes: int = 0
     limits: Limits = Limits()
     max_uses: int = 1000
     environment: Mapping[str, str] | None = None
@@ -160,7 +158,6 @@ def create_document(
         "preimport": list(spec.preimport),
         "idle_imports": list(spec.idle_imports),
         "idle_memory": spec.idle_memory_bytes,
-        "ahead_memory": min(spec.ahead_memory_bytes, spec.limits.memory_bytes // 2),
         "guard": spec.guard,
         "job_limit": spec.limits.code_bytes + spec.limits.stdin_bytes + _FRAME_SLACK_BYTES,
         "reused": spec.max_uses > 1,

@@ -101,21 +101,6 @@ class MemoryMeter:
         return max(0, int(cached) - int(in_tmpfs))
 
 
-class Aside:
-    """A process that is ended for a run and is none of it: its figures do not count.
-
-    `pid` is 0 if there is none. `used_us` is its processor time, in microseconds, once it is
-    reaped.
-    """
-
-    def __init__(self) -> None:
-        self.pid = self.used_us = 0
-
-    def set(self, pid: int) -> None:
-        """Set a process aside, or none."""
-        self.pid, self.used_us = pid, 0
-
-
 class CpuMeter:
     """Measures the processor time of all processes of the container but PID 1.
 
@@ -134,8 +119,6 @@ class CpuMeter:
         files = self.FILES if os.path.exists(f"{_ROOT}/cgroup.type") else self.FILES[1:]
         self._fd = _open_first(files)
         self._child_us = self._marked_us = 0
-        self.aside = Aside()
-        self._aside_marked_us = 0
 
     def begin(self, pid: int) -> None:
         """Begin to measure before the child `pid` gets its job; `mark` follows."""
@@ -151,7 +134,6 @@ class CpuMeter:
         if pid is not None and self._fd is not None:
             ahead_us = max(0, _used_by(pid) - self._child_us)
         self._marked_us = self._others_us() - ahead_us
-        self._aside_marked_us = self._aside_us()
 
     def used_us(self, pid: int | None) -> int:
         """Return the microseconds that the other processes have used meanwhile.
@@ -162,14 +144,7 @@ class CpuMeter:
         """
         if pid is not None:
             _used_by(pid)
-        aside_us = self._aside_us() - self._aside_marked_us
-        return max(0, self._others_us() - self._marked_us - max(0, aside_us))
-
-    def _aside_us(self) -> int:
-        """Return what the process that is set aside has used, as far as `_others_us` has it."""
-        if not self.aside.pid or self.aside.used_us or self._fd is None:
-            return self.aside.used_us
-        return _used_by(self.aside.pid)
+        return max(0, self._others_us() - self._marked_us)
 
     def _others_us(self) -> int:
         own_ns = time.process_time_ns()

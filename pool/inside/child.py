@@ -17,7 +17,6 @@ import time
 from typing import Iterable
 
 from pool.inside import reset
-from pool.inside.cgroup import Aside
 from pool.inside.protocol import MAX_NAME_BYTES, JobHeader
 
 JOB = struct.Struct("!BIIIQQ")
@@ -213,7 +212,6 @@ class Reaper:
     """Notices the end of processes: each SIGCHLD writes a byte to the pipe `wake`, for `poll`."""
 
     def __init__(self) -> None:
-        self.aside = Aside()
         self.wake, self._wake_writer = os.pipe()
         self._ends = select.poll()
         self._ends.register(self.wake, select.POLLIN)
@@ -241,9 +239,6 @@ class Reaper:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                if pid == self.aside.pid:
-                    self.aside.used_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
-                    continue
                 child.peak_kib = max(child.peak_kib, usage.ru_maxrss)
                 if pid == child.pid:
                     child.reaped = True
@@ -252,12 +247,6 @@ class Reaper:
             return
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes the next poll as well
             os.write(self._wake_writer, b"\0")
-
-    def see_waiting(self, child: Child) -> None:
-        """See that the waiting child lives; else end PID 1, as no process is left to run a job."""
-        self.reap(child)
-        if child.exited is not None:
-            os._exit(71)
 
     def end(self, child: Child, deadline: float) -> None:
         """Kill every other process of the container and wait until the child has ended.

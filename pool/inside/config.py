@@ -13,8 +13,7 @@ class Config(TypedDict):
 
     `sequence` is the container's number on its server. `layers` is the directory of dependency
     layers, `preload` the name of the layer that every run has, or `""`. A waiting child imports the
-    modules `idle_imports`, which may take `idle_memory` bytes; another one what the last run has
-    imported of its layer, in `ahead_memory` bytes, none if 0. `guard` is the plan for the network
+    modules `idle_imports`, which may take `idle_memory` bytes. `guard` is the plan for the network
     (`guard.close_off`). `job_limit` is the largest JOB frame, in bytes. `reused` is true if
     the container serves several runs. It has `cpus` processors, and at most `pids` processes.
     """
@@ -28,7 +27,6 @@ class Config(TypedDict):
     preimport: list[str]
     idle_imports: list[str]
     idle_memory: int
-    ahead_memory: int
     job_limit: int
     reused: bool
     sealed: bool

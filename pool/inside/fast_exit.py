@@ -15,26 +15,31 @@ import atexit
 import builtins
 import gc
 import sys
-from itertools import starmap
+import warnings
+from gc import get_objects
+from itertools import compress, starmap
 from opcode import opmap
 from os import _exit, close, getpid
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from sys import _getframe
-from types import CodeType, FrameType, ModuleType
+from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
 from typing import Any, Callable
+from weakref import CallableProxyType, ProxyType, ref
 
 from pool.inside.callbacks import ctypes
 from pool.inside.child import FAREWELL, NAME
 from pool.inside.protocol import MAX_NAME_BYTES
-from pool.inside.teardown import Teardown
 
 try:
+    from _ctypes import CFuncPtr
+
     _libc = ctypes.CDLL(None)
     # Looked up before the fork: a function of C that comes later counts as the snippet's.
     prctl: Callable[..., int] | None = _libc.prctl
     fflush: Callable[..., int] | None = _libc.fflush
+    _OF_C: tuple[type, ...] = (ctypes.CDLL, CFuncPtr)
 except (ImportError, OSError, AttributeError):
-    prctl, fflush = None, None
+    prctl, fflush, _OF_C = None, None, ()
 
 # This module runs after the snippet, which may have replaced builtins: so it uses a copy.
 __builtins__: Any = dict(vars(builtins))  # type: ignore[no-redef]
@@ -44,12 +49,24 @@ _pack_farewell: Any = FAREWELL.pack_into
 _pack_name_size: Any = NAME.pack_into
 _MONITORING_TOOL = 4
 _RETURNS = {opmap.get("RETURN_VALUE"), opmap.get("RETURN_CONST")}
+_MANY_OBJECTS = 20_000
+_HEAP_TYPE = 1 << 9
+_COLLECTED = 1 << 14
+
+_WATCHED = (type, ref, ModuleType)
+_WITH_HIDDEN_ENDINGS = (ProxyType, CallableProxyType, *_OF_C)
 _UNNAMED = ("builtins", "__main__")
 """The modules whose exceptions the interpreter prints without them."""
+_SUBINTERPRETERS = ("_interpreters", "_xxsubinterpreters")
 
 # These read attributes without asking the class: a class of the snippet's may print when asked.
+_mro: Any = type.__dict__["__mro__"].__get__
+_class_attributes: Any = type.__dict__["__dict__"].__get__
 _class_module: Any = type.__dict__["__module__"].__get__
 _class_name: Any = type.__dict__["__qualname__"].__get__
+_class_flags: Any = type.__dict__["__flags__"].__get__
+_weakref_callback: Any = ref.__dict__["__callback__"].__get__
+_module_attributes: Any = vars(ModuleType)["__dict__"].__get__
 
 _runs: list[Run] = []
 """The next run. Empty in a child, in which only the `atexit` callbacks own the run."""
@@ -98,7 +115,9 @@ def warm_up() -> None:
 
 def look_at_new_classes() -> None:
     """Have the next run leave slowly if a class that is not frozen yet hides its endings."""
-    _runs[0].teardown.look_at_new_classes()
+    teardown = _runs[0].teardown
+    kinds: Any = (one for one in get_objects() if isinstance(one, type))
+    teardown.inscrutable = teardown.inscrutable or any(map(_hides_its_endings, kinds))
 
 
 def own_objects() -> set[int]:
@@ -113,18 +132,10 @@ def own_objects() -> set[int]:
     return _own.union(map(id, gc.get_referents(*_runs)))
 
 
-def trust_packages() -> None:
-    """Trust the packages that were imported since the fork; see `Teardown.trust_packages`."""
-    _runs[0].teardown.trust_packages()
-
-
-def begin(script: str, main: dict[str, Any] | None = None) -> Run:
-    """Take the run out of `_runs`, begin it for the path `script`, and return it.
-
-    `main` has the attributes of the new `__main__`, if that is made already.
-    """
+def begin(script: str) -> Run:
+    """Take the run out of `_runs`, begin it for the path `script`, and return it."""
     run = _runs.pop()
-    run.begin(script, main)
+    run.begin(script)
     return run
 
 
@@ -203,14 +214,11 @@ class Run:
             begin = FAREWELL.size + NAME.size
             self.farewell[begin : begin + len(data)] = data
 
-    def begin(self, script: str, main: dict[str, Any] | None) -> None:
-        """Make a new `__main__` unless there is one.
-
-        From CPython 3.12 on, also watch for the script's frame.
-        """
+    def begin(self, script: str) -> None:
+        """Make a new `__main__`; from CPython 3.12 on, also watch for the script's frame."""
         self.script = script
         self.pid = getpid()
-        self.main = new_main() if main is None else main
+        self.main = new_main()
         self.names = list(self.main)
         self.teardown.begin()
         if sys.version_info >= (3, 12):
@@ -286,6 +294,73 @@ class Run:
         return any(tracer is not None for tracer in self.tracers + self.profilers)
 
 
+class Teardown:
+    """Knows whether the finalisation of the snippet's objects could show anything."""
+
+    def __init__(self) -> None:
+        self.harmless: set[int] = set()
+        for kind in set(map(type, get_objects())):
+            changeable = _class_flags(kind) & _HEAP_TYPE
+            if not changeable and not issubclass(kind, _WATCHED) and not _has_finalizer(kind):
+                self.harmless.add(id(kind))
+        # The operator, who pre-imports a package, answers for its code of C (ADR 8).
+        self.trusted = {name.partition(".")[0] for name in sys.modules}
+        self.inscrutable = not self.trusted.isdisjoint(_SUBINTERPRETERS) or any(
+            map(_hides_its_endings, _all_classes())
+        )
+        self.filters = list(map(id, warnings.filters))
+        self.marker: list[object] = []
+
+    def begin(self) -> None:
+        """Make an object that the collector tracks.
+
+        If it is missing later, the snippet has called `gc.freeze()`, which hides all objects.
+        """
+        self.marker = [object()]
+
+    def shows(self) -> bool:
+        """Return True if a finaliser, a callback of a weak reference or foreign code would run."""
+        objects = get_objects()
+        if len(objects) > _MANY_OBJECTS or self.inscrutable:
+            return True
+        if gc.callbacks or gc.garbage or gc.get_debug():
+            return True
+        if list(map(id, warnings.filters)) != self.filters:
+            return True  # an object that the collector does not track may raise a ResourceWarning
+        kinds = list(map(type, objects))
+        ids = list(map(id, kinds))  # not the classes: a metaclass may define __hash__ and __eq__
+        watched = set()
+        for key, kind in dict(zip(ids, kinds)).items():
+            if key not in self.harmless:
+                if _has_finalizer(kind) or issubclass(kind, _WITH_HIDDEN_ENDINGS):
+                    return True
+                if issubclass(kind, _WATCHED):
+                    watched.add(key)
+        shows = map(self._ends_visibly, compress(objects, map(watched.__contains__, ids)))
+        return any(shows) or id(self.marker) not in map(id, objects)
+
+    def _ends_visibly(self, thing: object) -> bool:
+        """Return True if the end of a class, a weak reference or a module could show."""
+        kind = type(thing)
+        if issubclass(kind, type):
+            # If the collector does not track the instances of a class, some may exist unseen.
+            return not _class_flags(thing) & _COLLECTED and _has_finalizer(thing)  # type: ignore[arg-type]
+        if issubclass(kind, ref):
+            callback = _weakref_callback(thing)
+            return callback is not None and not _cleans_abc_cache(callback)
+        return self._is_foreign(thing)
+
+    def _is_foreign(self, module: object) -> bool:
+        """Return True if `module` makes subinterpreters, or is of C and not trusted."""
+        if not issubclass(type(module), ModuleType):
+            return False
+        attributes = _module_attributes(module)
+        name, path = attributes.get("__name__"), attributes.get("__file__")
+        if type(path) is not str or not path.endswith(".so") or "/lib-dynload/" in path:
+            return name in _SUBINTERPRETERS
+        return type(name) is not str or name.partition(".")[0] not in self.trusted
+
+
 def new_main() -> dict[str, Any]:
     """Replace `__main__`, which is frozen, and return the new module's attributes.
 
@@ -295,3 +370,31 @@ def new_main() -> dict[str, Any]:
     new = sys.modules["__main__"] = ModuleType("__main__")
     new.__dict__.update(old.__dict__)
     return new.__dict__
+
+
+def _has_finalizer(kind: type) -> bool:
+    return any("__del__" in _class_attributes(base) for base in _mro(kind))
+
+
+def _all_classes() -> set[type]:
+    found: set[type] = set()
+    new = {object}
+    while new:
+        found |= new
+        new = {sub for one in new for sub in type.__subclasses__(one)} - found
+    return found
+
+
+def _hides_its_endings(kind: type) -> bool:
+    """Return True if `kind` has a finaliser and the collector does not track its instances."""
+    if _class_flags(kind) & _COLLECTED or kind.__module__ in sys.builtin_module_names:
+        return False
+    return _has_finalizer(kind)
+
+
+def _cleans_abc_cache(callback: object) -> bool:
+    return (
+        type(callback) is BuiltinFunctionType
+        and callback.__name__ == "_destroy"
+        and type(callback.__self__) is ref
+    )

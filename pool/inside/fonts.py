@@ -24,13 +24,3 @@ def offer(layer: str) -> None:
         os.makedirs(DIRECTORY, exist_ok=True)
         for name in names:
             os.symlink(os.path.join(layer, LISTS, name), os.path.join(DIRECTORY, name))
-
-
-def withdraw() -> None:
-    """Remove the links again, and their directory if nothing else is in it."""
-    with contextlib.suppress(OSError):  # none were offered
-        for name in os.listdir(DIRECTORY):
-            path = os.path.join(DIRECTORY, name)
-            if os.path.islink(path):
-                os.unlink(path)
-        os.rmdir(DIRECTORY)

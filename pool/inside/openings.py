@@ -18,20 +18,6 @@ _OF_THE_KERNEL = ("proc", "sysfs")
 _PROBE = ".pgexec-probe"
 
 
-def refusal(wiped: list[str]) -> str:
-    """Return why a container cannot serve if a snippet can write where nothing is wiped, or `""`.
-
-    `wiped` are the mounts that are wiped after each run.
-    """
-    if not (found := close_openings(wiped)):
-        return ""
-    places = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if found[3:] else "")
-    return (
-        f"every user may write to {places}, which the engine or a volume of the image "
-        "adds to the read-only root: a run would find there what another has left"
-    )
-
-
 def close_openings(wiped: list[str]) -> list[str]:
     """Take the right to write from all users where that works; return the other places.
 

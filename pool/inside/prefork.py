@@ -37,8 +37,6 @@ _MODULES = (
     "reset",
     "runner",
     "snippet",
-    "speculation",
-    "teardown",
     "traces",
     "user_site",
     "users",

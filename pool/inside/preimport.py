@@ -145,7 +145,7 @@ class _Traces:
             return ""
         gc.collect()
         # A library may end its threads before each fork, and start them again in the child.
-        fork_once()
+        _fork_once()
         deadline = time.monotonic() + SETTLE_S
         left = self._find()
         while left and time.monotonic() < deadline:
@@ -167,8 +167,7 @@ class _Traces:
         return ""
 
 
-def fork_once() -> None:
-    """Fork a process that ends at once, before which a library may end its threads."""
+def _fork_once() -> None:
     pid = os.fork()
     if pid == 0:
         os._exit(0)

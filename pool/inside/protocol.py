@@ -30,7 +30,6 @@ class Kind(IntEnum):
     FILES = 23
     SHOWN = 24
     RESTARTED = 25
-    AHEAD = 26
 
 
 class Step(IntEnum):
@@ -84,19 +83,6 @@ class Found(IntEnum):
     END = 3
     CUT_SHORT = 4
     NO_PROCESS = 5
-
-
-class Ahead(IntEnum):
-    """What AHEAD tells of a child that has imported ahead what the last run imported (`AHEAD`).
-
-    It waits (`READY`), serves a run (`HIT`), is given up for a run that it does not fit (`MISS`),
-    or has done what makes it unfit for any (`REFUSED`).
-    """
-
-    READY = 0
-    HIT = 1
-    MISS = 2
-    REFUSED = 3
 
 
 class FrameError(ValueError):
@@ -172,8 +158,6 @@ SHOWN = struct.Struct("!BHI")
 text in UTF-8, base64 for bytes. One that is `OMITTED` has no content, only the size of it."""
 SHOWN_RESERVE_BYTES = 64 << 10
 MAX_SHOWN_FORMS = 1000
-AHEAD = struct.Struct("!BQ")
-"""What has become of it, and how much memory it holds, in bytes."""
 INTERRUPT = struct.Struct("!I")
 BETWEEN_BYTES = 64 << 10
 """A cell's output begins with that of the threads and processes which wrote since the last cell, at
@@ -236,15 +220,6 @@ def decode_exit(payload: bytes) -> Exit:
         return Exit._make((run, Ending(ending), *figures, name))
     except (struct.error, ValueError) as error:
         raise FrameError(f"malformed EXIT: {error}") from error
-
-
-def decode_ahead(payload: bytes) -> tuple[Ahead, int]:
-    """Return what an AHEAD's payload tells, and the bytes of memory. Raises `FrameError`."""
-    try:
-        what, memory_bytes = AHEAD.unpack(payload)
-        return Ahead(what), memory_bytes
-    except (struct.error, ValueError) as error:
-        raise FrameError(f"malformed AHEAD: {error}") from error
 
 
 class Decoder:

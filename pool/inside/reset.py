@@ -105,10 +105,6 @@ class Baseline:
                 return f"{name}: {after} where {before} was"
         return ""
 
-    def is_restored(self) -> bool:
-        """Return True if nothing differs from the baseline but the number of descriptors."""
-        return self._measure()[1:] == self._state[1:]
-
     def _measure(self) -> list[tuple[int, ...]]:
         """Count descriptors, sockets, traces, each mount's free blocks and inodes; its owner."""
         state: list[tuple[int, ...]] = [

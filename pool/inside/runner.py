@@ -61,7 +61,6 @@ from pool.inside.protocol import (
     encode_exit_head,
 )
 from pool.inside.relay import HOST_IN, Relay
-from pool.inside.speculation import Speculation
 
 if TYPE_CHECKING:
     from pool.inside.config import Config
@@ -118,8 +117,8 @@ class Runner:
 
     def __init__(self, config: Config) -> None:
         self.script = config["script"]
-        self.users = users.UserIds(config["sequence"])
-        self.user = 0
+        self.users = users.own_block(config["sequence"])
+        self.user = self.forks = 0
         self.mounts = config["mounts"]
         self.layers = config["layers"]
         self.preload = config["preload"]
@@ -127,7 +126,6 @@ class Runner:
         self.preimport = config["preimport"]
         self.idle = Idle(config["idle_imports"], config["idle_memory"])
         self.reused = config["reused"]
-        self.speculation = Speculation(self, config)
         self.sealed = config["sealed"]
         self.cpus = config["cpus"]
         limit_processes(config["pids"])
@@ -147,7 +145,6 @@ class Runner:
         self.memory = MemoryMeter()
         self.child: Child
         self.reaper = Reaper()
-        self.cpu.aside = self.reaper.aside
         self.intake = select.poll()
         self.intake.register(self.reaper.wake, select.POLLIN)
         self.intake.register(HOST_IN, select.POLLIN)
@@ -182,14 +179,12 @@ class Runner:
         }
         self.outbox.send(encode(Kind.READY, json.dumps(ready).encode()))
         while True:
-            if (header := self.receive()) is None:
-                return
+            header = self.receive()
             ending = self.run(header)
-            self.collect(header, ending)
-            self.speculation.note(header, ending.ending)
+            if header.collect_size and ending.ending not in (Ending.NO_LAYER, Ending.NO_ROOM):
+                self.collect(header)
             with self.child.exception_name() as name:
-                told = self.speculation.take_outcome()
-                self.outbox.send(told + encode_exit_head(ending, len(name)), name)
+                self.outbox.send(encode_exit_head(ending, len(name)), name)
             if header.last:
                 os._exit(0)
             started = time.monotonic()
@@ -199,7 +194,8 @@ class Runner:
                 os._exit(0)
             if self.fork():
                 return
-            self.outbox.send(encode(Kind.CLEAN, b"%.3f ms" % ((time.monotonic() - started) * 1000)))
+            took_ms = (time.monotonic() - started) * 1000
+            self.outbox.send(encode(Kind.CLEAN, b"%.3f ms" % took_ms))
 
     def close_off(self) -> str:
         """Close what the engine leaves open, before anything is imported. Returns how, by `guard`.
@@ -213,9 +209,21 @@ class Runner:
         except guard.Unguarded as error:
             self.refuse(str(error))
         self.guard = None  # each child would have the host's addresses in its memory
-        if self.sealed and (sentence := openings.refusal(self.mounts)):
-            self.refuse(sentence)
+        if self.sealed:
+            self.see_sealed()
         return guarded
+
+    def see_sealed(self) -> None:
+        """Check that a snippet can write only to the mounts that are wiped after it.
+
+        Otherwise send REFUSED with the other places, and end the container.
+        """
+        if found := openings.close_openings(self.mounts):
+            places = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if found[3:] else "")
+            self.refuse(
+                f"every user may write to {places}, which the engine or a volume of the image "
+                "adds to the read-only root: a run would find there what another has left"
+            )
 
     def see_killable(self) -> None:
         """See that a snippet can be killed; otherwise send REFUSED and end the container.
@@ -258,26 +266,24 @@ class Runner:
         """Fork the next child. True in the child, once it holds a job and its script."""
         # Before the fork: after it, the kernel would first copy each page that `mark` writes to.
         self.oom.mark()
-        self.user = self.users.next()
+        self.user = self.users[self.forks % len(self.users)]
         self.child = Child(self.user)
         if self.child.fork():
             snippet.become(self.user, self.child)
             snippet.await_job(self.child, self.script, self.layers, self.preload, self.idle)
             return True
+        self.forks += 1
         return False
 
-    def receive(self) -> JobHeader | None:
-        """Read one JOB into the arena. Never returns from one that begins a session.
-
-        Returns None in a forked child, once it holds a job and its script.
-        """
+    def receive(self) -> JobHeader:
+        """Read one JOB into the arena. Never returns from one that begins a session."""
         filled, wanted = 0, HEADER.size
         while filled < wanted:
-            ready = dict(self.intake.poll(self.speculation.wait_ms()))
+            ready = dict(self.intake.poll())
             if self.reaper.wake in ready:
-                self.reaper.see_waiting(self.child)
-            if not filled and self.speculation.attend():
-                return None
+                self.reaper.reap(self.child)
+                if self.child.exited is not None:
+                    os._exit(71)  # the waiting child has died: no process is left to run a job
             if HOST_IN not in ready:
                 continue
             got = os.readv(HOST_IN, [self.job[filled:]])
@@ -285,23 +291,17 @@ class Runner:
                 os._exit(0)
             filled += got
             if filled >= HEADER.size:
-                wanted = self.frame_size()
+                kind, size = HEADER.unpack_from(self.job)
+                wanted = HEADER.size + size
+                if kind != Kind.JOB or size < JOB_HEADER_SIZE or wanted > len(self.job):
+                    os._exit(72)
         header = decode_job(self.job[HEADER.size : wanted])
         self.job_end, self.surplus = wanted, self.job[wanted:filled]
         if len(self.surplus) > header.files_size:
             os._exit(72)
-        if self.speculation.settle(header):
-            return None
         if header.step:
             opening.begin(self, header)
         return header
-
-    def frame_size(self) -> int:
-        """Return the size of the frame in the arena, which must be a JOB that has room there."""
-        kind, size = HEADER.unpack_from(self.job)
-        if kind != Kind.JOB or size < JOB_HEADER_SIZE or HEADER.size + size > len(self.job):
-            os._exit(72)
-        return int(HEADER.size + size)
 
     def hand_over_files(self, size: int) -> bool:
         """Pass the input files from the server to the child. Returns False if it has no room.
@@ -328,7 +328,7 @@ class Runner:
         stdin_at = job_at + header.layer_size + header.code_size
         strings_at = stdin_at + header.stdin_size
         strings = self.job[strings_at : strings_at + header.strings_size]
-        if (header.files_size or header.collect_size) and not child.stamp_ns:
+        if header.files_size or header.collect_size:
             child.stamp_ns = time.time_ns()
         self.cpu.begin(child.pid)
         child.deliver(header, self.job[job_at:stdin_at], strings)
@@ -367,13 +367,11 @@ class Runner:
             oom_killed,
         )
 
-    def collect(self, header: JobHeader, ending: Exit) -> None:
-        """Send the files that the job asks for, if any, once no process of the run is left.
+    def collect(self, header: JobHeader) -> None:
+        """Send the files that the job asks for, once no process of the run is left.
 
         Nothing can change them any more then. If a process cannot be ended, nothing is read.
         """
-        if not header.collect_size or ending.ending in (Ending.NO_LAYER, Ending.NO_ROOM):
-            return
         deadline = time.monotonic() + reset.TIMEOUT_S
         self.reaper.end(self.child, deadline)
         if not reset.reap_all(deadline):

@@ -23,7 +23,7 @@ from os import fstat
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from pool.inside import at_fork, fast_exit, fonts, leading, reseed
+from pool.inside import at_fork, fast_exit, fonts, reseed
 from pool.inside.child import FAREWELL, JOB, NO_LAYER, NO_ROOM, WRITTEN, Child
 from pool.inside.input_files import write_all
 from pool.inside.surroundings import surround
@@ -179,7 +179,7 @@ def become(uid: int, child: Child) -> None:
     gc.enable()
 
 
-def receive(fd: int, size: int) -> bytearray:
+def _receive(fd: int, size: int) -> bytearray:
     """Read `size` bytes from the job's pipe; end the process if PID 1 closes it before."""
     data = bytearray()
     while len(data) < size:
@@ -223,11 +223,17 @@ def await_job(child: Child, script: str, layers: str, preload: str, idle: Idle) 
     run.farewell = child.farewell
     head = JOB.unpack(os.read(child.job_r, JOB.size))
     layer_size, code_size, strings_size, args, files_size, stamp_ns = head
-    job = receive(child.job_r, layer_size + code_size)
+    job = _receive(child.job_r, layer_size + code_size)
     if strings_size:
-        surround(bytes(receive(child.job_r, strings_size)), args)
+        surround(bytes(_receive(child.job_r, strings_size)), args)
     code = job[layer_size:] if layer_size else job
-    write_script(script, code, stamp_ns)
+    target = os.open(script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    unwritten = memoryview(code)
+    while unwritten:
+        unwritten = unwritten[os.write(target, unwritten) :]
+    if stamp_ns:
+        os.utime(target, ns=(stamp_ns, stamp_ns))
+    os.close(target)
     if files_size:
         _take_files(child.job_r, files_size, stamp_ns + 1)
     os.close(child.job_r)
@@ -236,26 +242,9 @@ def await_job(child: Child, script: str, layers: str, preload: str, idle: Idle) 
         if not os.path.isdir(where):
             FAREWELL.pack_into(child.farewell, 0, NO_LAYER, 0, 0)
             os._exit(0)
-        leading.note(code, child.farewell)
         put_on_path(where)
         fonts.offer(where)
     open_home()
-    forget_own_modules()
-    run.read(code)
-
-
-def write_script(script: str, code: bytearray, stamp_ns: int) -> None:
-    """Write the code to its file; a stamp of 0 leaves the time of the file."""
-    target = os.open(script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    unwritten = memoryview(code)
-    while unwritten:
-        unwritten = unwritten[os.write(target, unwritten) :]
-    if stamp_ns:
-        os.utime(target, ns=(stamp_ns, stamp_ns))
-    os.close(target)
-
-
-def forget_own_modules() -> None:
-    """Remove the runner's own modules from `sys.modules`."""
     for name in _own_modules:
         del sys.modules[name]
+    run.read(code)

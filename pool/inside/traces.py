@@ -18,7 +18,7 @@ from pool.inside.callbacks import ctypes
 from pool.inside.kernel import is_gvisor
 
 # Not an object of `socket`: it has a finaliser, and each child inherits it. No end of a snippet
-# would be certain any more (`teardown.Teardown`), and each run would take 5 ms longer, in gVisor
+# would be certain any more (`fast_exit.Teardown`), and each run would take 5 ms longer, in gVisor
 # 50 ms. So what `ctypes` makes is made here, before all that PID 1 has is frozen.
 _open_socket: Any = ctypes.CDLL(None).socket if ctypes is not None else None
 _NETLINK, _RAW, _ROUTE = 16, 3 | os.O_CLOEXEC, 0

@@ -16,7 +16,6 @@ from typing import Any
 _MAX_EXTRAS = 32 << 10
 """The characters that all lines about extras together may have: they become an argument."""
 _layers: list[str] = []
-_LAYERS_FILE = "pgexec-layers.pth"
 
 
 def put_on_path(layer: str) -> None:
@@ -48,36 +47,19 @@ def open_home() -> None:
     layer = os.environ["PYTHONUSERBASE"]
     base = f"{home}/.local"
     own = site.getusersitepackages().replace(layer, base, 1)
-    if not fill_home(own):
-        return
-    os.environ["PYTHONUSERBASE"] = base
-    os.environ["PATH"] = f"{base}/bin:{os.environ['PATH']}"
-    site.USER_BASE, site.USER_SITE = base, own
-    sys.path.insert(sys.path.index(_layers[-1]), own)
-
-
-def fill_home(own: str) -> bool:
-    """Make the user's site directory `own` and its file. Returns False if that is not possible."""
     try:
         os.makedirs(own)
-        with open(f"{own}/{_LAYERS_FILE}", "w", encoding="utf-8") as file:
+        with open(f"{own}/pgexec-layers.pth", "w", encoding="utf-8") as file:
             file.writelines(
                 f"import site, sys; {one!r} in sys.path or site.addsitedir({one!r})\n"
                 for one in reversed(_layers)
             )
     except OSError:
-        return False
-    return True
-
-
-def clear_home(own: str) -> None:
-    """Remove what `fill_home` has made, as far as there is nothing else in it."""
-    home = os.environ.get("HOME", "")
-    with contextlib.suppress(OSError):
-        os.unlink(f"{own}/{_LAYERS_FILE}")
-        while own.startswith(f"{home}/"):
-            os.rmdir(own)
-            own = os.path.dirname(own)
+        return
+    os.environ["PYTHONUSERBASE"] = base
+    os.environ["PATH"] = f"{base}/bin:{os.environ['PATH']}"
+    site.USER_BASE, site.USER_SITE = base, own
+    sys.path.insert(sys.path.index(_layers[-1]), own)
 
 
 def watch() -> None:

@@ -37,19 +37,6 @@ def own_block(sequence: int) -> range:
         return block(number, f"0 0 {1 << 32}")
 
 
-class UserIds:
-    """Gives the container's users in turns, one for each process that is forked."""
-
-    def __init__(self, sequence: int) -> None:
-        self._users = own_block(sequence)
-        self._number = 0
-
-    def next(self) -> int:
-        """Return the next one."""
-        self._number += 1
-        return self._users[self._number % len(self._users)]
-
-
 def become_user(uid: int) -> None:
     """Give the process the rights of a run's user, and let the kernel kill it before the runner."""
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)

@@ -32,8 +32,6 @@ class Warm(Protocol):
     @property
     def uses(self) -> int: ...
     @property
-    def ahead(self) -> str: ...
-    @property
     def started_at(self) -> float: ...
     @property
     def idle_since(self) -> float: ...
@@ -46,8 +44,6 @@ class Need(Protocol):
     def tenant(self) -> str: ...
     @property
     def fresh(self) -> bool: ...
-    @property
-    def layer(self) -> str: ...
 
 
 W = TypeVar("W", bound=Warm)
@@ -104,16 +100,14 @@ class Plan(Generic[W, N]):
 def pick(idle: Sequence[W], need: Need, *, keep: bool = False) -> int | None:
     """Return the index of the idle container that suits `need`, or `None`.
 
-    A container that the tenant has used before comes first, so that unused ones remain for others:
-    rather one that has imported the need's own layer ahead, and none that has imported another
-    one, which would be for nothing. Among equals, the most recently used comes first: its caches
-    are warm, and the others can age.
+    A container that the tenant has used before comes first, so that unused ones remain for others.
+    Among equals, the most recently used comes first: its caches are warm, and the others can age.
     Example: of [unused, used by a, unused, used by b], tenant `a` gets index 1 and tenant `c`
     index 2. If `keep`, the last unused one is not for the users of a tenant: there are as many of
     them as it names, and other tenants would find none unused.
     """
     kept = keep and is_user(need.tenant) and sum(one.uses == 0 for one in idle) == 1
-    unused = used = None
+    unused = None
     for index in range(len(idle) - 1, -1, -1):
         container = idle[index]
         if container.uses == 0:
@@ -123,11 +117,8 @@ def pick(idle: Sequence[W], need: Need, *, keep: bool = False) -> int | None:
                 return index
             unused = index if unused is None else unused
         elif container.tenant == need.tenant and not need.fresh:
-            if container.ahead == need.layer:
-                return index
-            if used is None or (idle[used].ahead and not container.ahead):
-                used = index
-    return unused if used is None else used
+            return index
+    return unused
 
 
 def plan(view: View[W, N], config: PoolConfig, now: float) -> Plan[W, N]:

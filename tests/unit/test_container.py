@@ -16,7 +16,7 @@ from pool.errors import (
     PoolError,
     RunnerProtocolError,
 )
-from pool.inside.protocol import AHEAD, FILE, Ahead, JobHeader, Kind, encode
+from pool.inside.protocol import FILE, JobHeader, Kind, encode
 from pool.job import InputFile, Job, Status
 from tests.unit.fake_engine import DOCUMENT, FakeContainer, FakeEngine
 from tests.unit.rig import quiet
@@ -336,43 +336,3 @@ async def test_destroying_ends_a_run_and_may_be_repeated_until_the_engine_obeys(
     assert len(engine.containers) == 1
     await container.destroy()
     assert engine.containers == {}
-
-
-def ahead_frame(what: Ahead, memory_bytes: int = 0) -> bytes:
-    return encode(Kind.AHEAD, AHEAD.pack(what, memory_bytes))
-
-
-async def test_it_knows_the_layer_that_was_imported_ahead_until_the_next_run() -> None:
-    container, fake, _ = await started()
-    heard: list[tuple[Ahead | None, int]] = []
-    container.on_ahead = lambda what, change: heard.append((what, change))
-    await container.run(Job(b"ok", layer="one"))
-    await container.reset(timeout_s=1)
-    assert container.ahead == ""
-    fake.say(ahead_frame(Ahead.READY, 1000))
-    await quiet()
-    assert container.ahead == "one"
-    await container.run(Job(b"ok", layer="two"))
-    assert container.ahead == ""
-    fake.say(ahead_frame(Ahead.MISS))
-    await quiet()
-    assert len(heard) == 3
-    fake.say(ahead_frame(Ahead.READY, 500))
-    await quiet()
-    assert container.ahead == "two"
-    await container.destroy()
-    assert heard == [
-        *((Ahead.READY, 1000), (None, -1000), (Ahead.MISS, 0), (Ahead.READY, 500), (None, -500))
-    ]
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [encode(Kind.AHEAD, b""), encode(Kind.AHEAD, AHEAD.pack(9, 0)), ahead_frame(Ahead.READY)],
-)
-async def test_imports_ahead_that_cannot_be_lose_the_container(frame: bytes) -> None:
-    container, fake, _ = await started()
-    fake.say(frame)
-    await quiet()
-    assert container.lost
-    await container.destroy()

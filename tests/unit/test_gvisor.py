@@ -23,7 +23,7 @@ from pool.container import Container
 from pool.engine.gvisor import guard_capabilities, is_gvisor
 from pool.engine.spec import ContainerSpec, Limits, create_document, volume_document
 from pool.errors import ContainerLost
-from pool.inside import cgroup, guard, packet_filter, reset, teardown, traces
+from pool.inside import cgroup, fast_exit, guard, packet_filter, reset, traces
 from pool.inside.child import Child
 from pool.job import Job, Status
 from tests.unit.fake_engine import FakeEngine
@@ -193,7 +193,7 @@ def test_a_baseline_keeps_nothing_that_would_make_each_run_leave_slowly(
         baseline = reset.Baseline([])
         kinds = set(map(type, gc.get_objects()))
         assert reset.Baseline in kinds
-        hiding = teardown._WITH_HIDDEN_ENDINGS
+        hiding = fast_exit._WITH_HIDDEN_ENDINGS
         assert hiding
         assert [kind for kind in kinds if issubclass(kind, hiding)] == []
     finally:

@@ -15,7 +15,6 @@ from pgexec.telemetry.metrics import Metrics
 from pool.config import PoolConfig
 from pool.engine.api import Failure, Leak, Operation
 from pool.errors import EngineError, PoolError, RunnerProtocolError
-from pool.inside.protocol import Ahead
 from pool.job import ResetReport, Status
 from pool.observer import Rejection, Snapshot, Source
 from pool.sizing.recycling import Reason
@@ -86,9 +85,6 @@ def test_what_a_pool_reports_is_counted_under_its_name() -> None:
     pool.reset(0.001, ResetReport(clean=True, detail=""))
     pool.reset(0.001, ResetReport(clean=False, detail="a file is left"))
     pool.recycled()
-    pool.ahead(Ahead.READY, 1000)
-    pool.ahead(None, -400)
-    pool.ahead(Ahead.HIT, 0)
     pool.destroyed(Reason.MAX_USES, 100)
     counted = {
         ("container_starts_total", ""): 1,
@@ -104,10 +100,6 @@ def test_what_a_pool_reports_is_counted_under_its_name() -> None:
         ("container_recycled_total", ""): 1,
         ("container_destroyed_total", "reason=max_uses"): 1,
         ("container_uses_sum", ""): 100,
-        ("imports_ahead_total", "outcome=ready"): 1,
-        ("imports_ahead_total", "outcome=hit"): 1,
-        ("imports_ahead_total", "outcome=refused"): 0,
-        ("imports_ahead_bytes", ""): 600,
     }
     for (name, label), expected in counted.items():
         labels = dict([label.split("=")] if label else [])

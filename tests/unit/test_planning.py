@@ -28,14 +28,12 @@ class Idle:
     uses: int = 0
     started_at: float = 0.0
     idle_since: float = 0.0
-    ahead: str = ""
 
 
 @dataclass(frozen=True)
 class Waiter:
     tenant: str = ""
     fresh: bool = False
-    layer: str = ""
 
 
 # --- which one ----------------------------------------------------------------------------------
@@ -52,14 +50,6 @@ class Waiter:
         ([Idle("a", 1)], Waiter("b"), None),
         ([Idle(), Idle("a", 1)], Waiter("a", fresh=True), 0),
         ([Idle("a", 1)], Waiter("a", fresh=True), None),
-        ([Idle("a", 1, ahead="x"), Idle("a", 1)], Waiter("a", layer="x"), 0),
-        ([Idle("a", 1, ahead="x"), Idle("b", 1, ahead="x")], Waiter("a", layer="x"), 0),
-        ([Idle("a", 1), Idle("a", 1, ahead="x")], Waiter("a"), 0),
-        ([Idle("a", 1), Idle("a", 1, ahead="x")], Waiter("a", layer="y"), 0),
-        ([Idle("a", 1, ahead="x"), Idle()], Waiter("a", layer="y"), 0),
-        ([Idle("a", 1, ahead="x"), Idle()], Waiter("b", layer="x"), 1),
-        ([Idle("a", 1, ahead="x")], Waiter("b", layer="x"), None),
-        ([Idle("a", 1, ahead="x"), Idle()], Waiter("a", fresh=True, layer="x"), 1),
     ],
 )
 def test_the_last_used_of_the_same_tenant_is_taken_and_else_an_unused(

@@ -61,7 +61,6 @@ class Runner:
         *,
         reused: bool = True,
         idle_imports: Sequence[str] = (),
-        ahead_memory: int = 0,
     ) -> None:
         self.python = python
         home, code = directory / "runner", directory / "code"
@@ -80,7 +79,6 @@ class Runner:
             "preimport": preimport,
             "idle_imports": idle_imports,
             "idle_memory": 64 << 20,
-            "ahead_memory": ahead_memory,
             "guard": None,
             "job_limit": 1 << 20,
             "reused": reused,
