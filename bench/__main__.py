@@ -3,7 +3,7 @@
 Sections: latency, files, throughput, cpu, fresh, breakdown, dependencies, imports, output,
 profiles, overload, readers, sessions, soak; all of them by default. `tuner`, alone, replays traces
 against the policy without an engine, and draws docs/tuner.svg; `curves`, alone, measures and draws
-what docs/tuning.md shows; `machines`, alone, as root, does so with several servers behind Envoy, for
+what docs/tuning.md shows; `machines`, alone, as root, does so with servers behind Envoy, for
 docs/scaling.md; `peers`, for docs/comparison.md, and `crowd`, for which 500 containers start, are
 measured only where they are named. What is compared is measured in turns within one run: ratios
 hold where absolute figures do not.
